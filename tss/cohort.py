@@ -1,0 +1,254 @@
+"""The cohort table: what is known of each patient, the labels, and the split by patient.
+
+In:  cohort.csv, one row a patient, paths relative to the file (columns: README, "Your own data").
+Out: Patients in the file's order, a split written once, samples (patient, side, label) for each task, Table 1.
+Paper: 2.1 (64/16/20 % by patient, one test set for all tasks), 2.3 (labels), Table 1.
+See: tests/test_cohort.py
+"""
+
+import csv
+import hashlib
+import io
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tss.files import InputError, write_text
+
+SCANS = ("dwi", "b0", "adc", "flair", "lesion")  # columns that hold paths
+SIDES = ("left", "right")
+SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
+TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
+BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (DESIGN 3.7)
+MOST_PROBLEMS_SHOWN = 10
+
+
+@dataclass
+class Patient:
+    """One row of the table. `row` is the row as it stands, unknown columns included; `folder` is the file's."""
+
+    row: dict[str, str]
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.row["patient"]
+
+    def path(self, column: str) -> Path | None:
+        """Return the scan's path, or None where the cell is empty."""
+        return self.folder / self.row[column] if self.row.get(column) else None
+
+    @property
+    def minutes(self) -> float | None:
+        """Onset to MRI in minutes; None = unknown."""
+        return float(self.row["onset_to_mri_min"]) if self.row.get("onset_to_mri_min") else None
+
+    @property
+    def side(self) -> str:
+        """"left", "right", "both", or "" = unknown."""
+        return self.row.get("stroke_side", "")
+
+    @property
+    def split(self) -> str:
+        return self.row.get("split", "")
+
+    @property
+    def status(self) -> str:
+        """"ok", "failed", or "" = not preprocessed yet."""
+        return self.row.get("status", "")
+
+
+class Sample(NamedTuple):
+    """A hemisphere to classify: label 1 = positive, 0 = negative, -1 = unknown."""
+
+    patient: str
+    side: str
+    label: int
+
+
+def read_cohort(path: str | os.PathLike) -> list[Patient]:
+    """Read and check a cohort table. Whether each scan can be read is found out when it is read.
+
+    Raises:
+        InputError: all that is wrong with the table, line by line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # -sig: Excel writes a byte-order mark
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Give the path of your cohort.csv.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8. Save the table as CSV (UTF-8).") from error
+
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num}: {error}. Save the table as CSV (UTF-8).") from error
+    if len(lines) < 2:
+        raise InputError(f"{path} has no patients: a header line and one line a patient are needed.")
+    header = lines[0][1]
+    _check_header(header, path)
+
+    patients, problems, seen = [], [], {}
+    for number, cells in lines[1:]:
+        if len(cells) != len(header):
+            problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
+            continue
+        patient = Patient(dict(zip(header, cells, strict=True)), path.parent)
+        problems += [f"line {number}: {problem}" for problem in _row_problems(patient.row)]
+        # Folded, since some file systems do not tell A.npy from a.npy.
+        if first := seen.get(patient.id.casefold()):
+            problems.append(f"line {number}: patient {patient.id!r} is already on line {first}; one line a patient")
+        seen.setdefault(patient.id.casefold(), number)
+        patients.append(patient)
+    if problems:
+        more = len(problems) - MOST_PROBLEMS_SHOWN
+        shown = problems[:MOST_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        raise InputError(f"{path} cannot be used; correct these cells:\n  " + "\n  ".join(shown))
+    return patients
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: column {', '.join(twice)} stands twice in the header. Rename or remove one.")
+    needed = ["patient", "dwi", "flair", "onset_to_mri_min", "stroke_side"]
+    missing = [name for name in needed if name not in header]
+    if "b0" not in header and "adc" not in header:
+        missing.append("b0 (or adc)")
+    if missing:
+        raise InputError(f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(header)}. "
+                         "Add it, separated by commas; cells may be empty where a time or side is unknown.")
+
+
+def _row_problems(row: dict[str, str]) -> list[str]:
+    problems = []
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", row["patient"]) or ".." in row["patient"]:
+        problems.append(f"patient {row['patient']!r} cannot name a file; use letters, digits, '-', '_' and '.'")
+    problems += [f"{column} is empty; give the scan's path" for column in ("dwi", "flair") if not row[column]]
+    if not row.get("b0") and not row.get("adc"):
+        problems.append("neither b0 nor adc is given; one of the two is needed")
+    minutes = row["onset_to_mri_min"]
+    if minutes and not (_is_number(minutes) and float(minutes) > 0):
+        problems.append(f"onset_to_mri_min is {minutes!r}; write minutes above 0, or leave it empty if unknown")
+    if row["stroke_side"] not in ("left", "right", "both", ""):
+        problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
+    if row.get("split", "") not in (*SPLITS, ""):
+        problems.append(f"split is {row['split']!r}; write train, val or test, or leave it empty")
+    return problems
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def read_prepared(data: str | os.PathLike) -> list[Patient]:
+    """Read DATA/cohort.csv as run_preprocess.py leaves it: with split, status, reason and flags.
+
+    Raises:
+        InputError: there is none, or it is a raw cohort table.
+    """
+    path = Path(data) / "cohort.csv"
+    if not path.is_file():
+        raise InputError(f"{path} does not exist. Make it first: python run_preprocess.py COHORT_CSV --out {data}")
+    patients = read_cohort(path)
+    if missing := [name for name in ("split", "status") if name not in patients[0].row]:
+        raise InputError(f"{path} has no column {', '.join(missing)}: it is a raw table. "
+                         f"Run: python run_preprocess.py {path} --out DATA")
+    return patients
+
+
+def write_cohort(path: str | os.PathLike, patients: list[Patient]) -> None:
+    """Write the table with every column that any patient has. Paths become relative to the new file."""
+    path = Path(path)
+    columns = list(dict.fromkeys(column for patient in patients for column in patient.row))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for patient in patients:
+        moved = {name: os.path.relpath(patient.path(name), path.parent) for name in SCANS if patient.path(name)}
+        writer.writerow(patient.row | moved)
+    write_text(path, table.getvalue())
+
+
+def assign_splits(patients: list[Patient], rng: np.random.Generator) -> None:
+    """Give each patient without a split one: 64/16/20 % by patient, even in time band and side (DESIGN 3.7).
+
+    Patients are shuffled, lined up by stratum and dealt out, each to the split that is furthest behind its share.
+    That keeps the shares within one patient overall and close to it in each stratum.
+    """
+    def stratum(patient: Patient) -> tuple:
+        known = patient.minutes is not None
+        return known, sum(patient.minutes >= bound for bound in BANDS_MIN) if known else 0, patient.side
+
+    dealt = {name: sum(patient.split == name for patient in patients) for name in SPLITS}
+    without = [patient for patient in patients if not patient.split]
+    without = [without[i] for i in rng.permutation(len(without))]
+    for patient in sorted(without, key=stratum):
+        total = sum(dealt.values()) + 1
+        behind = max(SPLITS, key=lambda name: SPLITS[name] * total - dealt[name])
+        patient.row["split"] = behind
+        dealt[behind] += 1
+
+
+def split_hash(patients: list[Patient]) -> str:
+    """Return the SHA-256 of who is in which split: equal hashes mean that no test patient was trained on."""
+    lines = sorted(f"{patient.id},{patient.split}\n" for patient in patients)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def samples(patients: list[Patient], task: str, split: str) -> list[Sample]:
+    """Return the hemispheres that take part in a task, with labels (paper 2.3).
+
+    "stroke": both hemispheres of patients whose side is known; 1 = stroke in this hemisphere.
+    "tss<3h", "tss<4.5h": hemispheres with stroke of patients whose onset is known; 1 = onset less long ago.
+    """
+    taking_part = [p for p in patients if p.status == "ok" and p.split == split and p.side]
+    limit = TASKS[task]
+    if limit is None:
+        return [Sample(p.id, side, int(p.side in (side, "both"))) for p in taking_part for side in SIDES]
+    return [Sample(p.id, side, int(p.minutes < limit)) for p in taking_part if p.minutes is not None
+            for side in SIDES if p.side in (side, "both")]
+
+
+def table1(patients: list[Patient]) -> str:
+    """Return the paper's Table 1 of this cohort as text: n (%) or median (interquartile range), by split."""
+    groups = {"All": patients} | {name: [p for p in patients if p.split == name] for name in SPLITS}
+    groups = {name: group for name, group in groups.items() if group}
+
+    def numbers(group: list[Patient], column: str) -> str:
+        values = [float(p.row[column]) for p in group if _is_number(p.row.get(column, ""))]
+        if not values:
+            return "-"
+        quarter, half, three = np.percentile(values, [25, 50, 75])
+        unknown = f", {len(group) - len(values)} unknown" if len(values) < len(group) else ""
+        return f"{half:.0f} ({quarter:.0f}-{three:.0f}){unknown}"
+
+    def share(group: list[Patient], true: list[bool]) -> str:
+        return f"{sum(true)} ({100 * sum(true) / len(group):.0f}%)"
+
+    rows = {
+        "Patients": lambda g: str(len(g)),
+        "Age (years)": lambda g: numbers(g, "age"),
+        "Female": lambda g: share(g, [p.row.get("sex", "").lower() in ("f", "female") for p in g])
+        if any(p.row.get("sex") for p in g) else "-",
+        "NIHSS": lambda g: numbers(g, "nihss"),
+        "Onset to MRI (min)": lambda g: numbers(g, "onset_to_mri_min"),
+        "TSS < 3 h": lambda g: share(g, [p.minutes is not None and p.minutes < TASKS["tss<3h"] for p in g]),
+        "TSS < 4.5 h": lambda g: share(g, [p.minutes is not None and p.minutes < TASKS["tss<4.5h"] for p in g]),
+        "Side left/right/both/unknown": lambda g: "/".join(str(sum(p.side == s for p in g))
+                                                           for s in ("left", "right", "both", "")),
+    }
+    table = [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in table)

@@ -1,0 +1,154 @@
+"""Pictures: learning curves, ROC, Grad-CAM, quality control. The only module that knows of matplotlib.
+
+In:  plain arrays and numbers; volumes are (X, Y, Z) on canonical RAS axes.
+Out: PNG files, written whole.
+Paper: Fig. 2 (visual check), Fig. 8 (ROC), Fig. 9 (Grad-CAM).
+See: tests/test_figures.py
+
+Slices are shown as radiologists hang them: the patient's right is on the left of the picture, front at the top.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot: a Figure of its own draws to a file with Agg and asks for no screen
+
+from tss.files import write_whole
+
+MAP_COLOURS = "inferno"
+MAP_OPACITY = 0.6  # our choice: at the map's peak; it falls to 0 with the map, so that the scan stays readable
+WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
+
+
+def draw_curves(path: str | os.PathLike, history: Sequence[dict], title: str) -> None:
+    """Draw losses and validation AUC over epochs; the best epoch is marked.
+
+    history: one dict an epoch with epoch, train_loss, val_loss and val_auc.
+    """
+    epochs, train_loss, val_loss, auc = (np.array([row[name] for row in history], dtype=float)
+                                         for name in ("epoch", "train_loss", "val_loss", "val_auc"))
+    best = int(np.argmax(auc))
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    left, right = figure.subplots(1, 2)
+    marker = "o" if len(epochs) < 3 else None  # a line needs two points to be seen
+    left.plot(epochs, train_loss, color="0.5", marker=marker, label="training")
+    left.plot(epochs, val_loss, color="tab:blue", marker=marker, label="validation")
+    left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)")
+    right.plot(epochs, auc, color="tab:blue", marker=marker)
+    right.plot(epochs[best], auc[best], "o", color="tab:red", label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}")
+    right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
+    right.set(xlabel="epoch", ylabel="validation AUC", ylim=(min(0.4, auc.min() - 0.05), 1.02))
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_roc(path: str | os.PathLike, curve: tuple[np.ndarray, np.ndarray], auc: float,
+             interval: tuple[float, float], point: tuple[float, float], threshold: float, title: str,
+             cases: str) -> None:
+    """Draw one ROC curve with the operating point that was fixed before the test.
+
+    Args:
+        curve: false and true positive rates, rising from (0, 0) to (1, 1).
+        auc, interval: the area and its 95 % confidence interval.
+        point: false and true positive rate at `threshold`, which was chosen on validation.
+        title: the positive class, for instance "TSS < 4.5 h".
+        cases: how many, for instance "82 patients, 42 positive".
+    """
+    figure = Figure(figsize=(4.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1, label="chance")
+    axes.plot(*curve, color="tab:blue", linewidth=1.8,
+              label=f"AUC {auc:.3f} [{interval[0]:.3f}-{interval[1]:.3f}]")
+    axes.plot(*point, "o", color="tab:red", markersize=7, clip_on=False,
+              label=f"validation threshold {threshold:.3f}:\nsensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")
+    axes.set_title(f"{title}\n{cases}", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=8, frameon=True, edgecolor="none", framealpha=0.9)
+    _save(figure, path, dpi=300)
+
+
+def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np.ndarray, slices: Sequence[int],
+                 captions: Sequence[str], title: str, scale: str, sizes: Sequence[float],
+                 lesion: np.ndarray | None = None) -> None:
+    """Draw slices of each scan twice: as it is, and beneath the map.
+
+    Args:
+        scans: name -> (X, Y, Z), all on one grid.
+        heat: (X, Y, Z) in [0, 1], one scale for the whole patient; drawn as it is, never stretched.
+        slices: which z to show, one column each, with a caption each.
+        title: patient, side, probability; `scale`: what the map's 0 and 1 mean.
+        sizes: voxel edges (x, y, z) in mm.
+        lesion: (X, Y, Z) mask, outlined on every picture.
+    """
+    # Cropped to the head: the atlas' margins would take half of the page.
+    box = _bounding_box(sum(np.abs(scan) for scan in scans.values())[..., list(slices)])
+    width, height = (box[0].stop - box[0].start) * sizes[0], (box[1].stop - box[1].start) * sizes[1]
+    column = 1.75
+    rows = [(name, with_map) for name in scans for with_map in (False, True)]
+    figure = Figure(figsize=(column * len(slices) + 1.1, column * height / width * len(rows) + 0.9),
+                    layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(len(rows), len(slices), squeeze=False)
+    shown = None
+    for (name, with_map), line in zip(rows, grid, strict=True):
+        low, high = window(scans[name])
+        line[0].set_ylabel(name + (" + map" if with_map else ""), fontsize=9)
+        for axes, z, caption in zip(line, slices, captions, strict=True):
+            axes.set(xticks=[], yticks=[], facecolor="black")
+            axes.imshow(_hang(scans[name], z, box), cmap="gray", vmin=low, vmax=high, aspect=sizes[1] / sizes[0])
+            if with_map:
+                picture = _hang(heat, z, box)
+                shown = axes.imshow(picture, cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=MAP_OPACITY * picture,
+                                    aspect=sizes[1] / sizes[0])
+            if lesion is not None and _hang(lesion, z, box).any():
+                axes.contour(_hang(lesion, z, box), levels=[0.5], colors="cyan", linewidths=0.8)
+            if line is grid[0]:
+                axes.set_title(caption, fontsize=8)
+    for axes, letter, x in ((grid[0, 0], "R", 0.03), (grid[0, -1], "L", 0.97)):
+        axes.text(x, 0.97, letter, color="white", fontsize=9, va="top", ha="left" if letter == "R" else "right",
+                  transform=axes.transAxes)
+    bar = figure.colorbar(shown, ax=grid, shrink=0.6, aspect=30, pad=0.01)
+    bar.set_label(scale, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    if not heat.any():
+        figure.text(0.5, 0.01, "The map is zero everywhere: nothing in these scans argued for this verdict.",
+                    ha="center", color="tab:red", fontsize=9)
+    _save(figure, path)
+
+
+def window(scan: np.ndarray) -> tuple[float, float]:
+    """Return the values that become black and white: percentiles of what is not background."""
+    inside = scan[scan > 0]
+    if not inside.size:
+        return 0.0, 1.0
+    low, high = np.percentile(inside, WINDOW)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _hang(volume: np.ndarray, z: int, box: tuple[slice, slice]) -> np.ndarray:
+    """Cut slice z out of (X, Y, Z) as rows and columns of a picture: patient's right on the left, front at the top."""
+    return volume[box[0], box[1], z][::-1, ::-1].T
+
+
+def _bounding_box(scan: np.ndarray, margin: int = 3) -> tuple[slice, slice]:
+    """Return the x and y range that holds every voxel above 0, with a margin."""
+    inside = (scan > 0).any(axis=2)
+    if not inside.any():
+        return slice(None, scan.shape[0]), slice(None, scan.shape[1])
+    ranges = []
+    for axis in (0, 1):
+        hit = np.flatnonzero(inside.any(axis=1 - axis))
+        ranges.append(slice(max(0, int(hit[0]) - margin), min(inside.shape[axis], int(hit[-1]) + 1 + margin)))
+    return ranges[0], ranges[1]
+
+
+def _save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
+    # No date and no version in the file: the same numbers give the same bytes.
+    write_whole(path, lambda beside: figure.savefig(beside, dpi=dpi, metadata={"Software": None}))

@@ -1,0 +1,153 @@
+"""What a run is, settled before anything heavy is read: model, data, parent, folder; and what cannot work, refused.
+
+In:  a Job, as the user typed it; the number of a phase; what it starts from.
+Out: a Run; or an InputError that names both values, the file, and what to type.
+Paper: 2.3 (what starts from what).
+See: tests/test_plan.py
+"""
+
+import hashlib
+import platform
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import tss
+from tss.checkpoint import check_parent, load
+from tss.cohort import Patient, read_prepared, samples, split_hash
+from tss.files import InputError, read_json, sha256
+from tss.loop import Split, choose_device
+from tss.phases import PHASES, WIDTH, Phase
+
+MODEL = "2d"  # where neither --model nor a checkpoint says otherwise
+VALUES = ("batch_size", "lr", "final_lr", "epochs", "patience")  # of a phase, that a user may change
+LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "settings.json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for. None: what the checkpoint says, or else the paper."""
+
+    data: Path = Path("data")
+    out: Path | None = None  # None: runs/<model>
+    model: str | None = None
+    width: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    resume: bool = False
+    overwrite: bool = False
+    values: dict = field(default_factory=dict)  # some of VALUES, instead of the phase's
+
+
+@dataclass
+class Run:
+    """One phase in progress."""
+
+    job: Job
+    phase: Phase
+    folder: Path
+    device: torch.device
+    about: dict  # model, width, grid, attention, phase, task, parent, cohort, settings: as in the checkpoint
+    parent: dict | None
+    parent_path: Path | None
+    history: list[dict] = field(default_factory=list)  # a dict of LOG an epoch
+    frozen: list[str] = field(default_factory=list)
+    network: nn.Module | None = None
+    optimizer: torch.optim.Optimizer | None = None
+
+    def say(self, text: str) -> None:
+        print(f"phase {self.phase.number}  {text}", flush=True)
+
+
+def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
+    """Settle what the run is, and refuse what cannot work before anything heavy is read."""
+    phase = replace(PHASES[number], **job.values)
+    parent_path, parent = open_parent(job, phase, init)
+    patients = read_prepared(job.data)
+    preprocessing = read_json(job.data / "settings.json")
+    if "grid" not in preprocessing:
+        raise InputError(f"{job.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
+    model = job.model or (parent["model"] if parent else MODEL)
+    about = {
+        "model": model,
+        "width": job.width or (parent["width"] if parent else WIDTH[model]),
+        "grid": list(preprocessing["grid"]),
+        "attention": phase.attention,
+        "phase": number,
+        "task": phase.task,
+        "parent": sha256(parent_path) if parent else "random",
+        "cohort": split_hash(patients),
+        "settings": {
+            **{name: getattr(phase, name) for name in VALUES},
+            "seed": job.seed,
+            "precision": job.precision,
+            "preprocessing": preprocessing,
+            "versions": {"tss": tss.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        },
+    }
+    if parent:
+        check_parent(parent_path, parent, phase, wanted=about)
+    check_classes(job.data, patients, phase)
+    folder = default_out(job, model) / f"phase{number}"
+    check_folder(job, folder)
+    return Run(job, phase, folder, choose_device(job.device), about, parent, parent_path), patients
+
+
+def open_parent(job: Job, phase: Phase, init: str | None) -> tuple[Path | None, dict | None]:
+    """Read the checkpoint to start from; (None, None) means random weights."""
+    if init == "random" or (init is None and phase.starts_from is None):
+        return None, None
+    if init is None:
+        expected = default_out(job, MODEL) / f"phase{phase.starts_from}" / "best.pt"
+        raise InputError(f"phase {phase.number} needs --init: the checkpoint that phase {phase.starts_from} left, or "
+                         f"the word random. Type: python run_train.py --phase {phase.number} --init {expected}")
+    return Path(init), load(init)
+
+
+def default_out(job: Job, model: str) -> Path:
+    """The folder that holds phase1 to phase4."""
+    return job.out or Path("runs") / (job.model or model)
+
+
+def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
+    """Refuse a task that cannot be learned or validated: a split with one class only."""
+    for split in ("train", "val"):
+        labels = [sample.label for sample in samples(patients, phase.task, split)]
+        if len(set(labels)) < 2:
+            raise InputError(
+                f"{data}/cohort.csv: phase {phase.number} ({phase.task}) has {sum(labels)} positive of {len(labels)} "
+                f"hemispheres in split '{split}'; both classes are needed there. Add patients, or change the column "
+                "'split' of your own cohort.csv, and run run_preprocess.py again."
+            )
+
+
+def check_folder(job: Job, folder: Path) -> None:
+    """Refuse to touch a phase that is there already, unless told what to do with it."""
+    if not (job.resume or job.overwrite) and any((folder / name).exists() for name in LEFT_BY_A_PHASE):
+        raise InputError(f"{folder} holds a training already. Add --resume to continue it (a finished one is left as "
+                         "it is), --overwrite to train anew, or choose another folder with --out.")
+
+
+def fingerprint(train: Split, val: Split) -> str:
+    """SHA-256 over everything that is learned from: samples, labels and voxels."""
+    digest = hashlib.sha256()
+    for split in (train, val):
+        digest.update(repr([tuple(sample) for sample in split.samples]).encode())
+        digest.update(split.hemispheres.numpy().data)
+    return digest.hexdigest()
+
+
+def announce(run: Run, train: Split, val: Split) -> None:
+    """Say once what is trained on what."""
+    about, phase = run.about, run.phase
+    counts = [f"{name} {len(split.labels)} hemispheres ({int(split.labels.sum())} positive)"
+              for name, split in (("train", train), ("val", val))]
+    memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
+    run.say(f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
+            f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    run.say(f"{', '.join(counts)}; {memory:.2f} GiB in memory")
+    run.say(f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
+            f"patience {phase.patience}")

@@ -1,0 +1,225 @@
+"""A phase from start to finish: weights from its parent, epochs, early stopping, exact continuation, proof.
+
+In:  a Job and the number of a phase; DATA as run_preprocess.py leaves it; a parent checkpoint, or random weights.
+Out: OUT/phase<N>/ with best.pt, last.pt, log.csv, curves.png and settings.json.
+Paper: 2.3 (freezing), 2.4 (early stopping on validation AUC).
+See: tests/test_train.py
+
+Training and validation patients only: nothing here asks for the test split. No random generator has a state to
+restore: weights come from the seed, the order of an epoch from (seed, phase, epoch). So a run that was killed
+continues bit for bit from last.pt, on the CPU with the same number of threads and the same torch.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tss.checkpoint import FORMAT, load, prove_frozen, save, start_from
+from tss.cohort import read_prepared
+from tss.files import InputError, write_json, write_text
+from tss.loop import LOSS, Split, batches, build_optimizer, load_split, predict, probability, train_one_epoch
+from tss.metrics import roc_auc, youden_threshold
+from tss.phases import FROZEN, PHASES, Phase, build_model, freeze
+from tss.plan import (
+    LEFT_BY_A_PHASE,
+    MODEL,
+    Job,
+    Run,
+    announce,
+    check_classes,
+    check_folder,
+    default_out,
+    fingerprint,
+    plan,
+)
+
+SHOWN = 24  # characters: enough to tell two hashes apart
+LOG = ("epoch", "train_loss", "val_loss", "val_auc")  # no times: a continued log equals an uninterrupted one
+
+
+def train_all(job: Job, init: str | None = None) -> list[Path]:
+    """Train phases 1 to 4, each from the best checkpoint of the one before; returns the four best checkpoints."""
+    patients = read_prepared(job.data)
+    for phase in PHASES.values():  # what would stop phase 4 hours later is refused now
+        check_classes(job.data, patients, phase)
+        check_folder(job, default_out(job, MODEL) / f"phase{phase.number}")
+    best = []
+    for number in PHASES:
+        best.append(train_phase(job, number, init=str(best[-1]) if best else init))
+    return best
+
+
+def train_phase(job: Job, number: int, init: str | None = None) -> Path:
+    """Train one phase from `init`: "random", the path of a checkpoint, or None (random, where the phase allows it).
+
+    Returns:
+        the path of the phase's best checkpoint.
+    Raises:
+        InputError: job, data and checkpoint do not fit together, or the loss is no longer a finite number.
+    """
+    run, patients = plan(job, number, init)
+    task, grid = run.phase.task, run.about["grid"]
+    train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
+    run.about["settings"]["data"] = fingerprint(train, val)
+    announce(run, train, val)
+    prepare(run)
+    try:
+        while not is_finished(run.history, run.phase):
+            train_and_validate(run, train, val)
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"phase {number}: {run.device} has too little memory for batches of {run.phase.batch_size}. "
+                         "Give a smaller --batch-size, or --precision bf16.") from error
+    except FloatingPointError as error:
+        raise InputError(f"phase {number}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and --final-lr, "
+                         "or --precision fp32.") from error
+    return finish(run)
+
+
+def prepare(run: Run) -> None:
+    """Build network and optimizer, fill them from the parent, or from last.pt where the run continues."""
+    about = run.about
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
+        torch.manual_seed(run.job.seed)
+        run.network = build_model(about["model"], about["width"], about["grid"], about["attention"])
+    if run.parent:
+        loaded, new = start_from(run.network, run.parent, run.parent_path)
+        run.frozen = freeze(run.network, FROZEN[about["model"]])
+        run.say(f"starts from {run.parent_path} (phase {run.parent['phase']}, epoch {run.parent['epoch']}, val auc "
+                f"{run.parent['val_auc']:.4f}): {loaded} tensors loaded, {new} new, 0 left over")
+    else:
+        run.say(f"starts from random weights, seed {run.job.seed}; nothing is frozen")
+    run.network.to(run.device)
+    run.optimizer = build_optimizer(run.network, run.phase.lr, run.phase.final_lr)
+    trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
+    still = sum(p.numel() for p in run.network.parameters()) - trained
+    run.say(f"{trained:,} parameters trained, {still:,} frozen ({len(run.frozen)} tensors with BatchNorm's statistics)")
+
+    for name in LEFT_BY_A_PHASE:  # what a kill in the middle of writing left beside them
+        for stray in run.folder.glob(f".*.{name}"):
+            stray.unlink(missing_ok=True)
+    if run.job.resume and (run.folder / "last.pt").exists():
+        resume(run)
+    else:
+        start_anew(run)
+
+
+def start_anew(run: Run) -> None:
+    """Take away what an earlier training left, and write down what this one is."""
+    if run.job.resume:
+        run.say(f"{run.folder} has no last.pt yet: starting at epoch 1")
+    for name in LEFT_BY_A_PHASE:  # last.pt first: after a kill in between, nothing is left that could be continued
+        (run.folder / name).unlink(missing_ok=True)
+    more = {"init": str(run.parent_path or "random"), "device": str(run.device), "command": sys.argv,
+            "paper": run.phase.quote}
+    write_json(run.folder / "settings.json", run.about | more)
+
+
+def resume(run: Run) -> None:
+    """Continue from last.pt, as if it had never stopped; refuse if it belongs to another run."""
+    path = run.folder / "last.pt"
+    last = load(path)
+    if "resume" not in last or not (run.folder / "best.pt").exists():
+        raise InputError(f"{path} cannot be continued: it, or best.pt beside it, is not what run_train.py left. "
+                         "Start anew with --overwrite.")
+    different = differences(last, run.about)
+    if different:
+        raise InputError(f"{path} was trained with other settings: {'; '.join(different)}. Repeat the command it was "
+                         "started with (settings.json beside it), or start anew with --overwrite.")
+    run.network.load_state_dict(last["state_dict"])
+    run.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are those of the phase: checked above
+    run.history = last["resume"]["history"]
+    run.say(f"{'was finished' if is_finished(run.history, run.phase) else 'continues'} after epoch {last['epoch']}")
+
+
+def differences(then: dict, now: dict) -> list[str]:
+    """Name what two runs do not share, with both values. Versions may differ; what data was made with shows in it."""
+    then, now = ({**run, **run["settings"]} for run in (then, now))
+    names = [name for name in now if name not in ("settings", "preprocessing", "versions")]
+    return [f"{name} {str(then.get(name))[:SHOWN]} then, {str(now[name])[:SHOWN]} now" for name in names
+            if then.get(name) != now[name]]
+
+
+def train_and_validate(run: Run, train: Split, val: Split) -> None:
+    """One epoch: train, validate, keep, write, say."""
+    started = time.monotonic()
+    epoch, phase = len(run.history) + 1, run.phase
+    order = np.random.default_rng([run.job.seed, phase.number, epoch]).permutation(len(train.labels))
+    in_order = batches(train, order, phase.batch_size, run.device)
+    train_loss = train_one_epoch(run.network, run.optimizer, LOSS, in_order, run.job.precision)
+
+    logits = predict(run.network, val.hemispheres, phase.batch_size, run.device, run.job.precision)
+    val_loss = LOSS(torch.from_numpy(logits), val.labels.double()).item()
+    scores, labels = probability(logits), val.labels.numpy()
+    run.history.append(dict(zip(LOG, (epoch, train_loss, val_loss, roc_auc(labels, scores)), strict=True)))
+
+    # best.pt, then last.pt, then log.csv: after a kill between two of them this epoch is repeated, to the same bits.
+    is_best = best_epoch(run.history) == epoch
+    threshold = youden_threshold(labels, scores)
+    if is_best:
+        keep(run, "best.pt", threshold)
+    keep(run, "last.pt", threshold, resume={"optimizer": run.optimizer.state_dict(), "history": run.history})
+    write_log(run)
+    say_epoch(run, time.monotonic() - started, is_best)
+
+
+def best_epoch(history: list[dict]) -> int:
+    """The epoch with the highest validation AUC; of equal ones that with the lowest validation loss, then the first.
+
+    Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say).
+    """
+    return max(history, key=lambda row: (row["val_auc"], -row["val_loss"], -row["epoch"]))["epoch"]
+
+
+def is_finished(history: list[dict], phase: Phase) -> bool:
+    """All epochs done, or `patience` epochs since the validation AUC last rose (2.4)."""
+    if not history:
+        return False
+    highest = max(row["val_auc"] for row in history)
+    rose = next(row["epoch"] for row in history if row["val_auc"] == highest)
+    return len(history) >= phase.epochs or len(history) - rose >= phase.patience
+
+
+def keep(run: Run, name: str, threshold: float, **more: dict) -> None:
+    """Write a checkpoint of this moment."""
+    row = run.history[-1]
+    tensors = {tensor_name: tensor.cpu() for tensor_name, tensor in run.network.state_dict().items()}
+    save(run.folder / name, {
+        "format": FORMAT, **run.about, "epoch": row["epoch"], "val_auc": row["val_auc"],
+        "threshold": threshold, "frozen": run.frozen, "state_dict": tensors, **more,
+    })  # fmt: skip
+
+
+def write_log(run: Run) -> None:
+    """log.csv: a line an epoch, every digit."""
+    lines = [",".join(LOG)] + [",".join(repr(row[name]) for name in LOG) for row in run.history]
+    write_text(run.folder / "log.csv", "\n".join(lines) + "\n")
+
+
+def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
+    """One line of fixed columns, for people, grep and cut."""
+    row, phase = run.history[-1], run.phase
+    left = (phase.epochs - row["epoch"]) * seconds  # at most: early stopping may come first
+    left_text = f"{left / 60:3.0f} min" if left >= 120 else f"{left:3.0f} s  "
+    run.say(f"epoch {row['epoch']:03d}/{phase.epochs:03d}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
+            f"auc {row['val_auc']:.4f}  lr {phase.lr:.1e}  {seconds:5.1f} s  left <= {left_text}"
+            f"{'  best' if is_best else ''}".rstrip())
+
+
+def finish(run: Run) -> Path:
+    """Draw the curves, prove on the written files that the frozen part stood still, and say where the best is."""
+    from tss import figures
+
+    best = run.folder / "best.pt"
+    if run.frozen:
+        for path in (best, run.folder / "last.pt"):
+            prove_frozen(path, run.frozen, run.parent)
+        run.say(f"proof: {len(run.frozen)} frozen parameters and buffers in best.pt and last.pt are bit-equal to "
+                f"{run.parent_path}")
+    write_log(run)  # a kill may have come between last.pt and its line
+    row = run.history[best_epoch(run.history) - 1]
+    figures.draw_curves(run.folder / "curves.png", run.history, f"Phase {run.phase.number}: {run.phase.task}")
+    run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, val auc {row['val_auc']:.4f}")
+    return best

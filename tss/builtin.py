@@ -1,0 +1,131 @@
+"""The suite's own tools: find the brain, find an affine. They need nothing but numpy and scipy.
+
+In:  Volumes (X, Y, Z) float32 in canonical RAS, affines voxel -> world mm.
+Out: a brain mask (X, Y, Z) bool; a world affine (4, 4), mm of the moving scan -> mm of the fixed one.
+Paper: 2.1 and Fig. 2 (BET and FLIRT there).
+See: tests/test_builtin.py
+
+Same functions as tss.fsl.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+import tss
+from tss.files import InputError
+from tss.nifti import Volume, resample, voxel_sizes
+from tss.registration import register, shrink
+
+BRAIN_LEVEL = 0.45  # our choice: of the median of bright voxels on DWI; brain lies above, scalp, eyes and CSF below
+CSF_LEVEL = 0.6  # our choice: of the brain's median on b0; brain and CSF lie above, skull and air below
+NECK_MM = 7.0  # our choice: bridges from brain to eyes, scalp or muscle are thinner than twice this
+SULCUS_MM = 9.0  # our choice: half the width of fissures and cisterns that the mask is closed over
+RIM_MM = 4.0  # our choice: CSF between cortex and skull is not deeper than this, but for atrophy
+BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
+STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
+MARGIN_MM = 8.0  # our choice: registration looks so far beyond the brain, where its outline shows
+
+
+def describe() -> str:
+    """Return what these tools are, for settings.json and the screen."""
+    return f"built-in (tss {tss.__version__})"
+
+
+def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
+    """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
+
+    The brain is what is bright on DWI and hangs together after thin bridges are cut; b0 adds the CSF around it
+    (DESIGN 3.12). Where the skull has been taken away already, what is left is kept as it is.
+
+    Raises:
+        InputError: nothing like a brain is found.
+    """
+    small, small_b0 = shrink(dwi), shrink(b0)
+    sizes = voxel_sizes(small.affine)
+    brain = _with_csf(_core(small.data, small_b0.data, sizes), sizes)
+    left_over = _left_over(dwi.data)
+    millilitres = brain.sum() * np.prod(sizes) / 1000
+    if left_over is not None and left_over.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000 < STRIPPED * millilitres:
+        return left_over
+    if not BRAIN_ML[0] <= millilitres <= BRAIN_ML[1]:
+        raise InputError(f"{dwi.path or 'the DWI'}: what looks like brain in it measures {millilitres:.0f} ml. "
+                         "Is it a DWI (b1000) of a head? Look at it, and at the b0.")
+    fine = resample(Volume(brain.astype(np.float32), small.affine), dwi.data.shape, dwi.affine)
+    return fine > 0.5
+
+
+def _core(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return what is bright on DWI or b0 and hangs together after bridges thinner than 2 NECK_MM are cut."""
+    bright = dwi > _otsu(dwi)
+    inside = (dwi > BRAIN_LEVEL * np.median(dwi[bright])) | (b0 > BRAIN_LEVEL * np.median(b0[bright]))
+    inner = _largest(_depth(inside, sizes) > NECK_MM)
+    return inside & (_depth(~inner, sizes) <= NECK_MM + 1.5)
+
+
+def _with_csf(core: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    closed = _depth(_depth(~core, sizes) <= SULCUS_MM, sizes) > SULCUS_MM
+    return _fill(_largest(closed))
+
+
+def _depth(mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return mm from each voxel of the mask to the nearest outside it; beyond the volume counts as inside."""
+    return ndimage.distance_transform_edt(mask, sizes) if not mask.all() else np.full(mask.shape, np.inf)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    label, count = ndimage.label(mask)
+    if not count:
+        return mask
+    return label == 1 + np.argmax(np.bincount(label.ravel())[1:])
+
+
+def _fill(mask: np.ndarray) -> np.ndarray:
+    """Fill holes slice by slice: ventricles open downwards into cisterns, but not within a slice."""
+    return np.stack([ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], 2)
+
+
+def _otsu(values: np.ndarray) -> float:
+    """Return the threshold that splits the histogram into the two tightest classes (Otsu 1979)."""
+    top = np.percentile(values, 99.5)
+    counts, edges = np.histogram(values, 256, (0, top))
+    middles = (edges[1:] + edges[:-1]) / 2
+    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(middles[np.nanargmax(between)])
+
+
+def _left_over(signal: np.ndarray) -> np.ndarray | None:
+    """Return the non-zero part, filled, where most of the volume has been set to zero; else None."""
+    if np.mean(np.abs(signal) < 1e-3 * np.percentile(signal, 99)) < 0.5:
+        return None
+    return _fill(_largest(ndimage.binary_opening(signal > 0, iterations=1)))
+
+
+def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the world affine (4, 4) moving -> fixed.
+
+    Args:
+        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
+        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
+
+    Raises:
+        InputError: one of the two is empty.
+    """
+    mask = fixed.data > 0 if fixed_mask is None else fixed_mask
+    if not mask.any() or not moving.data.any():
+        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
+    sizes = voxel_sizes(fixed.affine)
+    near = _depth(~mask, sizes) <= MARGIN_MM
+    centres = [_centre(moving.data > 0 if dof == 12 else moving.data, moving.affine)]
+    if dof == 6:
+        # Scans of one session share a world, unless the patient was taken out in between: look from both places.
+        middle = _centre(mask, fixed.affine)
+        centres = [middle, middle + centres[0] - _centre(fixed.data, fixed.affine)]
+    return register(moving, fixed, near, dof, centres)
+
+
+def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    index = np.array(ndimage.center_of_mass(np.clip(weights, 0, None)))
+    return affine[:3, :3] @ index + affine[:3, 3]

@@ -1,0 +1,210 @@
+"""Affine registration by mutual information, from coarse to fine.
+
+In:  two Volumes (X, Y, Z) in RAS with their affines; a mask of the fixed one that says where to compare them.
+Out: world affine (4, 4) moving -> fixed, in mm.
+Paper: 2.1 (FSL FLIRT there; this is the built-in stand-in. Mutual information after Mattes et al. 2003).
+See: tests/test_builtin.py
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage, optimize
+from scipy.linalg import expm
+
+from tss.nifti import Volume, voxel_sizes
+
+BINS = 32  # our choice, as Mattes: of each image's histogram
+RADIUS_MM = 60.0  # of a head: turns and stretches are counted in mm at this distance, so that all parameters weigh alike
+LEVELS_MM = (8.0, 4.0, 3.0)  # our choice: distance between the points compared; images are smoothed to half of it
+STEPS = (12, 25, 25)  # our choice: iterations at each level; more change the result by less than 0.1 mm
+STARTS_KEPT = 4  # our choice: of the starts tried, so many are followed at the coarsest level
+TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
+SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
+LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
+VOXEL_MM = 2.0  # our choice: finer scans are averaged to about this before smoothing
+
+
+class Images(NamedTuple):
+    """What one level compares: points of the fixed scan with their histogram bins, and the smoothed moving scan."""
+
+    points: np.ndarray  # (3, N) world mm of the fixed scan
+    fixed_bins: np.ndarray  # (N,) int
+    moving: np.ndarray  # (X, Y, Z), in units of bins
+    to_voxel: np.ndarray  # (4, 4) world mm of the moving scan -> its voxel indices
+
+
+def register(moving: Volume, fixed: Volume, mask: np.ndarray, dof: int, centres: list) -> np.ndarray:
+    """Find the affine that aligns moving with fixed inside the mask.
+
+    Args:
+        moving, fixed: volumes (X, Y, Z); outside the moving scan's field of view nothing is compared.
+        mask: (X, Y, Z) bool on the fixed grid.
+        dof: 6 = rigid, 12 = affine.
+        centres: world positions in the moving scan (mm), each one guess of where the mask's centre lies in it.
+
+    Returns:
+        World affine (4, 4) moving -> fixed.
+    """
+    centre = _world(fixed.affine, np.argwhere(mask).mean(0))
+    small_moving, small_fixed = shrink(moving), shrink(fixed)
+    levels = [_images(small_moving, small_fixed, fixed.affine, mask, spacing) for spacing in LEVELS_MM]
+
+    starts = [_start(guess, turn, shift, centre) for guess in centres
+              for turn in product(TURNS_DEG, repeat=3) for shift in SHIFTS_MM]
+    costs = [_cost(start, levels[0])[0] for start in starts]
+    best = None
+    for index in np.argsort(costs, kind="stable")[:STARTS_KEPT]:
+        found = _descend(starts[index], levels[0], centre, 7 if dof == 12 else 6, STEPS[0])
+        if best is None or found[1] < best[1]:
+            best = found
+    for images, steps in zip(levels[1:], STEPS[1:], strict=True):
+        best = _descend(best[0], images, centre, dof, steps)
+    return np.linalg.inv(best[0])
+
+
+def _world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return affine[:3, :3] @ index + affine[:3, 3]
+
+
+def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return matrix[:3, :3].astype(np.float32) @ points + matrix[:3, 3:].astype(np.float32)
+
+
+def _start(guess: np.ndarray, turn_deg: tuple, shift_mm: float, centre: np.ndarray) -> np.ndarray:
+    """Return the affine fixed -> moving that carries the mask's centre to a guess, turned and lifted."""
+    place = np.eye(4)
+    place[:3, 3] = guess - centre + (0, 0, shift_mm)
+    return place @ _motion([*(np.radians(turn_deg) * RADIUS_MM), 0, 0, 0], centre)
+
+
+def _generators() -> np.ndarray:
+    """Return the (12, 4, 4) directions of motion: 3 turns, 3 shifts, growth, 2 stretches, 3 shears."""
+    directions = np.zeros((12, 4, 4))
+    for k, (i, j) in enumerate([(1, 2), (0, 2), (0, 1)]):
+        directions[k, i, j], directions[k, j, i] = -1 / RADIUS_MM, 1 / RADIUS_MM
+        directions[9 + k, i, j] = directions[9 + k, j, i] = 1 / RADIUS_MM
+        directions[3 + k, k, 3] = 1
+    for k, stretch in enumerate([(1, 1, 1), (1, -1, 0), (1, 1, -2)]):
+        directions[6 + k, [0, 1, 2], [0, 1, 2]] = np.array(stretch) / RADIUS_MM
+    return directions
+
+
+GENERATORS = _generators()
+
+
+def _motion(parameters: list | np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return the (4, 4) motion about a centre. Parameters (6, 7 or 12) in mm, in the order of GENERATORS."""
+    there = np.eye(4)
+    there[:3, 3] = centre
+    motion = expm(np.tensordot(np.asarray(parameters, float), GENERATORS[:len(parameters)], 1))
+    return there @ motion @ np.linalg.inv(there)
+
+
+def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, steps: int) -> tuple[np.ndarray, float]:
+    """Climb down from an affine fixed -> moving. Returns the affine and its cost."""
+    def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        affine = start @ _motion(parameters, centre)
+        value, slope = _cost(affine, images)
+        step = 1e-4
+        gradient = [np.sum(slope * (start @ (_motion(parameters + step * axis, centre)
+                                             - _motion(parameters - step * axis, centre)))[:3]) / (2 * step)
+                    for axis in np.eye(dof)]
+        return value, np.array(gradient)
+
+    # The cost is of order 1 and changes by some 0.01 a mm; L-BFGS-B's first step is 1 / |gradient|, so 100 gives mm.
+    scaled = optimize.minimize(lambda p: tuple(100 * part for part in cost(p)), np.zeros(dof), jac=True,
+                               method="L-BFGS-B", options={"maxiter": steps, "maxls": 8, "ftol": 1e-6})
+    return start @ _motion(scaled.x, centre), scaled.fun / 100
+
+
+def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
+    """Return minus the mutual information at an affine fixed -> moving, and its slope by the affine's (3, 4) entries.
+
+    MI = sum_fm p(f, m) log(p(f, m) / (p(f) p(m))), p smoothed along m by a cubic B-spline.
+    """
+    matrix = images.to_voxel @ affine
+    value, slope, inside = _sample(images.moving, _move(matrix, images.points))
+    count = inside.sum()
+    if count < LEAST_OVERLAP * inside.size:
+        return 0.0, np.zeros((3, 4))
+    value, slope, points = value[inside], slope[:, inside], images.points[:, inside]
+
+    lower = value.astype(np.int32)
+    weights, derivatives = _spline(value - lower)
+    index = images.fixed_bins[inside] * (BINS + 3) + lower
+    joint = sum(np.bincount(index + k, weights[k], BINS * (BINS + 3)) for k in range(4)).reshape(BINS, BINS + 3) / count
+    by_fixed, by_moving = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
+    ratio = np.log((joint + 1e-9) / (by_fixed * by_moving + 1e-9))
+    information = float(np.sum(joint * ratio))
+
+    gain = sum(derivatives[k] * ratio.ravel()[index + k] for k in range(4)) / count  # dMI / d(value)
+    by_position = gain * slope  # (3, n)
+    by_matrix = np.empty((3, 4))
+    by_matrix[:, :3] = np.einsum("in,jn->ij", by_position, points)
+    by_matrix[:, 3] = by_position.sum(1)
+    return -information, -images.to_voxel[:3, :3].T @ by_matrix
+
+
+def _spline(fraction: np.ndarray) -> tuple[list, list]:
+    """Return the cubic B-spline's four weights at a fraction of a bin, and their derivatives."""
+    f, g = fraction, 1 - fraction
+    weights = [g**3 / 6, (4 - 6 * f**2 + 3 * f**3) / 6, (4 - 6 * g**2 + 3 * g**3) / 6, f**3 / 6]
+    return weights, [-g**2 / 2, (3 * f**2 - 4 * f) / 2, (4 * g - 3 * g**2) / 2, f**2 / 2]
+
+
+def _sample(data: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interpolate linearly at (3, N) voxel positions: values (N,), slopes (3, N), and which lie in the scan (N,)."""
+    last = np.array(data.shape, np.float32)[:, None] - 1
+    inside = ((position >= -0.5) & (position <= last + 0.5)).all(0)
+    lower = np.clip(position, 0, last - 1e-3)
+    corner = lower.astype(np.int32)
+    x, y, z = lower - corner
+    across, along = data.shape[1] * data.shape[2], data.shape[2]
+    first = corner[0] * across + corner[1] * along + corner[2]
+    flat = data.ravel()
+    low = [flat[first + dx * across + dy * along] for dx in (0, 1) for dy in (0, 1)]
+    rise = [flat[first + dx * across + dy * along + 1] - low[2 * dx + dy] for dx in (0, 1) for dy in (0, 1)]
+    v00, v01, v10, v11 = (a + z * b for a, b in zip(low, rise, strict=True))
+    v0, v1 = v00 + y * (v01 - v00), v10 + y * (v11 - v10)
+    r0, r1 = rise[0] + y * (rise[1] - rise[0]), rise[2] + y * (rise[3] - rise[2])
+    slope = np.stack([v1 - v0, (v01 - v00) * (1 - x) + (v11 - v10) * x, r0 + x * (r1 - r0)])
+    return v0 + x * (v1 - v0), slope, inside
+
+
+def _images(moving: Volume, fixed: Volume, mask_affine: np.ndarray, mask: np.ndarray, spacing: float) -> Images:
+    smooth = [ndimage.gaussian_filter(volume.data, spacing / 2 / voxel_sizes(volume.affine), mode="nearest",
+                                      truncate=3.0) for volume in (moving, fixed)]
+    points = _points(mask, mask_affine, spacing)
+    at_fixed = _sample(smooth[1], _move(np.linalg.inv(fixed.affine), points))[0]
+    return Images(points, _to_bins(at_fixed, at_fixed, BINS - 1).round().astype(np.int32),
+                  np.ascontiguousarray(_to_bins(smooth[0], smooth[0][smooth[0] > smooth[0].mean() / 10], BINS - 1)),
+                  np.linalg.inv(moving.affine))
+
+
+def _to_bins(values: np.ndarray, sample: np.ndarray, last: int) -> np.ndarray:
+    low, high = np.percentile(sample, [0.5, 99.5])  # our choice: a few bright vessels must not take all the bins
+    return (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * last).astype(np.float32)
+
+
+def _points(mask: np.ndarray, affine: np.ndarray, spacing: float) -> np.ndarray:
+    """Return (3, N) world positions inside the mask, spread evenly but on no lattice (a Kronecker sequence)."""
+    corners = np.argwhere(mask)
+    low, high = corners.min(0) - 0.5, corners.max(0) + 0.5
+    wanted = int(np.prod((high - low) * voxel_sizes(affine)) / spacing**3)
+    root = 1.2207440846057596  # of x^4 = x + 1: the sequence that fills three dimensions most evenly
+    index = low[:, None] + (high - low)[:, None] * (np.arange(1, wanted + 1) * root ** -np.arange(1.0, 4)[:, None] % 1)
+    inside = mask[tuple(index.round().astype(int).clip(0, np.array(mask.shape)[:, None] - 1))]
+    return _move(affine, index[:, inside].astype(np.float32))
+
+
+def shrink(volume: Volume) -> Volume:
+    """Average blocks of voxels until none is much finer than VOXEL_MM."""
+    factor = np.maximum(1, np.round(VOXEL_MM / voxel_sizes(volume.affine))).astype(int)
+    shape = np.array(volume.data.shape) // factor
+    cut = volume.data[tuple(slice(0, n) for n in shape * factor)]
+    blocks = cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
+    affine = volume.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] = _world(volume.affine, (factor - 1) / 2)
+    return Volume(np.ascontiguousarray(blocks.mean((1, 3, 5)), np.float32), affine)

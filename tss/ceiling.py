@@ -1,0 +1,62 @@
+"""The best AUC that anyone can reach on the phantom, from the law that made it.
+
+In:    the law of tss.clock (density of onset times, normal latent given time); or a cohort's truth files
+Out:   ceilings() -> {task: AUC}; realised(folder) -> {task: AUC of the ideal observer on that cohort}
+Paper: - (what Table 2's AUCs are to be compared with on made-up patients)
+See:   tests/test_ceiling.py
+
+Time acts on the scans only through one latent, log(FLAIR ratio) = mean(t) + spread * normal. The mean grows with
+time and the spread does not depend on it, so P(t < T | latent) falls with the latent (monotone likelihood ratio),
+and the best reader is the latent itself, seen without noise. Its AUC is
+P(latent of a positive < latent of a negative) = E[ Phi((mean(t-) - mean(t+)) / (spread * sqrt(2))) ].
+Stroke in a hemisphere (phase 1): every lesion is bright on DWI from the first minutes and no healthy tissue is, so
+a reader without noise makes no mistake: 1.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from scipy import special
+
+from tss import clock
+from tss.cohort import TASKS
+from tss.files import read_json
+
+NODES = 2000  # quantiles in the integral; the error is below 1e-5
+STROKE_CEILING = 1.0
+
+
+def ceilings(spread: float = clock.SPREAD) -> dict[str, float]:
+    """Best reachable AUC for each task of tss.cohort.TASKS, by integration over both classes' times."""
+    return {task: STROKE_CEILING if limit is None else ceiling(limit, spread) for task, limit in TASKS.items()}
+
+
+def ceiling(limit_min: float, spread: float = clock.SPREAD) -> float:
+    """Best AUC for "scanned less than limit_min after onset" with the latent known exactly."""
+    share = float(clock.share_before(limit_min))
+    middles = (np.arange(NODES) + 0.5) / NODES
+    early = clock.mean_log_ratio(clock.onset_at(share * middles))
+    late = clock.mean_log_ratio(clock.onset_at(share + (1 - share) * middles))
+    return float(special.ndtr((late[None] - early[:, None]) / (spread * np.sqrt(2))).mean())
+
+
+def realised(cohort_csv, spread: float = clock.SPREAD) -> dict[str, float]:
+    """AUC that the ideal observer has on one cohort: the truth files' latents against the table's times.
+
+    Patients without a known time or a truth file are left out; NaN where a class is empty."""
+    folder = Path(cohort_csv).parent
+    pairs = []
+    with open(cohort_csv, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            truth = folder / "truth" / f"{row['patient']}.json"
+            if row["onset_to_mri_min"] and truth.is_file():
+                pairs.append((float(row["onset_to_mri_min"]), read_json(truth)["log_flair_ratio"]))
+    minutes, latent = np.array(pairs).reshape(-1, 2).T
+    return {task: STROKE_CEILING if limit is None else _auc(minutes < limit, -latent)
+            for task, limit in TASKS.items()}
+
+
+def _auc(positive: np.ndarray, score: np.ndarray) -> float:
+    wins = np.sign(score[positive][:, None] - score[~positive][None])
+    return float((wins.mean() + 1) / 2) if wins.size else float("nan")

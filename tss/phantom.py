@@ -1,0 +1,272 @@
+"""Made-up stroke patients, written exactly as a lab has its scans: NIfTI files and a cohort.csv.
+
+In:    an empty folder, a number of patients, a seed, a Difficulty
+Out:   FOLDER/cohort.csv, FOLDER/scans/<patient>_{dwi,b0,flair}.nii.gz, FOLDER/truth/<patient>...; an atlas
+Paper: 2.1 (voxel sizes, TE), Table 1 (times, age, sex, NIHSS)
+See:   tests/test_phantom.py
+
+Truth, in FOLDER/truth: <patient>_brain.nii.gz and <patient>_lesion.nii.gz in DWI space (uint8), and
+<patient>.json with the affines b0 -> atlas and FLAIR -> b0 (world mm), the latent and the volume.
+The brain mask is what a careful person outlines: everything inside the pial envelope, that is the crowns of the
+gyri bridged over the sulci, with sulcal, ventricular and cisternal CSF, cerebellum and brain stem down to the
+foramen magnum (72 mm below the anterior commissure in the mean head); not the CSF between envelope and skull.
+Scores on these patients are not clinical results.
+"""
+
+import csv
+import io
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from scipy import special
+
+from tss import clock, lesion
+from tss.files import InputError, write_json, write_text, write_whole
+from tss.scanner import (FULL_SCALE, Contrast, Lesion, add_noise, apply, bias_field, render, save_scan, scan,
+                         signals, to_mean_head)
+from tss.subject import Subject, make_subject, noise_field, vary
+
+COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion")
+QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choice
+NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
+FEMALE = 0.53  # Table 1
+VOLUME_AND_NIHSS = 0.6  # correlation of normal scores; our choice
+ADC_RATIO = (0.74, 0.77)  # FIELD 2c: mean of the lesion over the healthy side
+STORED_AXES = ("RAS", "LAS", "LPS", "LAS", "LPS", "RPS")  # what converters of axial scans leave
+FLAIR_AXES = (*STORED_AXES, "SAL", "PSR")  # now and then slices are not last in the file
+TEXTURE = 0.02  # SD of the tissue's own unevenness
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How patients and scans vary. Pairs are ranges; lengths in mm, angles in degrees."""
+
+    tilt: float = 8.0  # largest turn of the head about each axis
+    shift: float = 10.0  # largest displacement from the middle of the field of view
+    motion: tuple[float, float] = (3.0, 4.0)  # largest turn and shift between DWI and FLAIR
+    neck: float = 8.0  # field of view below the brain
+    cut_top: float = 0.0  # of the brain above the field of view
+    bias: tuple[float, float] = (0.05, 0.20)  # bias field, +- share
+    snr: tuple[float, float] = (25.0, 45.0)  # white matter in DWI
+    stripped: float = 0.0  # share of patients whose skull is already removed
+    volume_ml: tuple[float, float] = (17.0, 1.1)  # median and log SD of the infarct's volume
+    volume_range: tuple[float, float] = (0.5, 150.0)
+    both: float = 0.03  # share with infarcts on both sides
+    old_infarct: float = 0.0  # share with an old infarct
+    midline_shift: float = 0.0  # largest shift towards the healthy side
+    unknown_onset: float = 0.0  # share whose time is not in the table
+    unknown_side: float = 0.0
+    spread: float = clock.SPREAD  # SD of the latent at equal time
+
+
+ORDINARY = Difficulty()
+HARD = Difficulty(tilt=20.0, shift=30.0, neck=70.0, cut_top=12.0, bias=(0.3, 0.6), snr=(9.0, 18.0), stripped=0.15,
+                  volume_ml=(17.0, 2.0), volume_range=(0.4, 260.0), old_infarct=0.4, midline_shift=8.0)
+
+
+def make_cohort(folder, n: int, seed: int, difficulty: Difficulty = ORDINARY, jobs: int = 1,
+                progress: bool | Callable[[str], None] = True) -> Path:
+    """Writes n patients and their table. The same (n, seed, difficulty) gives the same files whatever `jobs`.
+
+    Args:
+        progress: True prints a line per patient with the time left, False is silent, a function gets the lines.
+    Returns: path of cohort.csv, written last.
+    """
+    if n < 1:
+        raise InputError(f"a cohort of {n} patients cannot be made: ask for one at least")
+    folder = Path(folder)
+    say = partial(print, flush=True) if progress is True else progress or (lambda line: None)
+    start, rows = time.monotonic(), []
+    task = partial(_make_numbered, folder, n, seed, difficulty)
+    for row in _map(task, n, min(jobs, n)):
+        rows.append(row)
+        left = (time.monotonic() - start) / len(rows) * (n - len(rows))
+        say(f"phantom {row['patient']}  {len(rows):{len(str(n))}d}/{n}  {row['onset_to_mri_min'] or '?':>6} min  "
+            f"{row['stroke_side'] or 'unknown':7s}  {left:4.0f} s left")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "cohort.csv", text.getvalue())
+    return folder / "cohort.csv"
+
+
+def _make_numbered(folder: Path, n: int, seed: int, difficulty: Difficulty, index: int) -> dict[str, str]:
+    name = f"p{index + 1:0{max(3, len(str(n)))}d}"
+    return make_patient(folder, name, np.random.default_rng([seed, index]), difficulty)
+
+
+def _map(task, n: int, jobs: int):
+    if jobs <= 1:
+        yield from map(task, range(n))
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(task, range(n))
+
+
+def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> dict[str, str]:
+    """Writes one patient's scans and truth below `folder` and returns the row of the table (all strings)."""
+    folder = Path(folder)
+    person = _person(rng, difficulty)
+    shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)
+    subject = make_subject(vary(rng, person["age"], shift), rng)
+    infarcts = _infarcts(subject, rng, person, difficulty)
+    lesions = [Lesion(i.index, i.severity, rng.uniform(*ADC_RATIO), np.exp(person["latent"])) for i in infarcts]
+    contrast = Contrast(te_epi=rng.uniform(80, 110), te_flair=rng.uniform(95, 125))
+    texture = 1 + TEXTURE * _texture(rng, subject)
+    image = render(subject, lesions, contrast, texture)
+
+    files, affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
+    write_json(folder / "truth" / f"{id}.json", {
+        "b0_to_atlas": affines[0].tolist(), "flair_to_b0": affines[1].tolist(),
+        "log_flair_ratio": person["latent"], "flair_ratio": float(np.exp(person["latent"])),
+        "onset_to_mri_min": person["minutes"], "stroke_side": person["side"],
+        "lesion_ml": float(sum(i.ml for i in infarcts)), "arteries": [i.artery for i in infarcts]})
+    return {"patient": id, **files,
+            "onset_to_mri_min": "" if rng.uniform() < difficulty.unknown_onset else f"{person['minutes']:.0f}",
+            "stroke_side": "" if rng.uniform() < difficulty.unknown_side else person["side"],
+            "age": f"{person['age']:.0f}", "sex": person["sex"], "nihss": f"{person['nihss']:.0f}",
+            "lesion": f"truth/{id}_lesion.nii.gz"}
+
+
+def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:
+    """Age, sex, side, time, latent, volume and NIHSS of one patient."""
+    minutes = float(np.round(clock.draw_onset(rng)))
+    size, own = rng.normal(size=2)
+    severity = VOLUME_AND_NIHSS * size + np.sqrt(1 - VOLUME_AND_NIHSS**2) * own
+    median, log_sd = difficulty.volume_ml
+    return {
+        "age": float(np.interp(rng.uniform(), QUARTILES, AGE_YEARS)), "sex": "F" if rng.uniform() < FEMALE else "M",
+        "side": "both" if rng.uniform() < difficulty.both else ("left", "right")[rng.integers(2)],
+        "minutes": minutes, "latent": clock.draw_log_ratio(rng, minutes, difficulty.spread),
+        "ml": float(np.clip(median * np.exp(log_sd * size), *difficulty.volume_range)),
+        "nihss": float(np.interp(special.ndtr(severity), QUARTILES, NIHSS_POINTS)),
+    }
+
+
+def _infarcts(subject: Subject, rng, person: dict, difficulty: Difficulty) -> list[lesion.Infarct]:
+    sides = ("left", "right") if person["side"] == "both" else (person["side"],)
+    if rng.uniform() < difficulty.old_infarct:
+        side = ("left", "right")[rng.integers(2)]
+        lesion.scar(subject, lesion.grow(subject, rng, side, lesion.draw_artery(rng), rng.uniform(2, 40)))
+    found = []
+    for side in sides:
+        artery = lesion.draw_artery(rng)
+        while person["ml"] > 1.5 * lesion.ARTERIES[artery].largest_ml:
+            artery = lesion.draw_artery(rng)
+        found.append(lesion.grow(subject, rng, side, artery, person["ml"] / len(sides)))
+    return found
+
+
+def _texture(rng: np.random.Generator, subject: Subject) -> np.ndarray:
+    coarse = noise_field(rng, [n // 4 + 2 for n in subject.brain.shape], 12.0, False, step=5.0)
+    tensor = torch.from_numpy(coarse)[None, None]
+    return torch.nn.functional.interpolate(tensor, size=subject.brain.shape, mode="trilinear")[0, 0].numpy()
+
+
+def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Subject, infarcts, image, contrast):
+    """Scans one head twice, DWI with b0 and FLAIR, and writes scans and masks; returns names and affines."""
+    pose = _pose(rng, difficulty.tilt, difficulty.shift)
+    motion = _pose(rng, *difficulty.motion)
+    dwi_grid = _grid(rng, subject, pose, difficulty, rng.uniform(1.65, 1.85), 2.0)
+    flair_grid = _grid(rng, subject, motion @ pose, difficulty, rng.uniform(0.86, 0.938), 1.0)
+
+    masks = np.zeros((2, *image.shape[1:]), np.float32)
+    box = (slice(None), *subject.head.box)
+    masks[box][0] = subject.brain
+    marks = np.zeros(subject.brain.size, np.float32)
+    for infarct in infarcts:
+        marks[infarct.index] = 1
+    masks[box][1] = marks.reshape(subject.brain.shape)
+    b0, dwi, brain, acute = scan(np.concatenate([image[:2], masks]), subject, *dwi_grid, pose)
+    pictures = [image[2:], masks[:1]]
+    stripped = rng.uniform() < difficulty.stripped
+    flair = scan(np.concatenate(pictures[:1 + stripped]), subject, *flair_grid, motion @ pose)
+
+    white = signals(contrast, ["white"])[:, 0]
+    noise = white[1] / rng.uniform(*difficulty.snr)
+    both = bias_field(rng, *dwi_grid, rng.uniform(*difficulty.bias))
+    biases = (both, both * bias_field(rng, *dwi_grid, 0.03), bias_field(rng, *flair_grid, rng.uniform(*difficulty.bias)))
+    sigmas = (noise * np.sqrt(3), noise, noise * 1.2)  # DWI is the mean of three directions
+    scans = {"b0": (b0, dwi_grid, brain), "dwi": (dwi, dwi_grid, brain), "flair": (flair[0], flair_grid, flair[-1])}
+    axes = STORED_AXES[rng.integers(len(STORED_AXES))]
+    stored = {"b0": axes, "dwi": axes, "flair": FLAIR_AXES[rng.integers(len(FLAIR_AXES))]}
+    dtype = (np.int16, np.float32)[int(rng.uniform() < 0.25)]
+    files = {}
+    for (name, (data, (_, affine), mask)), bias, sigma in zip(scans.items(), biases, sigmas):
+        data = add_noise(rng, data * bias, sigma) * FULL_SCALE
+        if stripped:
+            data = data * (mask > 0.5)
+        files[name] = f"scans/{id}_{name}.nii.gz"
+        save_scan(folder / files[name], data, affine, stored[name], dtype)
+    for name, mask in (("brain", brain), ("lesion", acute)):
+        save_scan(folder / "truth" / f"{id}_{name}.nii.gz", mask > 0.5, dwi_grid[1], axes, np.uint8)
+    return files, (_best_affine(subject, pose, brain, dwi_grid[1]), np.linalg.inv(motion))
+
+
+def _pose(rng: np.random.Generator, tilt: float, shift: float) -> np.ndarray:
+    """A rigid motion (4, 4) with turns up to tilt degrees about x, y, z and shifts up to `shift` mm."""
+    pose = np.eye(4)
+    for axis, angle in enumerate(np.radians(rng.uniform(-tilt, tilt, 3) * (1.0, 0.7, 1.0))):
+        i, j = [k for k in range(3) if k != axis]
+        turn = np.eye(4)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        pose = turn @ pose
+    pose[:3, 3] = rng.uniform(-shift, shift, 3)
+    return pose
+
+
+def _grid(rng: np.random.Generator, subject: Subject, pose, difficulty: Difficulty, pixel: float, multiple: float):
+    """Shape and affine of an axial scan of this head: 224-240 mm wide, from below the brain to above it."""
+    slice_mm = rng.uniform(6.0, 6.5)  # paper 2.1
+    affine = np.eye(4)
+    if rng.uniform() < 0.4:  # slices planned along the head
+        affine[:3, :3] = pose[:3, :3] @ _pose(rng, 3.0, 0.0)[:3, :3]
+    corners = np.stack(np.meshgrid([-66, 66], [-98, 66], [-68, 78], indexing="ij")).reshape(3, -1)
+    shell = np.concatenate([corners * 0.72, [[0, 0], [-12, -20], [-70, 80]]], axis=1)  # brain's lowest and highest points
+    head_mm = apply(np.linalg.inv(subject.linear), shell)
+    along = affine[:3, :3].T @ apply(pose, head_mm)
+    low, high = along[2].min() - rng.uniform(0.3, 1) * difficulty.neck, along[2].max() + 4
+    high -= rng.uniform(0, 1) * difficulty.cut_top
+    slices = int(np.ceil((high - low) / slice_mm))
+    width = int(round(rng.uniform(224, 240) / pixel / 8)) * 8
+    centre = affine[:3, :3].T @ np.array([0.0, 0.0, 0.0])
+    start = np.array([centre[0] - pixel * (width - 1) / 2, centre[1] - pixel * (width - 1) / 2, low + slice_mm / 2])
+    affine[:3, 3] = affine[:3, :3] @ start
+    affine[:3, :3] = affine[:3, :3] * (pixel, pixel, slice_mm)
+    return (width, width, slices), affine
+
+
+def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:
+    """The affine DWI world -> mean head that fits the true (partly non-linear) map best over the brain."""
+    voxels = np.argwhere(brain > 0.5)[::7].T.astype(float)
+    world = apply(affine, voxels)
+    target = to_mean_head(subject, apply(np.linalg.inv(pose), world))
+    solution = np.linalg.lstsq(np.vstack([world, np.ones(world.shape[1])]).T, target.T, rcond=None)[0]
+    return np.vstack([solution.T, [0, 0, 0, 1]])
+
+
+def write_atlas(path) -> None:
+    """Writes the mean head's brain as T2w (b0) at 2 mm on MNI152's grid (91, 109, 91), RAS, float32."""
+    subject = make_subject()
+    image = render(subject, [], Contrast())[:1]
+    brain = np.zeros_like(image)
+    brain[(slice(None), *subject.head.box)] = subject.brain
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-90, -126, -72)
+    t2w, mask = scan(np.concatenate([image, brain]), subject, (91, 109, 91), affine, np.eye(4))
+    image = nibabel.Nifti1Image((t2w * mask * FULL_SCALE).astype(np.float32), affine)
+    image.set_sform(affine, code=4)
+    image.set_qform(affine, code=4)
+    write_whole(path, lambda beside: nibabel.save(image, beside))

@@ -1,0 +1,206 @@
+"""One person's head: folding, atrophy, ventricles, white-matter disease, and the warp from the mean head.
+
+In:    the mean head's fields, an rng (or none: the mean head itself)
+Out:   Subject: tissue fractions (K, X, Y, Z) on the brain box, and the map from this head to the mean head
+Paper: - (the phantom is ours; DESIGN section 6)
+See:   tests/test_phantom.py
+
+Cortex: sulci are the zero level of a band-passed random field f that is constant along the way from the surface
+inwards, so that they stand upright on it and wind like real ones. A voxel's distance to CSF is then
+min(depth, |f| / |grad f|), and the cortex is the ribbon within 2.7 mm of CSF, at the surface and along each sulcus.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft, ndimage
+
+from tss.anatomy import Head, mean_head
+from tss.geometry import STEP, share
+
+MATTER = ("csf", "grey", "white", "deep", "iron", "gliosis", "dark")
+CORTEX_MM = 2.7  # mean cortical thickness
+GYRUS_MM = 27.0  # wavelength of the folding: a gyrus every 13 mm
+COMMON_FOLDING = 0.75  # share of the folding (as correlation) that all heads have in common
+SULCUS_DEPTH_MM = (7.0, 20.0)
+FOLIUM_MM = 4.6
+COMMON_SEED = 1909  # the folding of the mean head
+HEAD_SCALE = 0.93  # people are smaller than the MNI152 template
+WARP_REACH_MM = 32.0  # correlation length of the smooth deformation
+NOISE_STEP = 3.0  # mm
+
+
+class Variation(NamedTuple):
+    """What differs from person to person. The defaults are the mean head."""
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)  # size along x, y, z, relative to the mean head
+    shear: tuple[float, float, float] = (0.0, 0.0, 0.0)  # xy, xz, yz
+    warp_mm: float = 0.0  # RMS of the smooth deformation
+    shift_mm: float = 0.0  # midline shift towards the right
+    ventricle_mm: float = 0.0  # ventricles' walls moved outwards
+    atrophy_mm: float = 0.0  # pial surface moved inwards
+    sulcus_mm: float = 0.55  # half width of a sulcus
+    gliosis: float = 0.0  # volume of white-matter disease, 0 none .. 1 confluent
+
+
+class Subject(NamedTuple):
+    """A head in the mean head's coordinates plus the warp that leads there."""
+
+    head: Head
+    matter: np.ndarray  # (K, X, Y, Z) fractions in the order of MATTER on head.box; sum 1 inside the brain
+    brain: np.ndarray  # (X, Y, Z) 0..1, inside the pial envelope
+    cortex: np.ndarray  # (X, Y, Z) mm from CSF, negative in CSF
+    linear: np.ndarray  # (4, 4) this head's mm -> mean head's mm, without the smooth part
+    warp: np.ndarray  # (3, x, y, z) mm added after `linear`, on a lattice of WARP_STEP over this head's mm
+    warp_low: np.ndarray  # (3,) mm, first node of the lattice
+
+
+WARP_STEP = 12.0  # mm
+WARP_LOW, WARP_HIGH = -180.0, 180.0
+
+
+def vary(rng: np.random.Generator, age: float, shift_mm: float = 0.0) -> Variation:
+    """A person of the given age: older brains have wider ventricles and sulci and more white-matter disease."""
+    old = (age - 60) / 20
+    return Variation(
+        scale=tuple(HEAD_SCALE * np.exp(rng.normal(0, 0.03) + rng.normal(0, 0.025, 3))),
+        shear=tuple(rng.normal(0, 0.015, 3)),
+        warp_mm=rng.uniform(1.2, 2.4),
+        shift_mm=shift_mm,
+        ventricle_mm=float(np.clip(rng.normal(0.5 + 0.7 * old, 0.7), -0.8, 3.5)),
+        atrophy_mm=float(np.clip(rng.normal(0.4 + 0.4 * old, 0.3), 0, 2.0)),
+        sulcus_mm=float(np.clip(rng.normal(0.65 + 0.2 * old, 0.15), 0.35, 1.4)),
+        gliosis=float(np.clip(rng.normal(0.25 + 0.2 * old, 0.2), 0, 1)),
+    )
+
+
+def make_subject(variation: Variation = Variation(), rng: np.random.Generator | None = None) -> Subject:
+    """Builds tissue fractions and warp; without an rng it is the mean head, which the atlas shows."""
+    head = mean_head()
+    folds, crumple = folding(head, rng)
+    cortex = cortical_distance(head, variation, folds, crumple)
+    matter, brain = tissues(head, variation, cortex, crumple, rng)
+    warp, low = smooth_warp(variation, rng)
+    linear = np.eye(4)
+    linear[:3, :3] = np.diag(1 / np.array(variation.scale))
+    linear[0, 1], linear[0, 2], linear[1, 2] = variation.shear
+    return Subject(head, matter, brain, cortex, linear, warp, low)
+
+
+def noise_field(rng: np.random.Generator, shape, wavelength: float, narrow: bool, step=NOISE_STEP) -> np.ndarray:
+    """Random field (X, Y, Z) of unit SD: around one wavelength (mm) if narrow, else all longer ones."""
+    spectrum = fft.rfftn(rng.standard_normal(shape, dtype=np.float32))
+    frequencies = [fft.fftfreq(n, step) for n in shape[:2]] + [fft.rfftfreq(shape[2], step)]
+    squared = sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True))
+    k = np.sqrt(squared).astype(np.float32) * np.float32(wavelength)
+    spectrum *= np.exp(-((k - 1) ** 2) / (2 * 0.22**2)) if narrow else np.exp(-(k**2) / 2)
+    field = fft.irfftn(spectrum, shape)
+    return (field / field.std()).astype(np.float32)
+
+
+def folding(head: Head, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Two random fields at the brain box: f whose zeros are sulci, and one that varies their depth.
+
+    The field of the mean head is shared by everybody, so that sulci of different heads roughly match."""
+    span = [int(np.ceil(n * s / NOISE_STEP)) + 12 for n, s in zip(head.hull.shape, STEP)]
+    fixed = np.random.default_rng(COMMON_SEED)
+    common, slow = noise_field(fixed, span, GYRUS_MM, True), noise_field(fixed, span, 40.0, False)
+    common, slow = (np.concatenate([f[span[0] // 2:][::-1], f[span[0] // 2:]]) for f in (common, slow))
+    if rng is not None:
+        own, own_slow = noise_field(rng, common.shape, GYRUS_MM, True), noise_field(rng, common.shape, 40.0, False)
+        rest = np.sqrt(1 - COMMON_FOLDING**2)
+        common, slow = COMMON_FOLDING * common + rest * own, COMMON_FOLDING * slow + rest * own_slow
+    low = head.affine[:3, 3] + [s.start * d for s, d in zip(head.box, STEP)]
+    centre = (np.array(common.shape)[:, None, None, None] - 1) / 2
+    middle = (low + np.array(head.hull.shape) * STEP / 2)[:, None, None, None]
+    places = ((head.crown - middle) / NOISE_STEP + centre).astype(np.float32)
+    return tuple(ndimage.map_coordinates(f, places, order=1, prefilter=False, mode="nearest") for f in (common, slow))
+
+
+def cortical_distance(head: Head, variation: Variation, folds: np.ndarray, crumple: np.ndarray) -> np.ndarray:
+    """Distance in mm from CSF at each voxel of the cerebrum; negative inside a sulcus or outside the cerebrum."""
+    slopes = np.gradient(folds, *STEP)
+    slope = np.sqrt(sum(s * s for s in slopes) + 0.03**2)
+    shallow, deep = SULCUS_DEPTH_MM
+    floor = shallow + (deep - shallow) * np.clip(0.5 + 0.45 * crumple, 0, 1)
+    depth = head.depth - variation.atrophy_mm
+    width = variation.sulcus_mm * (1.6 - np.clip(depth / floor, 0, 1))
+    wall = np.abs(folds) / slope - width
+    beyond = np.maximum(depth - floor, 0)
+    wall = np.where(beyond > 0, np.sqrt(np.maximum(wall, 0) ** 2 + beyond**2), wall)
+    return np.minimum(depth, wall)
+
+
+def tissues(head: Head, variation: Variation, cortex, crumple, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions (K, X, Y, Z) in the order of MATTER, and the brain (X, Y, Z) inside the pial envelope."""
+    solid = share(-cortex)
+    white = share(CORTEX_MM - cortex, 1.6)
+    grey = np.maximum(solid - white, 0)
+    white = np.minimum(white, solid)
+    white, grey = white + grey * head.callosum, grey * (1 - head.callosum)
+    hind_solid, hind_white = cerebellum(head, crumple)
+    white, grey = white + hind_white, grey + hind_solid - hind_white
+    white, grey = np.where(head.stem > 0, (white * (1 - head.stem) + head.stem), white), grey * (1 - head.stem)
+
+    inner = np.clip(head.depth / 3 - 1, 0, 1)
+    inner = np.maximum(inner, head.stem)
+    deep = head.grey * np.maximum(inner, np.clip(head.cerebellum / 3 - 1, 0, 1))
+    iron = head.iron * inner
+    deep = deep * (1 - iron)
+    keep = 1 - deep - iron
+    white, grey = white * keep, grey * keep
+
+    tissue = 1 - share(head.ventricle - variation.ventricle_mm, 1.8)
+    fractions = [f * tissue for f in (grey, white, deep, iron)]
+    gliosis = fractions[1] * white_matter_disease(head, variation, rng)
+    fractions[1] = fractions[1] - gliosis
+    fractions.append(gliosis)
+    matter = np.stack([np.zeros_like(gliosis), *fractions, np.zeros_like(gliosis)])
+    matter *= 1 - head.dark
+    matter[-1] = head.dark
+    matter[0] = np.clip(1 - matter[1:].sum(0), 0, 1)
+    return matter, share(variation.atrophy_mm - head.hull)
+
+
+def cerebellum(head: Head, crumple) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions of the cerebellum: all of it without the clefts between folia, and its white matter."""
+    depth = head.cerebellum
+    x, y, z = box_points(head)
+    phase = (y + 0.011 * x * x + 0.35 * (z + 40)) / FOLIUM_MM + 0.35 * crumple
+    wave = np.abs(np.mod(phase, 1) - 0.5) * 2  # 0 in a cleft, 1 in a folium's core
+    cleft = np.clip(1 - wave * 2.2, 0, 1) * np.clip(1 - depth / 9, 0, 1) * 0.7
+    solid = share(-depth + 0.6) * (1 - cleft)
+    arbor = np.clip((depth - 9 + 4 * wave) / 3, 0, 1)
+    return solid, np.minimum(arbor, solid) * 0.9
+
+
+def white_matter_disease(head: Head, variation: Variation, rng) -> np.ndarray:
+    """0..1: caps and rims around the ventricles and spots in the white matter, alike on both sides."""
+    if rng is None or variation.gliosis == 0:
+        return np.zeros_like(head.hull)
+    spots = ndimage.zoom(noise_field(rng, [n // 2 + 1 for n in head.hull.shape], 9.0, False, step=3.0), 2, order=1)
+    spots = spots[tuple(slice(0, n) for n in head.hull.shape)]
+    rim = np.exp(-np.maximum(head.ventricle - variation.ventricle_mm, 0) / 4)
+    level = spots + 2.6 * rim - 3.6 + 1.8 * variation.gliosis
+    above = np.clip(box_points(head)[2] / 10 + 0.5, 0, 1)
+    return (np.clip(level * 1.5, 0, 1) * above * (head.depth > 7)).astype(np.float32)
+
+
+def box_points(head: Head):
+    """World mm of the brain box as (X, 1, 1), (1, Y, 1), (1, 1, Z)."""
+    axes = [head.affine[i, 3] + STEP[i] * np.arange(s.start, s.stop, dtype=np.float32) for i, s in enumerate(head.box)]
+    return np.meshgrid(*axes, indexing="ij", sparse=True)
+
+
+def smooth_warp(variation: Variation, rng) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth random displacement (3, x, y, z) in mm, and a push of the midline that fades towards the skull."""
+    count = int((WARP_HIGH - WARP_LOW) / WARP_STEP) + 1
+    nodes = np.linspace(WARP_LOW, WARP_HIGH, count)
+    warp = np.zeros((3, count, count, count), np.float32)
+    if rng is not None and variation.warp_mm:
+        for axis in warp:
+            axis += variation.warp_mm / np.sqrt(3) * noise_field(rng, axis.shape, WARP_REACH_MM * 2.5, False, WARP_STEP)
+    if variation.shift_mm:
+        x, y, z = np.meshgrid(nodes, nodes, nodes, indexing="ij", sparse=True)
+        warp[0] -= variation.shift_mm * np.exp(-(x / 30) ** 2 - ((y + 5) / 45) ** 2 - ((z - 10) / 35) ** 2)
+    return warp, np.full(3, WARP_LOW)

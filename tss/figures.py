@@ -19,6 +19,7 @@ from tss.files import write_whole
 MAP_COLOURS = "inferno"
 MAP_OPACITY = 0.6  # our choice: at the map's peak; it falls to 0 with the map, so that the scan stays readable
 WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
+AIR = 0.04  # our choice: share of a scan's maximum below which there is only noise
 
 
 def draw_curves(path: str | os.PathLike, history: Sequence[dict], title: str) -> None:
@@ -37,7 +38,8 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], title: str) ->
     left.plot(epochs, val_loss, color="tab:blue", marker=marker, label="validation")
     left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)")
     right.plot(epochs, auc, color="tab:blue", marker=marker)
-    right.plot(epochs[best], auc[best], "o", color="tab:red", label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}")
+    right.plot(epochs[best], auc[best], "o", color="tab:red",
+               label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}")
     right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
     right.set(xlabel="epoch", ylabel="validation AUC", ylim=(min(0.4, auc.min() - 0.05), 1.02))
     for axes in (left, right):
@@ -65,7 +67,8 @@ def draw_roc(path: str | os.PathLike, curve: tuple[np.ndarray, np.ndarray], auc:
     axes.plot(*curve, color="tab:blue", linewidth=1.8,
               label=f"AUC {auc:.3f} [{interval[0]:.3f}-{interval[1]:.3f}]")
     axes.plot(*point, "o", color="tab:red", markersize=7, clip_on=False,
-              label=f"validation threshold {threshold:.3f}:\nsensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}")
+              label=f"validation threshold {threshold:.3f}:\n"
+                    f"sensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")
     axes.set_title(f"{title}\n{cases}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -87,7 +90,7 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
         lesion: (X, Y, Z) mask, outlined on every picture.
     """
     # Cropped to the head: the atlas' margins would take half of the page.
-    box = _bounding_box(sum(np.abs(scan) for scan in scans.values())[..., list(slices)])
+    box = _bounding_box([scan[..., list(slices)] for scan in scans.values()])
     width, height = (box[0].stop - box[0].start) * sizes[0], (box[1].stop - box[1].start) * sizes[1]
     column = 1.75
     rows = [(name, with_map) for name in scans for with_map in (False, True)]
@@ -137,15 +140,15 @@ def _hang(volume: np.ndarray, z: int, box: tuple[slice, slice]) -> np.ndarray:
     return volume[box[0], box[1], z][::-1, ::-1].T
 
 
-def _bounding_box(scan: np.ndarray, margin: int = 3) -> tuple[slice, slice]:
-    """Return the x and y range that holds every voxel above 0, with a margin."""
-    inside = (scan > 0).any(axis=2)
-    if not inside.any():
-        return slice(None, scan.shape[0]), slice(None, scan.shape[1])
+def _bounding_box(scans: Sequence[np.ndarray], margin: int = 3) -> tuple[slice, slice]:
+    """Return the x and y range that holds whatever is brighter than air in any scan, with a margin."""
+    head = np.any([scan > AIR * max(float(scan.max()), 1e-6) for scan in scans], axis=(0, 3))  # (X, Y)
+    if not head.any():
+        return slice(0, head.shape[0]), slice(0, head.shape[1])
     ranges = []
     for axis in (0, 1):
-        hit = np.flatnonzero(inside.any(axis=1 - axis))
-        ranges.append(slice(max(0, int(hit[0]) - margin), min(inside.shape[axis], int(hit[-1]) + 1 + margin)))
+        hit = np.flatnonzero(head.any(axis=1 - axis))
+        ranges.append(slice(max(0, int(hit[0]) - margin), min(head.shape[axis], int(hit[-1]) + 1 + margin)))
     return ranges[0], ranges[1]
 
 

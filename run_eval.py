@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Score checkpoints on the test patients, or read the scans of one new patient.
+
+    python run_eval.py runs/2d/phase4/best.pt                     one checkpoint, the test split of data/
+    python run_eval.py runs/2d/phase*/best.pt --out eval          all phases, a folder each and one table
+    python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
+
+Leaves predictions.csv, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
+checkpoints), or patient.json and gradcam/patient.png for a new patient. Exit code 0: done; 2: wrong use or unusable
+input.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tss.cohort import SIDES, SPLITS
+from tss.files import InputError
+
+GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
+FOR_A_COHORT = ("data", "split")
+FOR_A_PATIENT = ("atlas", "adc", "side", "tools")
+
+
+def main(argv: Sequence[str] | None = None, ceilings: dict[str, float] | None = None) -> int:
+    """Parse, evaluate, return the exit code. ceilings: task -> best reachable AUC, from the demo."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    refuse_what_does_not_fit(parser, args)
+    try:
+        if "patient" in args:
+            read_patient(args)
+        else:
+            score_cohort(args, ceilings)
+        return 0
+    except InputError as error:
+        print(f"run_eval.py: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"run_eval.py: {error}. Check the folder given with --out.", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("run_eval.py: stopped. The same command with --overwrite starts again.", file=sys.stderr)
+    return 2
+
+
+def score_cohort(args: argparse.Namespace, ceilings: dict[str, float] | None) -> None:
+    """Score the checkpoints on a split and print the table."""
+    from tss.evaluate import evaluate, summary_table  # torch is loaded here, so that --help does not wait for it
+
+    given = vars(args)
+    results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
+                       args.device, args.overwrite)
+    print("\n" + summary_table(results, ceilings), flush=True)
+
+
+def read_patient(args: argparse.Namespace) -> None:
+    """Prepare one patient's scans, predict and draw."""
+    from tss.newpatient import Scans, read
+
+    given = vars(args)
+    scans = Scans(*args.patient, second_is_adc="adc" in args)
+    read(args.checkpoints, scans, args.atlas, args.out, given.get("side"), given.get("tools", "auto"),
+         draw=args.gradcam > 0, device=args.device, overwrite=args.overwrite)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run_eval.py", description=__doc__, formatter_class=Formatter,
+                                     allow_abbrev=False)
+    parser.add_argument("checkpoints", nargs="+", metavar="CKPT",
+                        help="best.pt of a phase; phase 1's also finds the side of patients whose side is unknown, and "
+                             "is looked for at ../phase1/best.pt beside the others")
+    parser.add_argument("--out", default="eval", help="folder for the results")
+    parser.add_argument("--gradcam", type=count, default=4, metavar="N",
+                        help="draw the Grad-CAM of the first N patients; 0 = none")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results that OUT holds already")
+
+    cohort = parser.add_argument_group("a cohort")
+    cohort.add_argument("--data", default=GIVEN, help="the folder that run_preprocess.py made; without it data")
+    cohort.add_argument("--split", choices=list(SPLITS), default=GIVEN,
+                        help="which patients; without it test. The figures of train and val are optimistic")
+
+    patient = parser.add_argument_group("one new patient")
+    patient.add_argument("--patient", nargs=3, metavar=("DWI", "B0", "FLAIR"), default=GIVEN,
+                         help="the scans of a patient who is in no cohort, as NIfTI; --data is not needed")
+    patient.add_argument("--atlas", metavar="FILE", default=GIVEN,
+                         help="the T2w atlas that the training patients were brought to")
+    patient.add_argument("--adc", action="store_true", default=GIVEN,
+                         help="the second scan is the ADC map, not b0")
+    patient.add_argument("--side", choices=SIDES, default=GIVEN,
+                         help="hemisphere with the stroke; without it phase 1's checkpoint chooses")
+    patient.add_argument("--tools", choices=["auto", "fsl", "builtin"], default=GIVEN,
+                         help="brain mask and registration; without it auto: FSL where it is found")
+    return parser
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults printed by argparse, line breaks as written."""
+
+
+def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the program for flags that have no meaning together."""
+    if "patient" in args:
+        if "atlas" not in args:
+            parser.error("--patient needs --atlas FILE, the T2w atlas that the training patients were brought to")
+        if alien := [name for name in FOR_A_COHORT if name in args]:
+            parser.error(f"--{alien[0]} is about a cohort and --patient about one new patient: leave one away")
+    elif alien := [name for name in FOR_A_PATIENT if name in args]:
+        parser.error(f"--{alien[0]} goes with --patient DWI B0 FLAIR only")
+
+
+def count(text: str) -> int:
+    """A whole number from 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None, ceilings: dict[str, float] | None = 
 
 def score_cohort(args: argparse.Namespace, ceilings: dict[str, float] | None) -> None:
     """Score the checkpoints on a split and print the table."""
-    from tss.evaluate import evaluate, summary_table  # torch is loaded here, so that --help does not wait for it
+    from tss.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
+    from tss.scores import summary_table
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,

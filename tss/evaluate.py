@@ -14,16 +14,16 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
-from tss.explain import draw_on_atlas
+from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.loop import choose_device
-from tss.metrics import confusion, delong_ci, roc_auc, roc_curve, wilson, youden_threshold
+from tss.metrics import roc_curve
+from tss.scores import PHANTOM_NOTE, coverage, coverage_line, labels_and_probabilities, score
 
-PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
+HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are counted as if independent, so the "
+                    "intervals are a little narrow.")
 LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 
 
@@ -39,25 +39,31 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     """
     models = open_models(paths)
     patients = read_prepared(data)
-    for model in models:
-        check_fits(model, patients, data)
     chosen = [patient for patient in patients if patient.split == split]
     if not chosen:
         raise InputError(f"{data}/cohort.csv has no patient in the split {split!r}. Give another --split.")
+    side_unknown = any(patient.status == "ok" and not patient.side for patient in chosen)
+    pickers = [side_picker(model, models) if side_unknown else None for model in models]
+    for model in [*models, *filter(None, pickers)]:
+        check_fits(model, patients, data)
+    drawn = [patient for patient in chosen if patient.status == "ok"][:pictures]
+    if missing := [path for patient in drawn for path in scans_of(data, patient).values() if not path.is_file()]:
+        raise InputError(f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
+                         "leave the pictures away with --gradcam 0.")
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
     device = choose_device(device)
 
     results = []
-    for model, folder in zip(models, folders, strict=True):
+    for model, picker, folder in zip(models, pickers, folders, strict=True):
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
-        predictions = predict_patients(model, side_picker(model, models), chosen, data, device)
-        metrics = describe(model, split) | score(predictions, model.threshold) | coverage(predictions)
+        predictions = predict_patients(model, picker, chosen, data, device)
+        metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
         _draw_roc(folder / "roc.png", predictions, metrics)
-        _draw_maps(folder / "gradcam", model, predictions, chosen, data, pictures)
+        _draw_maps(folder / "gradcam", model, predictions, drawn, data)
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)
     return results
@@ -65,7 +71,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
 
 def check_fits(model: Model, patients: list[Patient], data: str) -> None:
     """Refuse DATA of another grid, and DATA of another split, whose test patients may have been trained on."""
-    grid = list(read_json(Path(data) / "settings.json")["grid"])
+    grid = list(read_json(Path(data) / "settings.json").get("grid", []))
     if model.checkpoint["grid"] != grid:
         raise InputError(f"{model.path} was trained on the grid {model.checkpoint['grid']}, {data} has {grid}. Give "
                          f"its own --data, or preprocess with --grid {' '.join(map(str, model.checkpoint['grid']))}.")
@@ -87,39 +93,8 @@ def make_free(folder: Path, overwrite: bool) -> None:
         raise InputError(f"{error.filename} cannot be replaced: {error.strerror}. Give another --out.") from error
 
 
-def score(predictions: list[Prediction], threshold: float) -> dict:
-    """Return AUC, sensitivity, specificity and accuracy with 95 % intervals; what has no answer is None, with why."""
-    y, p = labels_and_probabilities(predictions)
-    positives = int(y.sum())
-    tp, fp, tn, fn = confusion(y, p, threshold)
-    metrics = {"n": len(y), "n_positive": positives, "auc": None, "auc_ci": None}
-    if 0 < positives < len(y):
-        metrics |= {"auc": roc_auc(y, p), "auc_ci": list(delong_ci(y, p))}
-    else:
-        metrics["auc_reason"] = f"one class only: {positives} of {len(y)} are positive; AUC needs both classes"
-    metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",
-                                              "tp": tp, "fp": fp, "tn": tn, "fn": fn}
-    if metrics["auc"] is not None:
-        best = youden_threshold(y, p)
-        metrics["youden_on_this_split_optimistic"] = {"threshold": best} | proportions(*confusion(y, p, best))
-    return metrics
-
-
-def labels_and_probabilities(predictions: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
-    """Return y (n,) and p (n,) of the lines that have both."""
-    counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
-    return np.array([line.label for line in counted]), np.array([line.probability for line in counted])
-
-
-def proportions(tp: int, fp: int, tn: int, fn: int) -> dict:
-    """Return sensitivity, specificity and accuracy, each with its Wilson interval; None where nobody is counted."""
-    parts = {"sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "accuracy": (tp + tn, tp + fp + tn + fn)}
-    return {key: value for name, (k, n) in parts.items()
-            for key, value in ((name, k / n if n else None), (f"{name}_ci", list(wilson(k, n)) if n else None))}
-
-
-def describe(model: Model, split: str) -> dict:
-    """Return what the figures are of."""
+def describe(model: Model, split: str, patients: list[Patient]) -> dict:
+    """Return what the figures are of, and what has to be said with them."""
     limit = TASKS[model.task]
     name = POSITIVE[model.task]
     about = {"name": model.name, "task": model.task, "split": split, "phase": model.checkpoint["phase"],
@@ -129,33 +104,12 @@ def describe(model: Model, split: str) -> dict:
              "positive_class": name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})"}
     notes = []
     if limit is None:
-        notes.append("both hemispheres of a patient are counted as if independent; the intervals are a little narrow")
+        notes.append(HEMISPHERES_NOTE)
     if split != "test":
-        notes.append(f"the {split} split was used to make this model; its figures are optimistic")
+        notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
+    if any(patient.row.get("phantom") for patient in patients):
+        notes.append(PHANTOM_NOTE)
     return about | {"notes": notes}
-
-
-def coverage(predictions: list[Prediction]) -> dict:
-    """Return who is and who is not behind the figures, and why."""
-    def who(lines: list[Prediction]) -> list[str]:
-        return list(dict.fromkeys(line.patient for line in lines))
-
-    without = [line for line in predictions if line.probability is None]
-    return {"coverage": {
-        "patients": len(who(predictions)),
-        "scored": len(who([p for p in predictions if p.label >= 0 and p.probability is not None])),
-        "no_probability": {line.patient: line.remark for line in without},
-        "label_unknown": who([p for p in predictions if p.label < 0 and p.probability is not None]),
-        "side_chosen_by_phase_1": who([p for p in predictions if p.remark and p.probability is not None]),
-    }}
-
-
-def coverage_line(metrics: dict) -> str:
-    covered = metrics["coverage"]
-    parts = [f"{covered['scored']} of {covered['patients']} patients scored"]
-    parts += [f"{len(covered['label_unknown'])} predicted without a known label"] * bool(covered["label_unknown"])
-    parts += [f"{patient} has no probability ({why})" for patient, why in covered["no_probability"].items()]
-    return "; ".join(parts)
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
@@ -167,36 +121,6 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
         writer.writerow([line.patient, line.side, "" if line.label < 0 else line.label,
                          "" if line.probability is None else repr(line.probability)])
     write_text(path, table.getvalue())
-
-
-def summary_table(results: Sequence[dict], ceilings: dict[str, float] | None = None) -> str:
-    """Return a line a checkpoint, for the screen.
-
-    Args:
-        results: as `evaluate` returns them.
-        ceilings: task -> best reachable AUC, where the law that made the patients is known (a phantom).
-    """
-    head = ["", "positive class", "n", "positive", "AUC [95% CI]", *["ceiling"] * bool(ceilings), "sensitivity",
-            "specificity", "accuracy", "threshold"]
-    rows = [head]
-    for metrics in results:
-        ceiling = [f"{ceilings[metrics['task']]:.3f}" if metrics["task"] in ceilings else "-"] if ceilings else []
-        rows.append([metrics["name"], POSITIVE[metrics["task"]], str(metrics["n"]), str(metrics["n_positive"]),
-                     _with_interval(metrics, "auc", 3), *ceiling,
-                     *(_with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
-                     f"{metrics['threshold']:.3f}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"{metrics['name']}: no AUC, {metrics['auc_reason']}." for metrics in results if metrics["auc"] is None]
-    lines += [f"{metrics['name']}: {note}." for metrics in results for note in metrics["notes"]]
-    return "\n".join(lines + [PHANTOM_NOTE] * bool(ceilings))
-
-
-def _with_interval(metrics: dict, name: str, digits: int) -> str:
-    if metrics[name] is None:
-        return "-"
-    low, high = metrics[f"{name}_ci"]
-    return f"{metrics[name]:.{digits}f} [{low:.2f}-{high:.2f}]"
 
 
 def _draw_roc(path: Path, predictions: list[Prediction], metrics: dict) -> None:
@@ -212,13 +136,10 @@ def _draw_roc(path: Path, predictions: list[Prediction], metrics: dict) -> None:
                      f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive")
 
 
-def _draw_maps(folder: Path, model: Model, predictions: list[Prediction], patients: list[Patient], data: str,
-               pictures: int) -> None:
-    likeliest = {}  # of a patient's two lines in task "stroke"; the only one in the others
-    for line in predictions:
-        if line.probability is not None and line.probability > getattr(likeliest.get(line.patient), "probability", -1):
-            likeliest[line.patient] = line
-    shown = [patient for patient in patients if patient.id in likeliest][:pictures]
-    for patient in shown:
-        draw_on_atlas(folder / f"{patient.id}.png", model, likeliest[patient.id], hemispheres_of(patient, model, data),
-                      patient, Path(data) / "registered")
+def _draw_maps(folder: Path, model: Model, predictions: list[Prediction], patients: list[Patient], data: str) -> None:
+    for patient in patients:
+        lines = [line for line in predictions if line.patient == patient.id and line.probability is not None]
+        if lines:
+            likelier = max(lines, key=lambda line: line.probability)  # of the two hemispheres in task "stroke"
+            draw_on_atlas(folder / f"{patient.id}.png", model, likelier, hemispheres_of(patient, model, data), patient,
+                          scans_of(data, patient))

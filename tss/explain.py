@@ -46,19 +46,25 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
     return Explanation(join(both), sorted(order[:min(SLICES_SHOWN, filled.sum())].tolist()), contributions)
 
 
+def scans_of(data: str | Path, patient: Patient) -> dict[str, Path]:
+    """Return the scans that a patient of DATA is drawn on; where there is a mask of the lesion, that too."""
+    names = {"DWI": "dwi", "FLAIR": "flair"} | ({"lesion": "lesion"} if patient.path("lesion") else {})
+    return {name: Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for name, kind in names.items()}
+
+
 def draw_on_atlas(path: Path, model: Model, prediction: Prediction, hemispheres: torch.Tensor, patient: Patient,
-                  registered: Path) -> None:
+                  scans: dict[str, Path]) -> None:
     """Draw a patient of DATA on the registered scans, with the lesion's outline where there is a mask of it."""
     from tss import figures
 
     explanation = explain(model, prediction, hemispheres)
-    dwi, flair = (nifti.load(registered / f"{patient.id}_{channel}.nii.gz") for channel in ("dwi", "flair"))
-    outline = registered / f"{patient.id}_lesion.nii.gz"
+    volumes = {name: nifti.load(file) for name, file in scans.items()}
+    lesion = volumes.pop("lesion", None)
     figures.draw_gradcam(
-        path, {"DWI": dwi.data, "FLAIR": flair.data}, explanation.heat, explanation.slices,
+        path, {name: volume.data for name, volume in volumes.items()}, explanation.heat, explanation.slices,
         [f"slice {z + 1}: {explanation.contributions[z]:+.2f}" for z in explanation.slices],
         title(model, prediction, patient.id, truth(model, prediction, patient)), scale(model, prediction),
-        nifti.voxel_sizes(dwi.affine), nifti.load(outline).data > 0.5 if outline.is_file() else None)
+        nifti.voxel_sizes(volumes["DWI"].affine), None if lesion is None else lesion.data > 0.5)
 
 
 def verdict(model: Model, prediction: Prediction) -> bool:

@@ -18,6 +18,8 @@ from tss.files import write_whole
 
 MAP_COLOURS = "inferno"
 MAP_OPACITY = 0.6  # our choice: at the map's peak; it falls to 0 with the map, so that the scan stays readable
+QC_SLICES = 7
+QC_WIDTH = 14.0  # inches
 WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
 AIR = 0.04  # our choice: share of a scan's maximum below which there is only noise
 
@@ -124,6 +126,46 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
         figure.text(0.5, 0.01, "The map is zero everywhere: nothing in these scans argued for this verdict.",
                     ha="center", color="tab:red", fontsize=9)
     _save(figure, path)
+
+
+def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndarray, atlas_brain: np.ndarray,
+            sizes: Sequence[float], title: str, lesion: np.ndarray | None = None) -> None:
+    """Draw slices of each scan on the atlas grid with the outlines by which registration is judged.
+
+    Args:
+        scans: name -> (X, Y, Z) on the atlas grid, one row each.
+        mask, atlas_brain: (X, Y, Z) bool, outlined in green and red; lesion in cyan.
+        sizes: voxel edges (x, y, z) in mm.
+    """
+    inside = np.flatnonzero((mask | atlas_brain).any((0, 1)))
+    slices = np.unique(np.linspace(inside[0], inside[-1], QC_SLICES + 2).round().astype(int)[1:-1])
+    box = _bounding_box(mask | atlas_brain)
+
+    def row(volume: np.ndarray) -> np.ndarray:
+        return np.concatenate([_hang(volume, z, box) for z in slices], axis=1)
+
+    height, width = row(mask).shape
+    figure = Figure(figsize=(QC_WIDTH, QC_WIDTH * len(scans) * height * sizes[1] / (width * sizes[0]) + 0.7),
+                    facecolor="black")
+    figure.suptitle(title, fontsize=9, color="white", y=0.995, va="top")
+    lines = figure.subplots(len(scans), 1, squeeze=False,
+                            gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 1 - 0.6 / figure.get_figheight(),
+                                         "hspace": 0.01})
+    column = width // len(slices)
+    midline = box[0].stop - mask.shape[0] / 2 - 0.5  # between the two middle columns, seen from the picture's left
+    for (name, scan), (axes,) in zip(scans.items(), lines, strict=True):
+        low, high = window(scan)
+        axes.imshow(row(scan), cmap="gray", vmin=low, vmax=high, aspect=sizes[1] / sizes[0])
+        outlines = [(mask, "lime"), (atlas_brain, "red")] + ([(lesion, "cyan")] if lesion is not None else [])
+        for outlined, colour in outlines:
+            if row(outlined).any():
+                axes.contour(row(outlined), levels=[0.5], colors=colour, linewidths=0.5)
+        for k in range(len(slices)):
+            axes.axvline(k * column + midline, color="yellow", linewidth=0.4)
+        axes.set_axis_off()
+        axes.text(3, 3, f"R   {name}", color="white", fontsize=8, va="top")
+        axes.text(width - 3, 3, "L", color="white", fontsize=8, va="top", ha="right")
+    _save(figure, path, dpi=110)
 
 
 def window(scan: np.ndarray) -> tuple[float, float]:

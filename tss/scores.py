@@ -1,0 +1,107 @@
+"""What predictions are worth: figures with their intervals, who is behind them, and a table for the screen.
+
+In:  Predictions, and the threshold that validation chose.
+Out: plain dicts, ready for JSON; what has no answer is None, with the reason beside it.
+Paper: 3, Table 2; the intervals, the counts and the coverage are ours (FIELD 4.1, 4.4).
+See: tests/test_scores.py
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tss.inference import POSITIVE, Prediction
+from tss.metrics import confusion, delong_ci, roc_auc, wilson, youden_threshold
+
+PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
+
+
+def score(predictions: list[Prediction], threshold: float) -> dict:
+    """Return AUC, sensitivity, specificity and accuracy with 95 % intervals; what has no answer is None, with why."""
+    y, p = labels_and_probabilities(predictions)
+    positives = int(y.sum())
+    tp, fp, tn, fn = confusion(y, p, threshold)
+    metrics = {"n": len(y), "n_positive": positives, "auc": None, "auc_ci": None}
+    if 0 < positives < len(y):
+        metrics |= {"auc": roc_auc(y, p), "auc_ci": list(delong_ci(y, p))}
+        if metrics["auc"] in (0.0, 1.0):
+            metrics["auc_reason"] = "DeLong gives a perfect AUC no width: its interval says nothing of the sample's size"
+    else:
+        metrics["auc_reason"] = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
+    metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",
+                                              "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    if metrics["auc"] is not None:
+        best = youden_threshold(y, p)
+        metrics["youden_on_this_split_optimistic"] = {"threshold": best} | proportions(*confusion(y, p, best))
+    return metrics
+
+
+def labels_and_probabilities(predictions: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
+    """Return y (n,) and p (n,) of the lines that have both."""
+    counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
+    return np.array([line.label for line in counted]), np.array([line.probability for line in counted])
+
+
+def proportions(tp: int, fp: int, tn: int, fn: int) -> dict:
+    """Return sensitivity, specificity and accuracy, each with its Wilson interval; None where nobody is counted."""
+    parts = {"sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "accuracy": (tp + tn, tp + fp + tn + fn)}
+    return {key: value for name, (k, n) in parts.items()
+            for key, value in ((name, k / n if n else None), (f"{name}_ci", list(wilson(k, n)) if n else None))}
+
+
+def coverage(predictions: list[Prediction]) -> dict:
+    """Return who is and who is not behind the figures, and why."""
+    def who(lines: list[Prediction]) -> list[str]:
+        return list(dict.fromkeys(line.patient for line in lines))
+
+    without = [line for line in predictions if line.probability is None]
+    return {"coverage": {
+        "patients": len(who(predictions)),
+        "scored": len(who([p for p in predictions if p.label >= 0 and p.probability is not None])),
+        "no_probability": {line.patient: line.remark for line in without},
+        "label_unknown": who([p for p in predictions if p.label < 0 and p.probability is not None]),
+        "side_chosen_by_phase_1": who([p for p in predictions if p.remark and p.probability is not None]),
+    }}
+
+
+def coverage_line(metrics: dict) -> str:
+    covered = metrics["coverage"]
+    parts = [f"{covered['scored']} of {covered['patients']} patients scored"]
+    parts += [f"{len(covered['label_unknown'])} predicted without a known label"] * bool(covered["label_unknown"])
+    parts += [f"{patient} has no probability ({why})" for patient, why in covered["no_probability"].items()]
+    return "; ".join(parts)
+
+
+def summary_table(results: Sequence[dict], ceilings: dict[str, float] | None = None) -> str:
+    """Return a line a checkpoint, for the screen.
+
+    Args:
+        results: as `evaluate` returns them.
+        ceilings: task -> best reachable AUC, where the law that made the patients is known (a phantom).
+    """
+    head = ["", "positive class", "n", "positive", "AUC [95% CI]", *["ceiling"] * bool(ceilings), "sensitivity",
+            "specificity", "accuracy", "threshold"]
+    rows = [head]
+    for metrics in results:
+        ceiling = [f"{ceilings[metrics['task']]:.3f}" if metrics["task"] in ceilings else "-"] if ceilings else []
+        rows.append([metrics["name"], POSITIVE[metrics["task"]], str(metrics["n"]), str(metrics["n_positive"]),
+                     _with_interval(metrics, "auc", 3), *ceiling,
+                     *(_with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
+                     f"{metrics['threshold']:.3f}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{metrics['name']}: {metrics['auc_reason']}." for metrics in results if "auc_reason" in metrics]
+    for metrics in results:
+        if best := metrics.get("youden_on_this_split_optimistic"):
+            lines.append(f"{metrics['name']}: with the best threshold for this very split, {best['threshold']:.3f}, it "
+                         f"would be {best['sensitivity']:.2f}, {best['specificity']:.2f}, {best['accuracy']:.2f} "
+                         "(optimistic: chosen on the answers).")
+    notes = [note for metrics in results for note in metrics["notes"]] + [PHANTOM_NOTE] * bool(ceilings)
+    return "\n".join(lines + list(dict.fromkeys(notes)))
+
+
+def _with_interval(metrics: dict, name: str, digits: int) -> str:
+    if metrics[name] is None:
+        return "-"
+    low, high = metrics[f"{name}_ci"]
+    return f"{metrics[name]:.{digits}f} [{low:.2f}-{high:.2f}]"

@@ -31,10 +31,10 @@ CEREBRUM = {
 CEREBELLUM = ((23, -60, -30), (34, 28, 33), 5, 17)
 BASE = {  # brain stem and basal cisterns, filled: only for the envelope
     "stem": ((3, -37, -29), (18, 20, 42), -20, 5),
-    "core": ((8, -15, -9), (20, 34, 34), 0, -6),
+    "core": ((8, -14, -5), (20, 30, 27), 0, -6),
 }
 CISTERNS = {
-    "suprasellar": ((0, 0, -20), (12, 12, 8), 0, 0),
+    "suprasellar": ((0, 2, -19), (8, 9, 6), 0, 0),
     "interpeduncular": ((0, -15, -17), (5, 6, 8), 0, 0),
     "quadrigeminal": ((0, -38, -3), (8, 5, 8), 0, 0),
     "magna": ((0, -74, -54), (7, 8, 10), 0, 0),
@@ -100,7 +100,7 @@ def shapes(points, table, blend: float = 0.0) -> np.ndarray:
 def tentorium(points) -> np.ndarray:
     """Height above the tentorium in mm: a tent with its ridge on the midline, falling to the sides and back."""
     x, y, z = points
-    return z + 3 + 0.38 * x + 0.4 * np.maximum(-50 - y, 0)
+    return z + 3 + 0.32 * x + 0.36 * np.maximum(-50 - y, 0)
 
 
 def fissures(points) -> np.ndarray:
@@ -108,10 +108,12 @@ def fissures(points) -> np.ndarray:
     x, y, z = points
     block = ((y + 6) / 38) ** 2 + ((z - 4) / 25) ** 2 < 1
     longitudinal = (x < 0.7) & ~block
-    opening = np.abs(z - 2 + 0.36 * (y + 5)) < 0.9 + 0.06 * np.maximum(y, 0)
-    sylvian = opening & (x > 39) & (y > -38) & (y < 28)
+    course = 2 - 0.42 * (y + 5) + 0.25 * (x - 50) + 2 * np.sin(x / 5 + y / 8)
+    opening = np.abs(z - course) < 0.9 + 0.03 * np.maximum(y, 0)
+    floor = 39 - 0.004 * (y - 5) ** 2
+    sylvian = opening & (x > floor) & (y > -38) & (y < 28)
     island = ((y - 1) / 25) ** 2 + ((z - 3 + 0.25 * y) / 15) ** 2 < 1
-    insula = (np.abs(x - 39 + 0.004 * (y - 5) ** 2) < 1.3) & island
+    insula = (np.abs(x - floor) < 1.3) & island
     return longitudinal | sylvian | insula
 
 
@@ -131,10 +133,10 @@ def mean_head() -> Head:
 
     ring = (stem < 3) & (z < -5)
     cistern = (shapes(points, CISTERNS) < 0) | ring
-    behind = y < -38
+    behind = y < -36
     cerebrum = (hemisphere < 0) & (petrous > 1) & ~cistern & ~fissures(points) & ~(behind & (above < 1.2))
     cerebrum &= ~((z < -34) & (y < -24))
-    cerebellum = (hindbrain < 0) & (above < -1.2) & (petrous > 1) & ~cistern & (y < -30) & (envelope < 0)
+    cerebellum = (hindbrain < 0) & (above < -1.2) & (petrous > 1) & ~cistern & behind & (envelope < 0)
     depth, crown = surface(cerebrum, points)
 
     ventricle = union([tube(scale_height(points), lift(FRONTAL_HORN)), tube(points, TEMPORAL_HORN),

@@ -5,7 +5,7 @@ Out:   ceilings() -> {task: AUC}; realised(folder) -> {task: AUC of the ideal ob
 Paper: - (what Table 2's AUCs are to be compared with on made-up patients)
 See:   tests/test_ceiling.py
 
-Time acts on the scans only through one latent, log(FLAIR ratio) = mean(t) + spread * normal. The mean grows with
+Time acts on the scans only through one latent, u = mean(t) + spread * normal (tss.clock). The mean grows with
 time and the spread does not depend on it, so P(t < T | latent) falls with the latent (monotone likelihood ratio),
 and the best reader is the latent itself, seen without noise. Its AUC is
 P(latent of a positive < latent of a negative) = E[ Phi((mean(t-) - mean(t+)) / (spread * sqrt(2))) ].
@@ -36,12 +36,12 @@ def ceiling(limit_min: float, spread: float = clock.SPREAD) -> float:
     """Best AUC for "scanned less than limit_min after onset" with the latent known exactly."""
     share = float(clock.share_before(limit_min))
     middles = (np.arange(NODES) + 0.5) / NODES
-    early = clock.mean_log_ratio(clock.onset_at(share * middles))
-    late = clock.mean_log_ratio(clock.onset_at(share + (1 - share) * middles))
+    early = clock.mean_latent(clock.onset_at(share * middles), spread)
+    late = clock.mean_latent(clock.onset_at(share + (1 - share) * middles), spread)
     return float(special.ndtr((late[None] - early[:, None]) / (spread * np.sqrt(2))).mean())
 
 
-def realised(cohort_csv, spread: float = clock.SPREAD) -> dict[str, float]:
+def realised(cohort_csv) -> dict[str, float]:
     """AUC that the ideal observer has on one cohort: the truth files' latents against the table's times.
 
     Patients without a known time or a truth file are left out; NaN where a class is empty."""
@@ -51,7 +51,7 @@ def realised(cohort_csv, spread: float = clock.SPREAD) -> dict[str, float]:
         for row in csv.DictReader(file):
             truth = folder / "truth" / f"{row['patient']}.json"
             if row["onset_to_mri_min"] and truth.is_file():
-                pairs.append((float(row["onset_to_mri_min"]), read_json(truth)["log_flair_ratio"]))
+                pairs.append((float(row["onset_to_mri_min"]), read_json(truth)["latent"]))
     minutes, latent = np.array(pairs).reshape(-1, 2).T
     return {task: STROKE_CEILING if limit is None else _auc(minutes < limit, -latent)
             for task, limit in TASKS.items()}

@@ -13,10 +13,9 @@ the cortex, and straight for deep ones; a random field makes the border irregula
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from tss.geometry import STEP
-from tss.subject import MATTER, Subject, box_points, noise_field
+from tss.subject import MATTER, Subject, box_points, noise_field, stretch
 
 MIDLINE_MM = 2.5  # no infarct comes nearer to the midline
 
@@ -77,10 +76,9 @@ def grow(subject: Subject, rng: np.random.Generator, side: str, artery: str, ml:
         distance = 0.75 * along + 0.35 * straight
     else:
         distance = straight
-    rough = noise_field(rng, [n // 2 + 1 for n in solid.shape], 16.0, False, step=2.5)
-    rough = ndimage.zoom(rough, [n / m for n, m in zip(solid.shape, rough.shape)], order=1)
+    rough = stretch(noise_field(rng, [n // 2 + 1 for n in solid.shape], 18.0, False, step=2.5), solid.shape)
     reach = (ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
-    distance = distance + rough * np.clip(0.3 * reach, 1.0, 7.0)
+    distance = distance + rough * np.clip(0.22 * reach, 0.8, 5.0)
 
     voxel_ml = np.prod(STEP) / 1000 / abs(np.linalg.det(subject.linear[:3, :3]))
     candidates = np.flatnonzero(allowed)
@@ -89,7 +87,7 @@ def grow(subject: Subject, rng: np.random.Generator, side: str, artery: str, ml:
     chosen = np.argpartition(ranks, count)[:count]
     edge = ranks[chosen].max()
     inside = (edge - ranks[chosen]) / max(edge - ranks[chosen].min(), 1e-6)
-    severity = np.clip(0.55 + 1.3 * inside, 0.55, 1.5)
+    severity = np.clip(0.4 + 2.2 * inside, 0.4, 1.5)
     index = np.ravel_multi_index(np.unravel_index(candidates[chosen], solid.shape), solid.shape)
     index = index + half.start * int(np.prod(solid.shape[1:]))
     return Infarct(index, (severity / severity.mean()).astype(np.float32), artery, count * voxel_ml)

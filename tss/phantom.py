@@ -32,7 +32,7 @@ from tss import clock, lesion
 from tss.files import InputError, write_json, write_text, write_whole
 from tss.scanner import (FULL_SCALE, Contrast, Lesion, add_noise, apply, bias_field, render, save_scan, scan,
                          signals, to_mean_head)
-from tss.subject import Subject, make_subject, noise_field, vary
+from tss.subject import Subject, make_subject, noise_field, stretch, vary
 
 COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion")
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -121,7 +121,7 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
     shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)
     subject = make_subject(vary(rng, person["age"], shift), rng)
     infarcts = _infarcts(subject, rng, person, difficulty)
-    lesions = [Lesion(i.index, i.severity, rng.uniform(*ADC_RATIO), np.exp(person["latent"])) for i in infarcts]
+    lesions = [Lesion(i.index, i.severity, rng.uniform(*ADC_RATIO), float(clock.flair_ratio(person["latent"]))) for i in infarcts]
     contrast = Contrast(te_epi=rng.uniform(80, 110), te_flair=rng.uniform(95, 125))
     texture = 1 + TEXTURE * _texture(rng, subject)
     image = render(subject, lesions, contrast, texture)
@@ -129,7 +129,7 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
     files, affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
     write_json(folder / "truth" / f"{id}.json", {
         "b0_to_atlas": affines[0].tolist(), "flair_to_b0": affines[1].tolist(),
-        "log_flair_ratio": person["latent"], "flair_ratio": float(np.exp(person["latent"])),
+        "latent": person["latent"], "flair_ratio": float(clock.flair_ratio(person["latent"])),
         "onset_to_mri_min": person["minutes"], "stroke_side": person["side"],
         "lesion_ml": float(sum(i.ml for i in infarcts)), "arteries": [i.artery for i in infarcts]})
     return {"patient": id, **files,
@@ -141,14 +141,14 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
 
 def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:
     """Age, sex, side, time, latent, volume and NIHSS of one patient."""
-    minutes = float(np.round(clock.draw_onset(rng)))
+    minutes = clock.draw_onset(rng)
     size, own = rng.normal(size=2)
     severity = VOLUME_AND_NIHSS * size + np.sqrt(1 - VOLUME_AND_NIHSS**2) * own
     median, log_sd = difficulty.volume_ml
     return {
         "age": float(np.interp(rng.uniform(), QUARTILES, AGE_YEARS)), "sex": "F" if rng.uniform() < FEMALE else "M",
         "side": "both" if rng.uniform() < difficulty.both else ("left", "right")[rng.integers(2)],
-        "minutes": minutes, "latent": clock.draw_log_ratio(rng, minutes, difficulty.spread),
+        "minutes": minutes, "latent": clock.draw_latent(rng, minutes, difficulty.spread),
         "ml": float(np.clip(median * np.exp(log_sd * size), *difficulty.volume_range)),
         "nihss": float(np.interp(special.ndtr(severity), QUARTILES, NIHSS_POINTS)),
     }
@@ -170,8 +170,7 @@ def _infarcts(subject: Subject, rng, person: dict, difficulty: Difficulty) -> li
 
 def _texture(rng: np.random.Generator, subject: Subject) -> np.ndarray:
     coarse = noise_field(rng, [n // 4 + 2 for n in subject.brain.shape], 12.0, False, step=5.0)
-    tensor = torch.from_numpy(coarse)[None, None]
-    return torch.nn.functional.interpolate(tensor, size=subject.brain.shape, mode="trilinear")[0, 0].numpy()
+    return stretch(coarse, subject.brain.shape)
 
 
 def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Subject, infarcts, image, contrast):
@@ -195,13 +194,13 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
 
     white = signals(contrast, ["white"])[:, 0]
     noise = white[1] / rng.uniform(*difficulty.snr)
-    both = bias_field(rng, *dwi_grid, rng.uniform(*difficulty.bias))
-    biases = (both, both * bias_field(rng, *dwi_grid, 0.03), bias_field(rng, *flair_grid, rng.uniform(*difficulty.bias)))
+    both = bias_field(rng, dwi_grid[0], rng.uniform(*difficulty.bias))
+    biases = (both, both * bias_field(rng, dwi_grid[0], 0.03), bias_field(rng, flair_grid[0], rng.uniform(*difficulty.bias)))
     sigmas = (noise * np.sqrt(3), noise, noise * 1.2)  # DWI is the mean of three directions
     scans = {"b0": (b0, dwi_grid, brain), "dwi": (dwi, dwi_grid, brain), "flair": (flair[0], flair_grid, flair[-1])}
     axes = STORED_AXES[rng.integers(len(STORED_AXES))]
     stored = {"b0": axes, "dwi": axes, "flair": FLAIR_AXES[rng.integers(len(FLAIR_AXES))]}
-    dtype = (np.int16, np.float32)[int(rng.uniform() < 0.25)]
+    dtype = (np.int16, np.float32)[int(rng.uniform() < 0.15)]
     files = {}
     for (name, (data, (_, affine), mask)), bias, sigma in zip(scans.items(), biases, sigmas):
         data = add_noise(rng, data * bias, sigma) * FULL_SCALE

@@ -24,8 +24,9 @@ from tss.subject import MATTER, WARP_STEP, Subject
 
 B_VALUE = 1.0  # ms/um^2, that is b = 1000 s/mm^2 with ADC in 10^-3 mm^2/s
 FLAIR_TR_MS = 8500.0  # paper 2.1: 8000-9000
-SUBSLICES = 4  # samples averaged over a slice's thickness
+SUBSLICES = 3  # samples averaged over a slice: one every 2.2 mm, the grid of the head has 2.5
 FULL_SCALE = 1000.0  # scanner units of a signal of 1
+WARP_MARGIN = 6.0  # mm that the smooth warp may add to the head's extent
 WARP_NODES = 8  # voxels between points where the warp is evaluated
 
 
@@ -92,8 +93,7 @@ class Lesion(NamedTuple):
 def render(subject: Subject, lesions: list[Lesion], contrast: Contrast, texture=None) -> np.ndarray:
     """Noise-free signals (3, X, Y, Z) = b0, DWI, FLAIR on the whole grid of the mean head."""
     outer = signals(contrast, TISSUES).astype(np.float32)
-    image = outer[:, subject.head.label]
-    image[..., 1:-1, :] = 0.25 * (image[..., :-2, :] + 2 * image[..., 1:-1, :] + image[..., 2:, :])
+    image = np.stack([np.take(row, subject.head.label) for row in outer])
     inner = signals(contrast, MATTER).astype(np.float32)
     shape = subject.brain.shape
     matter = subject.matter.reshape(len(MATTER), -1)
@@ -127,17 +127,31 @@ def scan(image: np.ndarray, subject: Subject, shape, affine, pose) -> np.ndarray
     Returns: (C, *shape) float32.
     """
     source = torch.from_numpy(np.ascontiguousarray(image))[None]
-    total = 0
+    span = _head_span(subject, shape, affine, pose)
+    size = [s.stop - s.start for s in span]
+    total = 0.0
     for offset in (np.arange(SUBSLICES) + 0.5) / SUBSLICES - 0.5:
-        nodes = [np.linspace(0, n - 1, max(2, -(-n // WARP_NODES))) for n in shape]
+        nodes = [np.linspace(s.start, s.stop - 1, max(2, -(-n // WARP_NODES))) for s, n in zip(span, size)]
         voxels = np.stack(np.meshgrid(nodes[0], nodes[1], nodes[2] + offset, indexing="ij"))
         places = to_mean_head(subject, apply(np.linalg.inv(pose) @ affine, voxels))
         places = apply(np.linalg.inv(subject.head.affine), places)
-        size = np.array(image.shape[1:]).reshape(3, 1, 1, 1)
-        unit = torch.from_numpy((2 * places / (size - 1) - 1)[::-1].astype(np.float32).copy())[None]
-        grid = functional.interpolate(unit, size=tuple(shape), mode="trilinear", align_corners=True)
+        last = np.array(image.shape[1:]).reshape(3, 1, 1, 1) - 1
+        unit = torch.from_numpy((2 * places / last - 1)[::-1].astype(np.float32))[None]
+        grid = functional.interpolate(unit, size=size, mode="trilinear", align_corners=True)
         total = total + functional.grid_sample(source, grid.permute(0, 2, 3, 4, 1), align_corners=True)[0]
-    return (total / SUBSLICES).numpy()
+    result = np.zeros((len(image), *shape), np.float32)
+    result[(slice(None), *span)] = total.numpy() / SUBSLICES
+    return result
+
+
+def _head_span(subject: Subject, shape, affine, pose) -> tuple[slice, ...]:
+    """The part of a scan's grid that the head can reach: the rest is air and need not be sampled."""
+    head = subject.head
+    corners = np.stack(np.meshgrid(*[[0, n - 1] for n in head.label.shape], indexing="ij")).reshape(3, 8)
+    here = apply(np.linalg.inv(affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
+    margin = WARP_MARGIN / np.linalg.norm(affine[:3, :3], axis=0)
+    return tuple(slice(int(np.clip(low, 0, n - 2)), int(np.clip(high, np.clip(low, 0, n - 2) + 2, n)))
+                 for low, high, n in zip(np.floor(here.min(1) - margin), np.ceil(here.max(1) + margin) + 1, shape))
 
 
 def to_mean_head(subject: Subject, points: np.ndarray) -> np.ndarray:
@@ -152,20 +166,16 @@ def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.tensordot(affine[:3, :3], points, 1) + affine[:3, 3].reshape(3, *[1] * (points.ndim - 1))
 
 
-def bias_field(rng: np.random.Generator, shape, affine, strength: float) -> np.ndarray:
+def bias_field(rng: np.random.Generator, shape, strength: float) -> np.ndarray:
     """Smooth multiplicative field (X, Y, Z), about 1 +- strength over the head, made of the lowest cosines."""
-    log = 0.0
-    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
-    waves = [[np.cos(np.pi * k * (np.arange(n, dtype=np.float32) + 0.5) / n * 200 / e) for k in range(3)]
-             for n, e in zip(shape, np.maximum(extent, 200))]
-    for i in range(3):
-        for j in range(3):
-            for k in range(3):
-                if 0 < i + j + k <= 3:
-                    log = log + rng.normal() / (i + j + k) * (
-                        waves[0][i][:, None, None] * waves[1][j][:, None] * waves[2][k])
+    order = np.add.outer(np.add.outer(range(3), range(3)), range(3))
+    weights = rng.normal(size=order.shape) / np.maximum(order, 1) * ((order > 0) & (order <= 3))
+    waves = [np.cos(np.pi * np.arange(3)[:, None] * (np.arange(n) + 0.5) / n) for n in shape]
+    log = np.einsum("ijk,kz->ijz", weights, waves[2])
+    log = np.einsum("ijz,jy->iyz", log, waves[1]).astype(np.float32)
+    log = np.tensordot(waves[0].T.astype(np.float32), log, 1)
     low, high = np.percentile(log[::4, ::4, ::2], [2, 98])
-    return np.exp((log - (low + high) / 2) * (2 * np.log1p(strength) / (high - low))).astype(np.float32)
+    return np.exp((log - (low + high) / 2) * np.float32(2 * np.log1p(strength) / (high - low)))
 
 
 def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.ndarray:
@@ -180,8 +190,8 @@ def save_scan(path, data: np.ndarray, affine: np.ndarray, axes: str = "RAS", dty
     turn = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes))
     stored = np.ascontiguousarray(orientations.apply_orientation(data, turn))
     affine = affine @ orientations.inv_ornt_aff(turn, data.shape)
-    if dtype == np.int16:  # one slope for the whole file, as converters write it
-        slope = max(float(stored.max()) / 32000, 1e-6)
+    if dtype == np.int16:  # 12 bits and one slope for the file, as scanners have it
+        slope = max(float(stored.max()) / 4095, 1e-6)
         image = nibabel.Nifti1Image(np.round(stored / slope).astype(np.int16), affine)
         image.header.set_slope_inter(slope, 0)
     else:

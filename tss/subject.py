@@ -10,19 +10,23 @@ inwards, so that they stand upright on it and wind like real ones. A voxel's dis
 min(depth, |f| / |grad f|), and the cortex is the ribbon within 2.7 mm of CSF, at the surface and along each sulcus.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import fft, ndimage
+from torch.nn import functional
 
 from tss.anatomy import Head, mean_head
 from tss.geometry import STEP, share
 
 MATTER = ("csf", "grey", "white", "deep", "iron", "gliosis", "dark")
 CORTEX_MM = 2.7  # mean cortical thickness
-GYRUS_MM = 27.0  # wavelength of the folding: a gyrus every 13 mm
-COMMON_FOLDING = 0.75  # share of the folding (as correlation) that all heads have in common
-SULCUS_DEPTH_MM = (7.0, 20.0)
+GYRUS_MM = 24.0  # wavelength of the folding: a sulcus every 12 mm
+COMMON_FOLDING = 0.65  # share of the folding (as correlation) that all heads have in common
+SULCUS_DEPTH_MM = (8.0, 27.0)
+CRUMPLE_MM = 40.0  # wavelength over which sulci become deeper and shallower
 FOLIUM_MM = 4.6
 COMMON_SEED = 1909  # the folding of the mean head
 HEAD_SCALE = 0.93  # people are smaller than the MNI152 template
@@ -103,18 +107,35 @@ def folding(head: Head, rng) -> tuple[np.ndarray, np.ndarray]:
 
     The field of the mean head is shared by everybody, so that sulci of different heads roughly match."""
     span = [int(np.ceil(n * s / NOISE_STEP)) + 12 for n, s in zip(head.hull.shape, STEP)]
-    fixed = np.random.default_rng(COMMON_SEED)
-    common, slow = noise_field(fixed, span, GYRUS_MM, True), noise_field(fixed, span, 40.0, False)
-    common, slow = (np.concatenate([f[span[0] // 2:][::-1], f[span[0] // 2:]]) for f in (common, slow))
+    fields = common_folding(span[0], span[1], span[2])
     if rng is not None:
-        own, own_slow = noise_field(rng, common.shape, GYRUS_MM, True), noise_field(rng, common.shape, 40.0, False)
-        rest = np.sqrt(1 - COMMON_FOLDING**2)
-        common, slow = COMMON_FOLDING * common + rest * own, COMMON_FOLDING * slow + rest * own_slow
+        own = np.stack([noise_field(rng, span, GYRUS_MM, True), noise_field(rng, span, CRUMPLE_MM, False)])
+        fields = COMMON_FOLDING * fields + np.float32(np.sqrt(1 - COMMON_FOLDING**2)) * own
     low = head.affine[:3, 3] + [s.start * d for s, d in zip(head.box, STEP)]
-    centre = (np.array(common.shape)[:, None, None, None] - 1) / 2
-    middle = (low + np.array(head.hull.shape) * STEP / 2)[:, None, None, None]
-    places = ((head.crown - middle) / NOISE_STEP + centre).astype(np.float32)
-    return tuple(ndimage.map_coordinates(f, places, order=1, prefilter=False, mode="nearest") for f in (common, slow))
+    middle = low + (np.array(head.hull.shape) - 1) * STEP / 2
+    half = (np.array(span) - 1) / 2 * NOISE_STEP
+    unit = [(c - m) / np.float32(h) for c, m, h in zip(head.crown, middle.astype(np.float32), half)]
+    grid = torch.from_numpy(np.stack(unit[::-1], axis=-1))[None]
+    field = torch.from_numpy(fields)[None]
+    return tuple(functional.grid_sample(field, grid, padding_mode="border", align_corners=True)[0].numpy())
+
+
+@lru_cache(maxsize=1)
+def common_folding(*span: int) -> np.ndarray:
+    """Folding that all heads share, (2, X, Y, Z): nearly but not quite the same on both sides."""
+    rng = np.random.default_rng(COMMON_SEED)
+    fields = []
+    for wavelength, narrow in ((GYRUS_MM, True), (CRUMPLE_MM, False)):
+        field = noise_field(rng, span, wavelength, narrow)
+        field = field + 0.4 * field[::-1] + 0.3 * noise_field(rng, span, wavelength, narrow)
+        fields.append(field / field.std())
+    return np.stack(fields)
+
+
+def stretch(coarse: np.ndarray, shape) -> np.ndarray:
+    """A coarse field (x, y, z) enlarged linearly to `shape`."""
+    tensor = torch.from_numpy(np.ascontiguousarray(coarse))[None, None]
+    return functional.interpolate(tensor, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0].numpy()
 
 
 def cortical_distance(head: Head, variation: Variation, folds: np.ndarray, crumple: np.ndarray) -> np.ndarray:
@@ -122,7 +143,8 @@ def cortical_distance(head: Head, variation: Variation, folds: np.ndarray, crump
     slopes = np.gradient(folds, *STEP)
     slope = np.sqrt(sum(s * s for s in slopes) + 0.03**2)
     shallow, deep = SULCUS_DEPTH_MM
-    floor = shallow + (deep - shallow) * np.clip(0.5 + 0.45 * crumple, 0, 1)
+    outer = np.clip(1 - (head.hull - head.depth) / 8, 0, 1)  # falls towards midline, insula and base
+    floor = shallow + (deep - shallow) * outer * np.clip(0.5 + 0.45 * crumple, 0, 1)
     depth = head.depth - variation.atrophy_mm
     width = variation.sulcus_mm * (1.6 - np.clip(depth / floor, 0, 1))
     wall = np.abs(folds) / slope - width
@@ -178,8 +200,7 @@ def white_matter_disease(head: Head, variation: Variation, rng) -> np.ndarray:
     """0..1: caps and rims around the ventricles and spots in the white matter, alike on both sides."""
     if rng is None or variation.gliosis == 0:
         return np.zeros_like(head.hull)
-    spots = ndimage.zoom(noise_field(rng, [n // 2 + 1 for n in head.hull.shape], 9.0, False, step=3.0), 2, order=1)
-    spots = spots[tuple(slice(0, n) for n in head.hull.shape)]
+    spots = stretch(noise_field(rng, [n // 2 + 1 for n in head.hull.shape], 9.0, False, step=3.0), head.hull.shape)
     rim = np.exp(-np.maximum(head.ventricle - variation.ventricle_mm, 0) / 4)
     level = spots + 2.6 * rim - 3.6 + 1.8 * variation.gliosis
     above = np.clip(box_points(head)[2] / 10 + 0.5, 0, 1)

@@ -61,7 +61,6 @@ def run_demo(args: argparse.Namespace) -> int:
     """Hand over to the demo, which calls the three scripts as a user would."""
     import run_eval
     import run_preprocess
-
     from tss import demo
 
     given = vars(args)

@@ -12,6 +12,8 @@ are two things: start_from() is here; continuing is train.py's, since only it kn
 import io
 import os
 import pickle
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from tss.files import InputError, write_whole
 from tss.phases import PHASES, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
+REMEDY = "Copy it again, or train its phase again (--resume continues from last.pt)."
 
 KEYS = {
     "format": str,
@@ -56,17 +59,25 @@ def load(path: str | os.PathLike) -> dict:
         InputError: missing, cut short, another program's, or holding code instead of tensors.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}. Give a checkpoint that run_train.py left, "
-                         "for example runs/2d/phase1/best.pt.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}. Give a checkpoint that run_train.py left, for "
+                         "example runs/2d/phase1/best.pt.") from error
+    try:
+        damaged = zipfile.ZipFile(content).testzip()  # torch.load would not notice a flipped bit in a weight
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is cut short, damaged, or not a checkpoint. {REMEDY}") from error
+    if damaged:
+        raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong. {REMEDY}")
+    try:
+        content.seek(0)
+        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path} is not a file of tensors and plain values. It is of another program, or holds code "
-                         "that would run on loading; nothing of it was run. Give a checkpoint of run_train.py."
+        raise InputError(f"{path} holds more than tensors and plain values: it is of another program, or holds code "
+                         "that would run on loading. Nothing of it was run. Give a checkpoint of run_train.py."
                          ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise InputError(f"{path} is damaged or cut short. Copy it again, or train its phase again "
-                         "(--resume continues from last.pt).") from error
+    except (RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError) as error:
+        raise InputError(f"{path} is a zip file, but not a checkpoint. {REMEDY}") from error
 
     if not isinstance(checkpoint, dict) or "format" not in checkpoint:
         raise InputError(f"{path} is not a checkpoint of this suite: it has no 'format'. Weights of other programs "

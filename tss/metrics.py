@@ -92,7 +92,8 @@ def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (k + z * z / 2) / (n + z * z)
     reach = z / (n + z * z) * np.sqrt(k * (n - k) / n + z * z / 4)
-    return float(max(0.0, centre - reach)), float(min(1.0, centre + reach))
+    # At the ends the formula gives 0 and 1 but for rounding.
+    return float(centre - reach) if k > 0 else 0.0, float(centre + reach) if k < n else 1.0
 
 
 def _checked(y: ArrayLike, p: ArrayLike, both_classes: bool = True) -> tuple[np.ndarray, np.ndarray]:

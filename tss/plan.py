@@ -7,6 +7,7 @@ See: tests/test_plan.py
 """
 
 import hashlib
+import os
 import platform
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,7 +126,11 @@ def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
 
 
 def check_folder(job: Job, folder: Path) -> None:
-    """Refuse to touch a phase that is there already, unless told what to do with it."""
+    """Refuse a folder that cannot be written, or that holds this phase already, unless told what to do with it."""
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        why = f"no permission in {above}" if above.is_dir() else f"{above} is not a folder"
+        raise InputError(f"{folder} cannot be written: {why}. Choose another folder with --out.")
     if not (job.resume or job.overwrite) and any((folder / name).exists() for name in LEFT_BY_A_PHASE):
         raise InputError(f"{folder} holds a training already. Add --resume to continue it (a finished one is left as "
                          "it is), --overwrite to train anew, or choose another folder with --out.")

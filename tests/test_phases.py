@@ -1,0 +1,66 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tss.cohort import TASKS
+from tss.files import InputError
+from tss.phases import FROZEN, PHASES, build_model, describe, freeze
+
+
+def test_the_table_is_the_papers():
+    rows = {n: (p.task, p.starts_from, p.attention, p.batch_size, p.lr, p.final_lr) for n, p in PHASES.items()}
+    assert rows == {
+        1: ("stroke", None, False, 16, 0.0005, 0.01),
+        2: ("tss<3h", 1, False, 8, 0.00001, 0.001),
+        3: ("tss<4.5h", 2, False, 8, 0.00001, 0.001),
+        4: ("tss<4.5h", 3, True, 8, 0.00001, 0.001),
+    }
+    assert all(p.number == n and p.task in TASKS and (p.epochs, p.patience) == (100, 10) for n, p in PHASES.items())
+
+
+def test_the_table_cannot_be_changed_by_accident():
+    with pytest.raises(AttributeError):
+        PHASES[1].lr = 1.0
+
+
+def test_described_with_every_rate():
+    text = describe()
+    assert "phase 3" in text and "1e-05" in text and len(text.splitlines()) == 6
+
+
+def test_reading_the_table_does_not_load_torch():
+    code = "import sys, tss.phases, run_train; run_train.build_parser(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_frozen_part_stands_still_through_training_while_the_rest_moves():
+    torch.manual_seed(0)
+    network = build_model("2d", width=4, grid=[32, 32, 4], attention=False)
+    names = freeze(network, FROZEN["2d"])
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.train()
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.rand(2, 3, 4, 32, 16)).sum().backward()
+        optimizer.step()
+    moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == set(before) - set(names)
+    assert not network.backbone.layer1.training and network.backbone.layer2.training
+
+
+def test_frozen_are_conv1_its_norm_and_the_first_two_blocks():
+    network = build_model("2d", width=4, grid=[32, 32, 4], attention=True)
+    names = freeze(network, FROZEN["2d"])
+    assert len(names) == 1 + 5 + 2 * (2 + 2 * 5)  # a BatchNorm has 2 parameters and 3 buffers
+    assert "backbone.bn1.num_batches_tracked" in names and "backbone.layer1.1.bn2.running_var" in names
+    assert not any(name.startswith("backbone.layer2") for name in names)
+
+
+def test_unknown_model_and_a_single_slice_are_refused():
+    with pytest.raises(InputError, match="no model '4d': choose one of 2d"):
+        build_model("4d", width=4, grid=[32, 32, 4], attention=False)
+    with pytest.raises(InputError, match="at least 2, and the grid .* has 1"):
+        build_model("2d", width=4, grid=[32, 32, 1], attention=False)

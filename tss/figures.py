@@ -139,7 +139,7 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
     """
     inside = np.flatnonzero((mask | atlas_brain).any((0, 1)))
     slices = np.unique(np.linspace(inside[0], inside[-1], QC_SLICES + 2).round().astype(int)[1:-1])
-    box = _bounding_box(mask | atlas_brain)
+    box = _bounding_box([mask | atlas_brain])
 
     def row(volume: np.ndarray) -> np.ndarray:
         return np.concatenate([_hang(volume, z, box) for z in slices], axis=1)

@@ -1,0 +1,313 @@
+"""A whole cohort through preprocessing: what is done, what is left, on how many cores, and what came of it.
+
+In:  cohort.csv, the atlas, the choices of run_preprocess.py.
+Out: DATA: cohort.csv with split and status, hemispheres/, registered/, transforms/, qc/, settings.json.
+Paper: 2.1 (split 64/16/20 % by patient; histogram matching to one reference study).
+See: tests/test_batch.py
+
+Every patient leaves one record, transforms/<patient>.json, written last: where it is, the rest is whole. The table
+and the page are put together from the records, so a run may be killed, continued, or shared out over shards.
+"""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+import tss
+from tss import nifti, preprocess, quality
+from tss.cohort import SCANS, Patient, assign_splits, read_cohort, table1, write_cohort
+from tss.files import InputError, read_json, sha256, write_json, write_text, write_whole
+
+FORMAT = "tss data 1"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What run_preprocess.py was told. Everything that a worker needs, and small enough to send to it."""
+
+    cohort: Path
+    out: Path
+    atlas: Path
+    tools: str  # "fsl" or "builtin"
+    grid: tuple[int, int, int] = preprocess.GRID
+    reference: str | None = None
+    jobs: int = 1
+    shard: tuple[int, int] = (1, 1)
+    overwrite: bool = False
+    seed: int = 0
+
+
+def run(choices: Choices, dry_run: bool = False) -> int:
+    """Preprocess every patient of the shard that is not finished. Returns 0, or 1 where patients failed.
+
+    Raises:
+        InputError: the table, the atlas or DATA cannot be used, or DATA was made with other settings.
+    """
+    patients = read_cohort(choices.cohort)
+    tools = preprocess.find_tools(choices.tools)
+    atlas = preprocess.load_atlas(choices.atlas, choices.grid)
+    settings = {
+        "format": FORMAT, "tss": tss.__version__, "tools": tools.describe(), "grid": list(choices.grid),
+        "atlas": str(choices.atlas), "atlas_sha256": sha256(choices.atlas), "seed": choices.seed,
+    }
+    stored = _stored_settings(choices, settings)
+    _settle_splits(patients, choices)
+    print(table1(patients), end="\n\n", flush=True)
+    print(f"tools {settings['tools']}   grid {' x '.join(map(str, choices.grid))} voxels of "
+          f"{' x '.join(f'{s:.2f}' for s in nifti.voxel_sizes(atlas.affine))} mm   atlas {choices.atlas}", flush=True)
+
+    first, shards = choices.shard
+    mine = patients[first - 1::shards]
+    if dry_run:
+        left = [p for p in mine if choices.overwrite or not _finished(p, choices.out, settings)]
+        print(f"dry run: {len(left)} of {len(mine)} patients would be preprocessed into {choices.out}; "
+              "nothing was written.")
+        return 0
+
+    settings["reference"] = stored["reference"] if stored else _find_reference(patients, choices, atlas)
+    print(f"histogram reference: {settings['reference']['patient']}", flush=True)
+    if choices.overwrite:
+        for patient in mine:
+            _record_path(choices.out, patient).unlink(missing_ok=True)
+    write_json(choices.out / "settings.json", settings)
+    _assemble(patients, choices.out, settings)
+
+    left = [p for p in mine if not _finished(p, choices.out, settings)]
+    if len(left) < len(mine):
+        print(f"{len(mine) - len(left)} of {len(mine)} patients are finished already and skipped", flush=True)
+    started = time.monotonic()
+    for number, (record, seconds) in enumerate(_records(left, choices, settings), 1):
+        remaining = (time.monotonic() - started) / number * (len(left) - number)
+        verdict = record["status"] if not record["flags"] else "flagged"
+        remark = record["reason"] or "; ".join(record["flags"])
+        print(f"{number:4d}/{len(left)}  {record['patient']:<12}  {verdict:<7}  {seconds:4.1f} s  "
+              f"{_minutes(remaining)} left  {remark}".rstrip(), flush=True)
+    _assemble(patients, choices.out, settings)
+    return _summary(mine, choices, settings)
+
+
+def _stored_settings(choices: Choices, settings: dict) -> dict | None:
+    """Return DATA/settings.json, or None where DATA is new or --overwrite is given."""
+    out = choices.out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file. Name a folder with --out.")
+    file = out / "settings.json"
+    if choices.overwrite or not out.exists():
+        return None
+    if not file.exists():
+        if any(out.iterdir()):
+            raise InputError(f"{out} exists, is not empty and was not made by run_preprocess.py. "
+                             "Name another folder with --out, or add --overwrite to use it.")
+        return None
+    stored = read_json(file)
+    names = {"tools": "tools", "grid": "grid", "atlas_sha256": "atlas", "seed": "seed", "format": "format"}
+    differing = [f"{said} was {stored.get(name)}, now {settings[name]}" for name, said in names.items()
+                 if stored.get(name) != settings[name]]
+    if choices.reference and choices.reference != stored["reference"]["patient"]:
+        differing.append(f"reference was {stored['reference']['patient']}, now {choices.reference}")
+    if differing:
+        raise InputError(f"{out} was made with other settings: {'; '.join(differing)}. "
+                         "Name another folder with --out, or add --overwrite to do every patient again.")
+    return stored
+
+
+def _settle_splits(patients: list[Patient], choices: Choices) -> None:
+    """Give each patient its split: the table's own, else the one DATA has given it before, else a new one."""
+    table = choices.out / "cohort.csv"
+    if table.is_file() and not choices.overwrite:
+        before = {patient.id: patient.split for patient in read_cohort(table)}
+        for patient in patients:
+            given = before.get(patient.id, "")
+            if given and patient.split and patient.split != given:
+                raise InputError(f"{choices.cohort}: patient {patient.id} is in split {patient.split}, but in {given} "
+                                 f"in {table}. Correct the table, or name another --out.")
+            patient.row["split"] = given or patient.split
+    assign_splits(patients, np.random.default_rng(choices.seed))
+
+
+def _find_reference(patients: list[Patient], choices: Choices, atlas: preprocess.Atlas) -> dict:
+    """Return {"patient", "landmarks"} of --reference, else of the first training patient that can be preprocessed.
+
+    Each shard finds it for itself, and finds the same.
+    """
+    training = [patient for patient in patients if patient.split == "train"]
+    if choices.reference:
+        training = [patient for patient in training if patient.id == choices.reference]
+        if not training:
+            raise InputError(f"--reference {choices.reference} is not a training patient of {choices.cohort}. The "
+                             "reference may not be seen in validation or test: name one whose split is train.")
+    for patient in training:
+        try:
+            prepared = _prepare(patient, atlas, preprocess.find_tools(choices.tools), None)
+            return {"patient": patient.id, "landmarks": prepared.landmarks}
+        except InputError as error:
+            if choices.reference:
+                raise InputError(f"--reference {choices.reference} cannot be preprocessed: {error}") from error
+            print(f"{patient.id} cannot be the histogram reference ({error}); trying the next training patient",
+                  flush=True)
+    raise InputError(f"{choices.cohort}: no training patient can be preprocessed, so there is no histogram reference. "
+                     "The reasons are above.")
+
+
+def _records(patients: list[Patient], choices: Choices, settings: dict) -> Iterator[tuple[dict, float]]:
+    """Preprocess patients on `jobs` cores and yield each record with its seconds as it is finished."""
+    if choices.jobs == 1 or len(patients) < 2:
+        for patient in patients:
+            yield process(patient, choices, settings)
+        return
+    # spawn: a fork of a process that has run threaded libraries may hang.
+    with ProcessPoolExecutor(choices.jobs, get_context("spawn"), _start_worker) as pool:
+        tasks = [pool.submit(process, patient, choices, settings) for patient in patients]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BrokenProcessPool as error:
+            raise InputError("a worker was killed, most often for want of memory. Run the same line again, with "
+                             "fewer --jobs; finished patients are kept.") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; workers end their patient
+
+
+def process(patient: Patient, choices: Choices, settings: dict) -> tuple[dict, float]:
+    """Preprocess one patient and write its files, the record last. Returns the record and the seconds taken.
+
+    What is wrong with the patient goes into the record.
+
+    Raises:
+        InputError: DATA cannot be written.
+    """
+    started = time.monotonic()
+    record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
+              "settings": _identity(settings), "scans": _scan_paths(patient), "figures": {}}
+    try:
+        atlas = _atlas(choices.atlas, choices.grid)
+        prepared = _prepare(patient, atlas, preprocess.find_tools(choices.tools), settings["reference"]["landmarks"])
+    except InputError as error:
+        record |= {"status": "failed", "reason": str(error)}
+    except Exception as error:  # one odd file must not end a night's run; the record says what happened
+        record |= {"status": "failed", "reason": f"unexpected {type(error).__name__}: {error}. Please report it."}
+    else:
+        record |= {
+            "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
+            "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
+        }
+        _write_patient(patient.id, prepared, atlas, choices.out)
+    write_json(_record_path(choices.out, patient), record)
+    return record, time.monotonic() - started
+
+
+@lru_cache(maxsize=1)
+def _atlas(path: Path, grid: tuple[int, int, int]) -> preprocess.Atlas:
+    return preprocess.load_atlas(path, grid)
+
+
+def _prepare(patient: Patient, atlas: preprocess.Atlas, tools, reference: dict | None) -> preprocess.Prepared:
+    scans = preprocess.load_scans(patient)
+    return preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, tools, reference, scans.get("lesion"))
+
+
+def _write_patient(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, out: Path) -> None:
+    from tss import figures  # matplotlib only where something is drawn
+
+    volumes = prepared.volumes | {"mask": prepared.mask}
+    if prepared.lesion is not None:
+        volumes["lesion"] = prepared.lesion
+    files = [out / "hemispheres" / f"{name}.npy", out / "qc" / f"{name}.png"]
+    registered = {kind: out / "registered" / f"{name}_{kind}.nii.gz" for kind in volumes}
+    _sweep([*files, *registered.values()])
+
+    halves = prepared.hemispheres.astype(np.float16)
+    write_whole(files[0], lambda beside: _save_array(beside, halves))
+    for kind, file in registered.items():
+        nifti.save(file, volumes[kind], prepared.affine)
+    title = f"{name}   " + "   ".join(f"{key} {value:.3g}" for key, value in prepared.figures.items())
+    figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0,
+                    nifti.voxel_sizes(prepared.affine), "\n".join([title, "; ".join(prepared.flags)]), prepared.lesion)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:  # np.save would add .npy to a name of its own liking
+        np.save(file, array)
+
+
+def _sweep(files: list[Path]) -> None:
+    """Take away what a killed run has left half-written beside these files."""
+    for file in files:
+        if file.parent.is_dir():
+            for entry in file.parent.iterdir():
+                if re.fullmatch(rf"\.\d+\.{re.escape(file.name)}", entry.name):
+                    entry.unlink(missing_ok=True)
+
+
+def _record_path(out: Path, patient: Patient) -> Path:
+    return out / "transforms" / f"{patient.id}.json"
+
+
+def _identity(settings: dict) -> list:
+    """Return what of the settings a patient's files depend on."""
+    return [settings[name] for name in ("format", "tools", "grid", "atlas_sha256")] + [settings["reference"]["patient"]]
+
+
+def _scan_paths(patient: Patient) -> dict[str, str]:
+    return {name: os.path.abspath(patient.path(name)) for name in SCANS if patient.path(name)}
+
+
+def _record(patient: Patient, out: Path, settings: dict) -> dict | None:
+    """Return the patient's record, or None where there is none of these scans and settings."""
+    file = _record_path(out, patient)
+    if not file.is_file() or "reference" not in settings:
+        return None
+    record = read_json(file)
+    current = record.get("settings") == _identity(settings) and record.get("scans") == _scan_paths(patient)
+    return record if current else None
+
+
+def _finished(patient: Patient, out: Path, settings: dict) -> bool:
+    record = _record(patient, out, settings)
+    return record is not None and record["status"] == "ok"
+
+
+def _assemble(patients: list[Patient], out: Path, settings: dict) -> None:
+    """Write cohort.csv and qc/index.html from the records there are.
+
+    Read again after writing: another shard may have finished a patient meanwhile, and whoever writes last must
+    have seen every record.
+    """
+    seen = None
+    while (records := [_record(patient, out, settings) for patient in patients]) != seen:
+        seen = records
+        for patient, record in zip(patients, records, strict=True):
+            patient.row |= {"status": record["status"] if record else "", "reason": record["reason"] if record else "",
+                            "flags": "; ".join(record["flags"]) if record else ""}
+        write_cohort(out / "cohort.csv", patients)
+        write_text(out / "qc" / "index.html", quality.index_page(record for record in records if record))
+
+
+def _summary(patients: list[Patient], choices: Choices, settings: dict) -> int:
+    records = [_record(patient, choices.out, settings) for patient in patients]
+    failed = [record for record in records if record["status"] != "ok"]
+    flagged = [record for record in records if record["flags"]]
+    print(f"\n{len(patients)} patients in, {len(patients) - len(failed)} finished, {len(flagged)} of them flagged, "
+          f"{len(failed)} failed")
+    for record in failed:
+        print(f"  failed  {record['patient']}: {record['reason']}")
+    print(f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --data {choices.out}", flush=True)
+    return 1 if failed else 0
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:3.0f} s" if seconds < 90 else f"{seconds / 60:3.0f} min"

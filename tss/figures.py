@@ -105,7 +105,7 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
     for (name, with_map), line in zip(rows, grid, strict=True):
         low, high = window(scans[name])
         line[0].set_ylabel(name + (" + map" if with_map else ""), fontsize=9)
-        for axes, z, caption in zip(line, slices, captions, strict=True):
+        for axes, z in zip(line, slices, strict=True):
             axes.set(xticks=[], yticks=[], facecolor="black")
             axes.imshow(_hang(scans[name], z, box), cmap="gray", vmin=low, vmax=high, aspect=sizes[1] / sizes[0])
             if with_map:
@@ -114,8 +114,8 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
                                     aspect=sizes[1] / sizes[0])
             if lesion is not None and _hang(lesion, z, box).any():
                 axes.contour(_hang(lesion, z, box), levels=[0.5], colors="cyan", linewidths=0.8)
-            if line is grid[0]:
-                axes.set_title(caption, fontsize=8)
+    for axes, caption in zip(grid[0], captions, strict=True):
+        axes.set_title(caption, fontsize=8)
     for axes, letter, x in ((grid[0, 0], "R", 0.03), (grid[0, -1], "L", 0.97)):
         axes.text(x, 0.97, letter, color="white", fontsize=9, va="top", ha="left" if letter == "R" else "right",
                   transform=axes.transAxes)

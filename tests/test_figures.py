@@ -1,0 +1,99 @@
+"""Pictures: what is on them, read back from the file or from matplotlib's own objects."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from tss import figures
+from tss.files import InputError
+
+SIZES = (1.0, 2.0, 5.0)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved, still open."""
+    kept, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: kept.append(self) or save(self, *args, **more))
+    return kept
+
+
+def head():
+    scan = np.zeros((20, 24, 4), np.float32)
+    scan[4:16, 4:20] = 100.0
+    return scan
+
+
+def words(figure):
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_curves_mark_the_best_epoch(tmp_path, drawn):
+    history = [{"epoch": n, "train_loss": 1 / n, "val_loss": 0.7, "val_auc": auc}
+               for n, auc in enumerate((0.5, 0.81, 0.7), 1)]
+    figures.draw_curves(tmp_path / "curves.png", history, "phase 1")
+    assert "best: 0.810 in epoch 2" in words(drawn[0]) and "phase 1" in words(drawn[0])
+
+
+def test_curves_of_a_single_epoch_are_visible(tmp_path, drawn):
+    figures.draw_curves(tmp_path / "curves.png", [{"epoch": 1, "train_loss": 1, "val_loss": 2, "val_auc": 0.5}], "")
+    assert drawn[0].axes[0].lines[0].get_marker() == "o"
+
+
+def test_the_roc_shows_the_point_at_validations_threshold(tmp_path, drawn):
+    figures.draw_roc(tmp_path / "roc.png", (np.array([0, 0.5, 1]), np.array([0, 1, 1])), 0.75, (0.6, 0.9), (0.25, 0.5),
+                     0.4, "phase4: TSS < 4.5 h", "test split: 8 patients, 4 positive")
+    said = words(drawn[0])
+    assert "AUC 0.750 [0.600-0.900]" in said
+    assert "validation threshold 0.400:\nsensitivity 0.50, specificity 0.75" in said
+    assert [0.25] in [list(line.get_xdata()) for line in drawn[0].axes[0].lines]
+    height, width = imread(tmp_path / "roc.png").shape[:2]
+    assert min(height, width) >= 1200  # 4 inches at 300 dpi: fit to print
+
+
+def test_slices_hang_with_the_patients_right_on_the_left_and_front_at_the_top():
+    volume = np.zeros((4, 6, 1))
+    volume[3, 5, 0] = 1  # x grows to the right, y to the front
+    everything = (slice(0, 4), slice(0, 6))
+    assert np.argwhere(figures._hang(volume, 0, everything)).tolist() == [[0, 0]]
+
+
+def test_the_map_is_drawn_on_one_scale_and_never_stretched(tmp_path, drawn):
+    heat = np.zeros((20, 24, 4), np.float32)
+    heat[8, 8, 1], heat[8, 8, 2] = 1.0, 0.2
+    figures.draw_gradcam(tmp_path / "cam.png", {"DWI": head(), "FLAIR": head()}, heat, [1, 2], ["low", "high"], "title",
+                         "evidence for x", SIZES, lesion=heat > 0.5)
+    maps = [image for axes in drawn[0].axes for image in axes.images if image.get_cmap().name == figures.MAP_COLOURS]
+    assert {image.get_clim() for image in maps} == {(0, 1)}
+    assert sorted(round(float(image.get_array().max()), 3) for image in maps) == [0.2, 0.2, 1.0, 1.0]
+    assert {"low", "high", "title", "evidence for x", "R", "L"} <= set(words(drawn[0]))
+    assert not any("zero everywhere" in text for text in words(drawn[0]))
+
+
+def test_an_empty_map_is_said(tmp_path, drawn):
+    figures.draw_gradcam(tmp_path / "cam.png", {"DWI": head()}, np.zeros((20, 24, 4), np.float32), [1], [""], "", "",
+                         SIZES)
+    assert any("The map is zero everywhere" in text for text in words(drawn[0]))
+
+
+def test_the_head_fills_the_picture_and_the_voxels_keep_their_proportions(tmp_path, drawn):
+    figures.draw_gradcam(tmp_path / "cam.png", {"DWI": head()}, np.zeros((20, 24, 4), np.float32), [0], [""], "", "",
+                         SIZES)
+    image = drawn[0].axes[0].images[0]
+    assert image.get_array().shape == (16 + 6, 12 + 6)  # rows y, columns x, with a margin of 3
+    assert drawn[0].axes[0].get_aspect() == 2.0
+
+
+def test_the_same_numbers_give_the_same_file(tmp_path):
+    for name in ("a.png", "b.png"):
+        figures.draw_roc(tmp_path / name, (np.array([0, 1]), np.array([0, 1])), 0.5, (0, 1), (0, 0), 0.5, "", "")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/roc.png cannot be written"):
+        figures.draw_roc(tmp_path / "file" / "roc.png", (np.array([0, 1]), np.array([0, 1])), 0.5, (0, 1), (0, 0), 0.5,
+                         "", "")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from tss.geometry import STEP, LOW, distance_into, ellipsoid, grid_points, mirror, share, tube, union
+from tss.geometry import LOW, STEP, distance_into, ellipsoid, grid_points, mirror, share, tube, union
 from tss.skull import outer_tissues
 
 # name: centre, radii, pitch about x and yaw about z in degrees
@@ -31,7 +31,7 @@ CEREBRUM = {
 CEREBELLUM = ((23, -60, -30), (34, 28, 33), 5, 17)
 BASE = {  # brain stem and basal cisterns, filled: only for the envelope
     "stem": ((3, -37, -29), (18, 20, 42), -20, 5),
-    "core": ((8, -14, -5), (20, 30, 27), 0, -6),
+    "core": ((8, -14, -4), (20, 28, 22), 0, -6),
 }
 CISTERNS = {
     "suprasellar": ((0, 2, -19), (8, 9, 6), 0, 0),
@@ -74,16 +74,24 @@ VESSELS = [
     [(3, -13, -20, 1.1), (14, -22, -14, 1.1), (16, -36, -10, 1)],  # posterior cerebral
 ]
 
+EDGE_MM = 1.5  # voxels this far outside the envelope still have a share of it
+
 
 class Head(NamedTuple):
-    """Fields of the mean head on one grid; all (X, Y, Z), distances in mm, float32 unless stated."""
+    """Fields of the mean head: distances in mm, float32 unless stated.
+
+    The brain is a list of N voxels, so that nothing is computed for the half of a box that is not brain."""
 
     affine: np.ndarray  # (4, 4) voxel -> world mm
-    box: tuple[slice, ...]  # part of `label`'s grid that holds the brain; every other field lies on it
-    label: np.ndarray  # uint8, index into TISSUES, whole grid; inside the brain it is CSF
+    label: np.ndarray  # (X, Y, Z) uint8, index into TISSUES; inside the brain it is CSF
+    box: tuple[slice, ...]  # part of the grid that holds the brain
+    surface: np.ndarray  # (3, x, y, z) on the box: world mm of the nearest point on the cerebrum's surface
+    inside: np.ndarray  # (N,) flat index into the grid of the brain's voxels; the fields below belong to them
+    boxed: np.ndarray  # (N,) the same as index into the box
+    place: np.ndarray  # (3, N) world mm
+    crown: np.ndarray  # (3, N) `surface` at the voxels
     hull: np.ndarray  # depth under the pial envelope, negative outside
     depth: np.ndarray  # distance from outside into the cerebrum, fissures count as outside; -0.6 outside it
-    crown: np.ndarray  # (3, X, Y, Z) world mm of the nearest point on the cerebrum's surface
     ventricle: np.ndarray  # signed distance to ventricles, negative inside
     callosum: np.ndarray  # 0..1, where the fissure's floor is white matter and not cortex
     grey: np.ndarray  # 0..1, deep grey nuclei
@@ -110,7 +118,7 @@ def fissures(points) -> np.ndarray:
     longitudinal = (x < 0.7) & ~block
     course = 2 - 0.42 * (y + 5) + 0.25 * (x - 50) + 2 * np.sin(x / 5 + y / 8)
     opening = np.abs(z - course) < 0.9 + 0.03 * np.maximum(y, 0)
-    floor = 39 - 0.004 * (y - 5) ** 2
+    floor = 38.5 - 0.004 * (y - 5) ** 2 + 1.2 * np.sin(z / 4 + y / 6)
     sylvian = opening & (x > floor) & (y > -38) & (y < 28)
     island = ((y - 1) / 25) ** 2 + ((z - 3 + 0.25 * y) / 15) ** 2 < 1
     insula = (np.abs(x - floor) < 1.3) & island
@@ -121,7 +129,6 @@ def fissures(points) -> np.ndarray:
 def mean_head() -> Head:
     """The mean head (about 3 s the first time)."""
     points = x, y, z = grid_points()
-    axis = np.abs(z - LOW[2]) + 0 * y + 0 * x  # full shape
     stem = union([ellipsoid(points, *MIDBRAIN), tube(points, PEDUNCLE), ellipsoid(points, *PONS),
                   tube(points, MEDULLA), tube(points, CEREBELLAR_ARM)], 3.0)
     hemisphere = shapes(points, CEREBRUM, 4.0)
@@ -137,7 +144,7 @@ def mean_head() -> Head:
     cerebrum = (hemisphere < 0) & (petrous > 1) & ~cistern & ~fissures(points) & ~(behind & (above < 1.2))
     cerebrum &= ~((z < -34) & (y < -24))
     cerebellum = (hindbrain < 0) & (above < -1.2) & (petrous > 1) & ~cistern & behind & (envelope < 0)
-    depth, crown = surface(cerebrum, points)
+    depth, crown = depth_and_surface(cerebrum, points)
 
     ventricle = union([tube(scale_height(points), lift(FRONTAL_HORN)), tube(points, TEMPORAL_HORN),
                        ellipsoid(points, *THIRD_VENTRICLE), tube(points, AQUEDUCT),
@@ -153,20 +160,26 @@ def mean_head() -> Head:
     dark = np.maximum(dark, 0.8 * np.maximum(falx, tent))
 
     label = outer_tissues(points, envelope, stem, petrous)
-    keep = [np.flatnonzero(np.any(envelope + 0 * axis < 4, axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-    half = (slice(0, keep[0][-1] + 1), *(slice(k[0], k[-1] + 1) for k in keep[1:]))
-    columns = label.shape[0]
-    box = (slice(columns - half[0].stop, columns + half[0].stop), *half[1:])
-    fields = [mirror(np.broadcast_to(f, label.shape)[half].astype(np.float32)) for f in (
-        -envelope, depth, ventricle, callosum, share(grey), share(shapes(points, IRON)),
-        distance_into(cerebellum) - STEP[0] / 2, share(stem), dark)]
-    hull, depth, ventricle, callosum, grey, iron, hindbrain, stem, dark = fields
-    crown = np.stack([mirror(c[half]) for c in crown])
-    crown[0, :half[0].stop] *= -1
+    fields = [-envelope, depth, ventricle, callosum, share(grey), share(shapes(points, IRON)),
+              distance_into(cerebellum) - STEP[0] / 2, share(stem), dark]
+    return assemble(label, crown, fields)
+
+
+def assemble(label: np.ndarray, crown: list[np.ndarray], fields: list[np.ndarray]) -> Head:
+    """Mirrors the right half and keeps of each field what lies in the brain (fields[0] is depth under its hull)."""
+    hull = mirror(fields[0])
+    near = hull > -EDGE_MM
+    box = tuple(slice(int(np.flatnonzero(near.any(other))[0]), int(np.flatnonzero(near.any(other))[-1]) + 1)
+                for other in ((1, 2), (0, 2), (0, 1)))
+    surface = np.stack([mirror(c)[box] for c in crown])
+    surface[0, :surface.shape[1] // 2] *= -1
+    inside, boxed = np.flatnonzero(near), np.flatnonzero(near[box])
     affine = np.diag([*STEP, 1.0])
     affine[:3, 3] = np.array(LOW) + np.array(STEP) / 2
-    return Head(affine, box, mirror(label), hull, depth, crown, ventricle, callosum, grey, iron, hindbrain,
-                stem, dark)
+    voxels = np.stack(np.unravel_index(inside, near.shape)).astype(np.float32)
+    place = voxels * np.float32(STEP)[:, None] + affine[:3, 3:].astype(np.float32)
+    flat = [mirror(np.broadcast_to(f, label.shape)).astype(np.float32).ravel()[inside] for f in fields]
+    return Head(affine, mirror(label), box, surface, inside, boxed, place, surface.reshape(3, -1)[:, boxed], *flat)
 
 
 def scale_height(points):
@@ -179,11 +192,12 @@ def lift(axis):
     return [(x, y, z * 0.75, r) for x, y, z, r in axis]
 
 
-def surface(inside: np.ndarray, points) -> tuple[np.ndarray, list[np.ndarray]]:
+def depth_and_surface(inside: np.ndarray, points) -> tuple[np.ndarray, list[np.ndarray]]:
     """Depth (mm) inside a region and the smoothed nearest surface point (three arrays of world mm)."""
     depth = np.maximum(distance_into(inside) - STEP[0] / 2, 0) - STEP[0] / 2 * ~inside
     smooth = ndimage.gaussian_filter(depth, [1.6 / step for step in STEP], mode="nearest")
     slopes = np.gradient(smooth, *STEP)
     length = np.sqrt(sum(s * s for s in slopes)) + 1e-3
-    nearest = [np.asarray(p - depth * s / np.maximum(length, 0.5), np.float32) for p, s in zip(points, slopes)]
+    nearest = [np.asarray(p - depth * s / np.maximum(length, 0.5), np.float32)
+               for p, s in zip(points, slopes, strict=True)]
     return depth, [ndimage.gaussian_filter(c, [1.5 / step for step in STEP], mode="nearest") for c in nearest]

@@ -6,6 +6,8 @@ Paper: - (the phantom is ours; DESIGN section 6)
 See:   tests/test_phantom.py
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,20 +17,21 @@ LOW, HIGH = (-90.0, -125.0, -120.0), (90.0, 110.0, 97.5)  # mm; neck to crown, o
 
 def grid_points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right half of the grid as broadcastable coordinates (X, 1, 1), (1, Y, 1), (1, 1, Z) in mm."""
-    axes = [np.arange(low + step / 2, high, step, dtype=np.float32) for low, high, step in zip(LOW, HIGH, STEP)]
+    axes = [np.arange(low + step / 2, high, step, dtype=np.float32)
+            for low, high, step in zip(LOW, HIGH, STEP, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     return x[len(axes[0]) // 2:], y, z
 
 
 def ellipsoid(points, centre, radii, pitch=0.0, yaw=0.0) -> np.ndarray:
     """Signed distance in mm (first order) to an ellipsoid turned by yaw about z, then pitch about x."""
-    x, y, z = (p - c for p, c in zip(points, centre))
+    x, y, z = (p - c for p, c in zip(points, centre, strict=True))
     cos, sin = np.cos(np.radians([pitch, yaw], dtype=np.float32)), np.sin(np.radians([pitch, yaw], dtype=np.float32))
     x, y = x * cos[1] + y * sin[1], y * cos[1] - x * sin[1]
     y, z = y * cos[0] + z * sin[0], z * cos[0] - y * sin[0]
-    squares = [(q / np.float32(r)) ** 2 for q, r in zip((x, y, z), radii)]
+    squares = [(q / np.float32(r)) ** 2 for q, r in zip((x, y, z), radii, strict=True)]
     level = np.sqrt(sum(squares)) + np.float32(1e-6)
-    slope = np.sqrt(sum(s / np.float32(r * r) for s, r in zip(squares, radii))) + np.float32(1e-6)
+    slope = np.sqrt(sum(s / np.float32(r * r) for s, r in zip(squares, radii, strict=True))) + np.float32(1e-6)
     return level * (level - 1) / slope
 
 
@@ -36,12 +39,12 @@ def tube(points, axis) -> np.ndarray:
     """Signed distance in mm to a chain of cones: axis is a list of (x, y, z, radius)."""
     distance = np.float32(np.inf)
     for *start, thin in axis[:1]:
-        distance = np.sqrt(sum((p - c) ** 2 for p, c in zip(points, start))) - thin
-    for (*start, r0), (*end, r1) in zip(axis, axis[1:]):
+        distance = np.sqrt(sum((p - c) ** 2 for p, c in zip(points, start, strict=True))) - thin
+    for (*start, r0), (*end, r1) in pairwise(axis):
         along = np.subtract(end, start).astype(np.float32)
-        share = sum((p - c) * a for p, c, a in zip(points, start, along)) / float(along @ along)
+        share = sum((p - c) * a for p, c, a in zip(points, start, along, strict=True)) / float(along @ along)
         share = np.clip(share, 0, 1)
-        gap = np.sqrt(sum((p - c - share * a) ** 2 for p, c, a in zip(points, start, along)))
+        gap = np.sqrt(sum((p - c - share * a) ** 2 for p, c, a in zip(points, start, along, strict=True)))
         distance = np.minimum(distance, gap - (r0 + share * (r1 - r0)))
     return distance
 

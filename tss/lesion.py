@@ -1,7 +1,7 @@
 """Infarcts: where in an arterial territory, how large, of what shape.
 
 In:    a Subject, an rng, side, artery, volume in ml
-Out:   Infarct: flat indices into the brain box and severity in each voxel
+Out:   Infarct: indices into the head's brain voxels and severity in each
 Paper: - (the phantom is ours; DESIGN section 6)
 See:   tests/test_phantom.py
 
@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tss.geometry import STEP
-from tss.subject import MATTER, Subject, box_points, noise_field, stretch
+from tss.subject import MATTER, Subject, noise_at
 
 MIDLINE_MM = 2.5  # no infarct comes nearer to the midline
+ROUGH_MM = 18.0  # correlation length of the border's irregularity
 
 
 class Artery(NamedTuple):
@@ -33,7 +34,7 @@ class Artery(NamedTuple):
 ARTERIES = {
     "mca upper": Artery(0.30, (52, 6, 28), (4, 16, 10), 150, True),
     "mca lower": Artery(0.24, (56, -38, 8), (4, 14, 14), 150, True),
-    "mca stem": Artery(0.12, (44, -4, 6), (4, 8, 6), 150, True),
+    "mca stem": Artery(0.12, (44, -4, 6), (4, 8, 6), 280, True),
     "lenticulostriate": Artery(0.14, (25, 0, 8), (3, 8, 8), 14, False),
     "pca": Artery(0.10, (18, -80, 4), (6, 8, 8), 60, True),
     "aca": Artery(0.05, (8, 34, 38), (2, 16, 10), 45, True),
@@ -44,7 +45,7 @@ MCA_INNER, ACA_OUTER, PCA_FRONT = 14.0, 24.0, -48.0
 
 
 class Infarct(NamedTuple):
-    index: np.ndarray  # (n,) flat index into the brain box
+    index: np.ndarray  # (n,) index into the head's N brain voxels
     severity: np.ndarray  # (n,) 1 on average, more in the core, less at the rim
     artery: str
     ml: float
@@ -60,56 +61,47 @@ def grow(subject: Subject, rng: np.random.Generator, side: str, artery: str, ml:
     """An infarct of about `ml` (less where the territory is smaller) in one artery's territory, on one side."""
     row = ARTERIES[artery]
     head = subject.head
-    x, y, z = box_points(head)
     sign = 1 if side == "right" else -1
+    across, y, z = sign * head.place[0], head.place[1], head.place[2]
     seed = np.array(row.seed) + rng.normal(size=3) * row.spread
-    half = slice(head.hull.shape[0] // 2, None) if sign > 0 else slice(0, head.hull.shape[0] // 2)
-    across = sign * x[half]
-    solid = 1 - subject.matter[0][half] - subject.matter[-1][half]
-    allowed = (solid > 0.35) & (across > MIDLINE_MM) & territory(artery, across, y, z, head, half)
+    solid = 1 - subject.matter[0] - subject.matter[-1]
+    allowed = np.flatnonzero((solid > 0.35) & (across > MIDLINE_MM) & territory(head, artery, across, y, z))
 
-    places = [across, y, z]
-    straight = np.sqrt(sum((p - s) ** 2 for p, s in zip(places, seed)))
+    across, y, z = (p[allowed] for p in (across, y, z))
+    distance = np.sqrt((across - seed[0]) ** 2 + (y - seed[1]) ** 2 + (z - seed[2]) ** 2)
     if row.cortical:
-        crown = head.crown[:, half]
-        along = np.sqrt((sign * crown[0] - seed[0]) ** 2 + (crown[1] - seed[1]) ** 2 + (crown[2] - seed[2]) ** 2)
-        distance = 0.75 * along + 0.35 * straight
-    else:
-        distance = straight
-    rough = stretch(noise_field(rng, [n // 2 + 1 for n in solid.shape], 18.0, False, step=2.5), solid.shape)
+        x, y, z = head.crown[:, allowed]
+        along = np.sqrt((sign * x - seed[0]) ** 2 + (y - seed[1]) ** 2 + (z - seed[2]) ** 2)
+        distance = 0.75 * along + 0.35 * distance
     reach = (ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
-    distance = distance + rough * np.clip(0.22 * reach, 0.8, 5.0)
+    distance = distance + noise_at(head, rng, ROUGH_MM)[allowed] * np.clip(0.22 * reach, 0.8, 5.0)
 
     voxel_ml = np.prod(STEP) / 1000 / abs(np.linalg.det(subject.linear[:3, :3]))
-    candidates = np.flatnonzero(allowed)
-    ranks = distance.ravel()[candidates]
-    count = int(np.clip(round(min(ml, row.largest_ml) / voxel_ml), 8, 0.9 * len(candidates)))
-    chosen = np.argpartition(ranks, count)[:count]
-    edge = ranks[chosen].max()
-    inside = (edge - ranks[chosen]) / max(edge - ranks[chosen].min(), 1e-6)
-    severity = np.clip(0.4 + 2.2 * inside, 0.4, 1.5)
-    index = np.ravel_multi_index(np.unravel_index(candidates[chosen], solid.shape), solid.shape)
-    index = index + half.start * int(np.prod(solid.shape[1:]))
-    return Infarct(index, (severity / severity.mean()).astype(np.float32), artery, count * voxel_ml)
+    count = int(np.clip(round(min(ml, row.largest_ml) / voxel_ml), 8, 0.9 * len(allowed)))
+    chosen = np.argpartition(distance, count)[:count]
+    edge, core = distance[chosen].max(), distance[chosen].min()
+    within = (edge - distance[chosen]) / max(edge - core, 1e-6)
+    severity = np.clip(0.4 + 2.2 * within, 0.4, 1.5)
+    return Infarct(allowed[chosen], (severity / severity.mean()).astype(np.float32), artery, count * voxel_ml)
 
 
-def territory(artery: str, across, y, z, head, half):
-    """True where the artery may have its infarcts; `across` is mm from the midline on the infarct's side."""
-    hind = (head.cerebellum[half] > 0) | (head.stem[half] > 0.3)
+def territory(head, artery: str, across, y, z) -> np.ndarray:
+    """True (N,) where the artery may have its infarcts; `across` is mm from the midline on the infarct's side."""
+    hind = (head.cerebellum > 0) | (head.stem > 0.3)
     if artery == "pica":
-        return head.cerebellum[half] > 0
+        return head.cerebellum > 0
     if artery == "lenticulostriate":
-        return (head.depth[half] > 4) & (across > 8) & (across < 36) & (z > -12) & (z < 34) & ~hind
+        return (head.depth > 4) & (across > 8) & (across < 36) & (z > -12) & (z < 34) & ~hind
     if artery == "pca":
         return (y < PCA_FRONT + across * 0.2) & (across < 42) & (z < 26) & ~hind
     if artery == "aca":
-        return (across < ACA_OUTER) & (z > -14) & (y > -44) & ~hind & (head.ventricle[half] > 3)
-    return (across > MCA_INNER) & ~((y < -62) & (across < 30)) & ~((y < -74)) & ~((z < -26) & (y < -20)) & ~hind
+        return (across < ACA_OUTER) & (z > -14) & (y > -44) & ~hind & (head.ventricle > 3)
+    return (across > MCA_INNER) & ~((y < -62) & (across < 30)) & (y > -74) & ~((z < -26) & (y < -20)) & ~hind
 
 
 def scar(subject: Subject, old: Infarct) -> None:
     """Turns an infarct into an old one, in place: a cavity of CSF with a rim of gliosis."""
-    matter = subject.matter.reshape(len(MATTER), -1)
+    matter = subject.matter
     core = old.severity > 1.0
     for index, substance in ((old.index[core], "csf"), (old.index[~core], "gliosis")):
         solid = 1 - matter[0, index] - matter[-1, index]

@@ -29,10 +29,10 @@ import torch
 from scipy import special
 
 from tss import clock, lesion
+from tss.contrast import Contrast, Lesion, render, signals
 from tss.files import InputError, write_json, write_text, write_whole
-from tss.scanner import (FULL_SCALE, Contrast, Lesion, add_noise, apply, bias_field, render, save_scan, scan,
-                         signals, to_mean_head)
-from tss.subject import Subject, make_subject, noise_field, stretch, vary
+from tss.scanner import add_noise, apply, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
+from tss.subject import Subject, make_subject, noise_at, vary
 
 COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion")
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -41,9 +41,16 @@ NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
 FEMALE = 0.53  # Table 1
 VOLUME_AND_NIHSS = 0.6  # correlation of normal scores; our choice
 ADC_RATIO = (0.74, 0.77)  # FIELD 2c: mean of the lesion over the healthy side
+TE_EPI_MS, TE_FLAIR_MS = (80.0, 110.0), (95.0, 125.0)  # within the paper's 78-122 and 88-134 (2.1)
+DWI_PIXEL_MM, FLAIR_PIXEL_MM = (1.65, 1.85), (0.88, 0.938)  # the coarse end of the paper's ranges (2.1)
+FULL_SCALE = 2000.0  # scanner units of a signal of 1
+NOISE = {"b0": np.sqrt(3), "dwi": 1.0, "flair": 1.2}  # SD relative to DWI, the mean of three directions
+DWI_BIAS = 0.03  # what DWI's bias field has beyond b0's
+KINDS = ((np.int16, 1.0), (np.int16, 0.37), (np.float32, 0))  # voxels in the file and their slope
+KIND_SHARES = (0.6, 0.25, 0.15)
 STORED_AXES = ("RAS", "LAS", "LPS", "LAS", "LPS", "RPS")  # what converters of axial scans leave
 FLAIR_AXES = (*STORED_AXES, "SAL", "PSR")  # now and then slices are not last in the file
-TEXTURE = 0.02  # SD of the tissue's own unevenness
+TEXTURE, TEXTURE_MM = 0.02, 12.0  # SD and correlation length of the tissue's own unevenness
 
 
 @dataclass(frozen=True)
@@ -121,15 +128,16 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
     shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)
     subject = make_subject(vary(rng, person["age"], shift), rng)
     infarcts = _infarcts(subject, rng, person, difficulty)
-    lesions = [Lesion(i.index, i.severity, rng.uniform(*ADC_RATIO), float(clock.flair_ratio(person["latent"]))) for i in infarcts]
-    contrast = Contrast(te_epi=rng.uniform(80, 110), te_flair=rng.uniform(95, 125))
-    texture = 1 + TEXTURE * _texture(rng, subject)
+    ratio = float(clock.flair_ratio(person["latent"]))
+    lesions = [Lesion(i.index, i.severity, rng.uniform(*ADC_RATIO), ratio) for i in infarcts]
+    contrast = Contrast(rng.uniform(*TE_EPI_MS), rng.uniform(*TE_FLAIR_MS))
+    texture = 1 + TEXTURE * noise_at(subject.head, rng, TEXTURE_MM)
     image = render(subject, lesions, contrast, texture)
 
     files, affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
     write_json(folder / "truth" / f"{id}.json", {
         "b0_to_atlas": affines[0].tolist(), "flair_to_b0": affines[1].tolist(),
-        "latent": person["latent"], "flair_ratio": float(clock.flair_ratio(person["latent"])),
+        "latent": person["latent"], "flair_ratio": ratio,
         "onset_to_mri_min": person["minutes"], "stroke_side": person["side"],
         "lesion_ml": float(sum(i.ml for i in infarcts)), "arteries": [i.artery for i in infarcts]})
     return {"patient": id, **files,
@@ -168,83 +176,41 @@ def _infarcts(subject: Subject, rng, person: dict, difficulty: Difficulty) -> li
     return found
 
 
-def _texture(rng: np.random.Generator, subject: Subject) -> np.ndarray:
-    coarse = noise_field(rng, [n // 4 + 2 for n in subject.brain.shape], 12.0, False, step=5.0)
-    return stretch(coarse, subject.brain.shape)
-
-
 def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Subject, infarcts, image, contrast):
     """Scans one head twice, DWI with b0 and FLAIR, and writes scans and masks; returns names and affines."""
-    pose = _pose(rng, difficulty.tilt, difficulty.shift)
-    motion = _pose(rng, *difficulty.motion)
-    dwi_grid = _grid(rng, subject, pose, difficulty, rng.uniform(1.65, 1.85), 2.0)
-    flair_grid = _grid(rng, subject, motion @ pose, difficulty, rng.uniform(0.86, 0.938), 1.0)
+    pose = make_pose(rng, difficulty.tilt, difficulty.shift)
+    motion = make_pose(rng, *difficulty.motion)
+    view = difficulty.neck, difficulty.cut_top
+    dwi_grid = make_grid(rng, subject, pose, rng.uniform(*DWI_PIXEL_MM), *view)
+    flair_grid = make_grid(rng, subject, motion @ pose, rng.uniform(*FLAIR_PIXEL_MM), *view)
 
     masks = np.zeros((2, *image.shape[1:]), np.float32)
-    box = (slice(None), *subject.head.box)
-    masks[box][0] = subject.brain
-    marks = np.zeros(subject.brain.size, np.float32)
+    masks.reshape(2, -1)[0, subject.head.inside] = subject.brain
     for infarct in infarcts:
-        marks[infarct.index] = 1
-    masks[box][1] = marks.reshape(subject.brain.shape)
+        masks.reshape(2, -1)[1, subject.head.inside[infarct.index]] = 1
     b0, dwi, brain, acute = scan(np.concatenate([image[:2], masks]), subject, *dwi_grid, pose)
-    pictures = [image[2:], masks[:1]]
     stripped = rng.uniform() < difficulty.stripped
-    flair = scan(np.concatenate(pictures[:1 + stripped]), subject, *flair_grid, motion @ pose)
+    flair = scan(np.concatenate([image[2:], masks[:stripped]]), subject, *flair_grid, motion @ pose)
 
-    white = signals(contrast, ["white"])[:, 0]
-    noise = white[1] / rng.uniform(*difficulty.snr)
-    both = bias_field(rng, dwi_grid[0], rng.uniform(*difficulty.bias))
-    biases = (both, both * bias_field(rng, dwi_grid[0], 0.03), bias_field(rng, flair_grid[0], rng.uniform(*difficulty.bias)))
-    sigmas = (noise * np.sqrt(3), noise, noise * 1.2)  # DWI is the mean of three directions
+    coil = bias_field(rng, dwi_grid[0], rng.uniform(*difficulty.bias))
+    biases = {"b0": coil, "dwi": coil * bias_field(rng, dwi_grid[0], DWI_BIAS),
+              "flair": bias_field(rng, flair_grid[0], rng.uniform(*difficulty.bias))}
+    noise = signals(contrast, ["white"])[1, 0] / rng.uniform(*difficulty.snr)
     scans = {"b0": (b0, dwi_grid, brain), "dwi": (dwi, dwi_grid, brain), "flair": (flair[0], flair_grid, flair[-1])}
     axes = STORED_AXES[rng.integers(len(STORED_AXES))]
     stored = {"b0": axes, "dwi": axes, "flair": FLAIR_AXES[rng.integers(len(FLAIR_AXES))]}
-    dtype = (np.int16, np.float32)[int(rng.uniform() < 0.15)]
+    kind = KINDS[rng.choice(len(KINDS), p=KIND_SHARES)]
     files = {}
-    for (name, (data, (_, affine), mask)), bias, sigma in zip(scans.items(), biases, sigmas):
-        data = add_noise(rng, data * bias, sigma) * FULL_SCALE
+    for name, (data, (_, affine), mask) in scans.items():
+        data = add_noise(rng, data * biases[name], noise * NOISE[name]) * FULL_SCALE
         if stripped:
             data = data * (mask > 0.5)
         files[name] = f"scans/{id}_{name}.nii.gz"
-        save_scan(folder / files[name], data, affine, stored[name], dtype)
-    for name, mask in (("brain", brain), ("lesion", acute)):
-        save_scan(folder / "truth" / f"{id}_{name}.nii.gz", mask > 0.5, dwi_grid[1], axes, np.uint8)
+        save_scan(folder / files[name], data, affine, stored[name], *kind)
+    truth = {"brain": brain > 0.5, "lesion": acute > min(0.5, acute.max() / 2)}  # the smallest fill no voxel
+    for name, mask in truth.items():
+        save_scan(folder / "truth" / f"{id}_{name}.nii.gz", mask, dwi_grid[1], axes, np.uint8)
     return files, (_best_affine(subject, pose, brain, dwi_grid[1]), np.linalg.inv(motion))
-
-
-def _pose(rng: np.random.Generator, tilt: float, shift: float) -> np.ndarray:
-    """A rigid motion (4, 4) with turns up to tilt degrees about x, y, z and shifts up to `shift` mm."""
-    pose = np.eye(4)
-    for axis, angle in enumerate(np.radians(rng.uniform(-tilt, tilt, 3) * (1.0, 0.7, 1.0))):
-        i, j = [k for k in range(3) if k != axis]
-        turn = np.eye(4)
-        turn[i, i] = turn[j, j] = np.cos(angle)
-        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-        pose = turn @ pose
-    pose[:3, 3] = rng.uniform(-shift, shift, 3)
-    return pose
-
-
-def _grid(rng: np.random.Generator, subject: Subject, pose, difficulty: Difficulty, pixel: float, multiple: float):
-    """Shape and affine of an axial scan of this head: 224-240 mm wide, from below the brain to above it."""
-    slice_mm = rng.uniform(6.0, 6.5)  # paper 2.1
-    affine = np.eye(4)
-    if rng.uniform() < 0.4:  # slices planned along the head
-        affine[:3, :3] = pose[:3, :3] @ _pose(rng, 3.0, 0.0)[:3, :3]
-    corners = np.stack(np.meshgrid([-66, 66], [-98, 66], [-68, 78], indexing="ij")).reshape(3, -1)
-    shell = np.concatenate([corners * 0.72, [[0, 0], [-12, -20], [-70, 80]]], axis=1)  # brain's lowest and highest points
-    head_mm = apply(np.linalg.inv(subject.linear), shell)
-    along = affine[:3, :3].T @ apply(pose, head_mm)
-    low, high = along[2].min() - rng.uniform(0.3, 1) * difficulty.neck, along[2].max() + 4
-    high -= rng.uniform(0, 1) * difficulty.cut_top
-    slices = int(np.ceil((high - low) / slice_mm))
-    width = int(round(rng.uniform(224, 240) / pixel / 8)) * 8
-    centre = affine[:3, :3].T @ np.array([0.0, 0.0, 0.0])
-    start = np.array([centre[0] - pixel * (width - 1) / 2, centre[1] - pixel * (width - 1) / 2, low + slice_mm / 2])
-    affine[:3, 3] = affine[:3, :3] @ start
-    affine[:3, :3] = affine[:3, :3] * (pixel, pixel, slice_mm)
-    return (width, width, slices), affine
 
 
 def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:
@@ -261,11 +227,11 @@ def write_atlas(path) -> None:
     subject = make_subject()
     image = render(subject, [], Contrast())[:1]
     brain = np.zeros_like(image)
-    brain[(slice(None), *subject.head.box)] = subject.brain
+    brain.reshape(-1)[subject.head.inside] = subject.brain
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (-90, -126, -72)
     t2w, mask = scan(np.concatenate([image, brain]), subject, (91, 109, 91), affine, np.eye(4))
-    image = nibabel.Nifti1Image((t2w * mask * FULL_SCALE).astype(np.float32), affine)
+    image = nibabel.Nifti1Image(np.where(mask > 0.5, t2w * FULL_SCALE, 0).astype(np.float32), affine)
     image.set_sform(affine, code=4)
     image.set_qform(affine, code=4)
     write_whole(path, lambda beside: nibabel.save(image, beside))

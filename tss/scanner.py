@@ -1,14 +1,10 @@
-"""A scanner: signals of each tissue, sampling in thick slices, bias field, noise, and the file's own axes.
+"""A scanner: pose, field of view, thick slices, bias field, noise, and the file's own axes.
 
-In:    a Subject with a lesion, pose and grid of the scan, contrast settings
-Out:   (X, Y, Z) float32 magnitude images and NIfTI files in any storage orientation
-Paper: 2.1 (TR, TE, voxel sizes of FLAIR and DWI)
+In:    signals (C, X, Y, Z) on the mean head's grid, the Subject whose warp leads there, an rng
+Out:   (X, Y, Z) float32 images on the scan's grid; NIfTI files in any storage orientation
+Paper: 2.1 (voxel sizes)
 See:   tests/test_phantom.py
-
-Signals: b0 = PD exp(-TE/T2); DWI = b0 exp(-b ADC); FLAIR = PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2).
 """
-
-from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -18,104 +14,58 @@ from scipy import ndimage
 from torch.nn import functional
 
 from tss.files import write_whole
-from tss.geometry import STEP
-from tss.skull import TISSUES
-from tss.subject import MATTER, WARP_STEP, Subject
+from tss.subject import WARP_STEP, Subject
 
-B_VALUE = 1.0  # ms/um^2, that is b = 1000 s/mm^2 with ADC in 10^-3 mm^2/s
-FLAIR_TR_MS = 8500.0  # paper 2.1: 8000-9000
 SUBSLICES = 3  # samples averaged over a slice: one every 2.2 mm, the grid of the head has 2.5
-FULL_SCALE = 1000.0  # scanner units of a signal of 1
 WARP_MARGIN = 6.0  # mm that the smooth warp may add to the head's extent
 WARP_NODES = 8  # voxels between points where the warp is evaluated
 
 
-class Substance(NamedTuple):
-    """PD relative to water, T1 and T2 in ms, ADC in 10^-3 mm^2/s, at 1.5-3 T."""
-
-    pd: float
-    t1: float
-    t2: float
-    adc: float
+SLICE_MM = (6.0, 6.5)  # paper 2.1
+FIELD_MM = (224.0, 240.0)  # in-plane field of view; our choice, usual for heads
+ALONG_HEAD = 0.4  # share of scans whose slices are planned along the head, hence oblique
+BRAIN_MM = [[-68, 68], [-102, 70], [-70, 80]]  # extent of the mean brain
+BRAIN_ROUND = 0.75  # its corners are empty: the box shrunk by this touches it
 
 
-# Fat is suppressed in EPI: its PD differs between EPI and FLAIR, and its ADC stands for the suppression.
-SUBSTANCES = {
-    "air": Substance(0.0, 1000, 50, 1.0),
-    "skin": Substance(0.45, 800, 55, 2.2),
-    "fat": Substance(0.95, 300, 105, 2.4),
-    "muscle": Substance(0.80, 1100, 40, 1.6),
-    "bone": Substance(0.08, 500, 25, 1.0),
-    "marrow": Substance(0.40, 400, 70, 2.2),
-    "mucosa": Substance(0.85, 1400, 130, 2.0),
-    "vitreous": Substance(1.00, 4000, 900, 2.7),
-    "nerve": Substance(0.70, 850, 80, 0.75),
-    "csf": Substance(1.00, 4300, 1500, 3.0),
-    "blood": Substance(0.15, 1600, 50, 2.5),
-    "grey": Substance(0.82, 1350, 92, 0.83),
-    "white": Substance(0.70, 850, 78, 0.72),
-    "deep": Substance(0.78, 1150, 78, 0.76),
-    "iron": Substance(0.74, 1000, 62, 0.74),
-    "gliosis": Substance(0.82, 1250, 125, 1.05),
-    "dark": Substance(0.10, 1000, 40, 1.5),
-}
-FAT_IN_EPI = 0.45  # share of fat that suppression leaves in b0
+def make_pose(rng: np.random.Generator, tilt: float, shift: float) -> np.ndarray:
+    """A rigid motion (4, 4): turns up to `tilt` degrees about x, y, z (rolling less), shifts up to `shift` mm."""
+    pose = np.eye(4)
+    for axis, angle in enumerate(np.radians(rng.uniform(-tilt, tilt, 3) * (1.0, 0.7, 1.0))):
+        i, j = (k for k in range(3) if k != axis)
+        turn = np.eye(4)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        pose = turn @ pose
+    pose[:3, 3] = rng.uniform(-shift, shift, 3)
+    return pose
 
 
-class Contrast(NamedTuple):
-    """Echo times in ms."""
+def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float, neck: float, cut_top: float):
+    """Shape and affine of an axial scan that covers this brain.
 
-    te_epi: float = 95.0
-    te_flair: float = 110.0
-
-
-def signals(contrast: Contrast, names) -> np.ndarray:
-    """(3, K) noise-free signals of the named substances: b0, DWI, FLAIR."""
-    rows = np.array([SUBSTANCES[name] for name in names])
-    pd, t1, t2, adc = rows.T
-    epi_pd = np.where(np.isin(names, ["fat", "marrow"]), pd * FAT_IN_EPI, pd)
-    b0 = epi_pd * np.exp(-contrast.te_epi / t2)
-    csf = SUBSTANCES["csf"].t1
-    inversion = csf * (np.log(2) - np.log1p(np.exp(-FLAIR_TR_MS / csf)))  # nulls CSF
-    recovery = np.abs(1 - 2 * np.exp(-inversion / t1) + np.exp(-FLAIR_TR_MS / t1))
-    return np.stack([b0, b0 * np.exp(-B_VALUE * adc), pd * recovery * np.exp(-contrast.te_flair / t2)])
-
-
-class Lesion(NamedTuple):
-    """Voxels of the brain box with acute ischaemia and what it does to their signals."""
-
-    index: np.ndarray  # (n,) flat index into the brain box
-    severity: np.ndarray  # (n,) about 1 on average: deep in the core more, at the rim less
-    adc_ratio: float  # mean ADC, lesion / healthy
-    flair_ratio: float  # mean FLAIR signal, lesion / healthy
-
-
-def render(subject: Subject, lesions: list[Lesion], contrast: Contrast, texture=None) -> np.ndarray:
-    """Noise-free signals (3, X, Y, Z) = b0, DWI, FLAIR on the whole grid of the mean head."""
-    outer = signals(contrast, TISSUES).astype(np.float32)
-    image = np.stack([np.take(row, subject.head.label) for row in outer])
-    inner = signals(contrast, MATTER).astype(np.float32)
-    shape = subject.brain.shape
-    matter = subject.matter.reshape(len(MATTER), -1)
-    brain = inner @ matter
-    if texture is not None:
-        brain *= texture.reshape(-1)
-    for lesion in lesions:
-        infarct(brain, inner, matter, lesion, contrast)
-    box = (slice(None), *subject.head.box)
-    image[box] += subject.brain * (brain.reshape(3, *shape) - image[box])
-    return image
-
-
-def infarct(brain, inner, matter, lesion: Lesion, contrast: Contrast) -> None:
-    """Changes signals (3, N) in place. One T2 prolongation makes FLAIR and b0 rise together; DWI adds the ADC."""
-    fluid = inner[:, :1] * matter[:1, lesion.index]
-    solid = brain[:, lesion.index] - fluid
-    log_ratio = np.log(lesion.flair_ratio) * lesion.severity  # = TE * (1/T2 - 1/T2 in the lesion)
-    b0 = np.exp(log_ratio * contrast.te_epi / contrast.te_flair)
-    healthy_adc = 0.5 * (SUBSTANCES["grey"].adc + SUBSTANCES["white"].adc)
-    diffusion = np.exp(B_VALUE * healthy_adc * (1 - lesion.adc_ratio) * lesion.severity)
-    brain[:, lesion.index] = fluid + solid * np.stack([b0, b0 * diffusion, np.exp(log_ratio)])
+    Args:
+        pose: (4, 4) this head's mm -> scanner mm.
+        neck: mm of field of view below the brain. cut_top: largest part of the brain above the field of view.
+    Returns: (X, Y, Z), (4, 4) voxel -> scanner mm, along R, A, S or turned with the head.
+    """
+    axes = np.eye(3)
+    if rng.uniform() < ALONG_HEAD:
+        axes = pose[:3, :3] @ make_pose(rng, 3.0, 0.0)[:3, :3]
+    corners = np.stack(np.meshgrid(*BRAIN_MM, indexing="ij")).reshape(3, 8) * BRAIN_ROUND
+    poles = [[0, 0, -68, 68, 0, 0], [-40, -20, -20, -20, -102, 70], [-70, 80, 0, 0, 0, 0]]
+    brain = apply(np.linalg.inv(subject.linear), np.concatenate([corners, poles], axis=1))
+    brain = axes.T @ apply(pose, brain)
+    low = brain[2].min() - rng.uniform(0.3, 1) * neck
+    high = brain[2].max() + 4 - rng.uniform(0, 1) * cut_top
+    slice_mm = rng.uniform(*SLICE_MM)
+    field = max(rng.uniform(*FIELD_MM), 2 * np.abs(brain[:2]).max() + 8)
+    width = int(np.ceil(field / pixel_mm / 8)) * 8
+    corner = pixel_mm * (width - 1) / 2
+    affine = np.eye(4)
+    affine[:3, 3] = axes @ (-corner, -corner, low + slice_mm / 2)
+    affine[:3, :3] = axes * (pixel_mm, pixel_mm, slice_mm)
+    return (width, width, int(np.ceil((high - low) / slice_mm))), affine
 
 
 def scan(image: np.ndarray, subject: Subject, shape, affine, pose) -> np.ndarray:
@@ -129,16 +79,21 @@ def scan(image: np.ndarray, subject: Subject, shape, affine, pose) -> np.ndarray
     source = torch.from_numpy(np.ascontiguousarray(image))[None]
     span = _head_span(subject, shape, affine, pose)
     size = [s.stop - s.start for s in span]
+    nodes = [np.linspace(s.start, s.stop - 1, max(2, -(-n // WARP_NODES))) for s, n in zip(span, size, strict=True)]
+    to_head = np.linalg.inv(pose) @ affine
+    places = to_mean_head(subject, apply(to_head, np.stack(np.meshgrid(*nodes, indexing="ij"))))
+    last = np.array(image.shape[1:]) - 1
+    to_unit = np.diag([*(2 / last), 1]) @ np.linalg.inv(subject.head.affine)
+    unit = apply(to_unit, places) - 1
+    coarse = torch.from_numpy(unit[::-1].astype(np.float32))[None]
+    grid = functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
+    grid = grid.permute(0, 2, 3, 4, 1).contiguous()
+    # Across one slice the smooth warp hardly changes, so that its samples differ by a constant step.
+    slice_step = (to_unit @ subject.linear @ to_head)[:3, 2][::-1].astype(np.float32)
     total = 0.0
     for offset in (np.arange(SUBSLICES) + 0.5) / SUBSLICES - 0.5:
-        nodes = [np.linspace(s.start, s.stop - 1, max(2, -(-n // WARP_NODES))) for s, n in zip(span, size)]
-        voxels = np.stack(np.meshgrid(nodes[0], nodes[1], nodes[2] + offset, indexing="ij"))
-        places = to_mean_head(subject, apply(np.linalg.inv(pose) @ affine, voxels))
-        places = apply(np.linalg.inv(subject.head.affine), places)
-        last = np.array(image.shape[1:]).reshape(3, 1, 1, 1) - 1
-        unit = torch.from_numpy((2 * places / last - 1)[::-1].astype(np.float32))[None]
-        grid = functional.interpolate(unit, size=size, mode="trilinear", align_corners=True)
-        total = total + functional.grid_sample(source, grid.permute(0, 2, 3, 4, 1), align_corners=True)[0]
+        shifted = grid + torch.from_numpy(np.float32(offset) * slice_step)
+        total = total + functional.grid_sample(source, shifted, align_corners=True)[0]
     result = np.zeros((len(image), *shape), np.float32)
     result[(slice(None), *span)] = total.numpy() / SUBSLICES
     return result
@@ -148,10 +103,11 @@ def _head_span(subject: Subject, shape, affine, pose) -> tuple[slice, ...]:
     """The part of a scan's grid that the head can reach: the rest is air and need not be sampled."""
     head = subject.head
     corners = np.stack(np.meshgrid(*[[0, n - 1] for n in head.label.shape], indexing="ij")).reshape(3, 8)
-    here = apply(np.linalg.inv(affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
+    reach = apply(np.linalg.inv(affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
     margin = WARP_MARGIN / np.linalg.norm(affine[:3, :3], axis=0)
-    return tuple(slice(int(np.clip(low, 0, n - 2)), int(np.clip(high, np.clip(low, 0, n - 2) + 2, n)))
-                 for low, high, n in zip(np.floor(here.min(1) - margin), np.ceil(here.max(1) + margin) + 1, shape))
+    low = np.clip(np.floor(reach.min(1) - margin), 0, np.array(shape) - 2).astype(int)
+    high = np.clip(np.ceil(reach.max(1) + margin) + 1, low + 2, shape).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
 
 
 def to_mean_head(subject: Subject, points: np.ndarray) -> np.ndarray:
@@ -185,17 +141,16 @@ def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.n
     return np.sqrt(real * real + imaginary * imaginary)
 
 
-def save_scan(path, data: np.ndarray, affine: np.ndarray, axes: str = "RAS", dtype=np.float32) -> None:
-    """Writes (X, Y, Z) RAS data with its voxels stored along `axes` (such as "LPS" or "SAL"); world mm stay."""
+def save_scan(path, data: np.ndarray, affine: np.ndarray, axes: str = "RAS", dtype=np.float32,
+              slope: float = 0) -> None:
+    """Writes (X, Y, Z) RAS data with its voxels stored along `axes` (such as "LPS" or "SAL"); world mm stay.
+
+    With a slope the file holds integers, value = slope * integer, as converters leave them."""
     turn = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes))
     stored = np.ascontiguousarray(orientations.apply_orientation(data, turn))
     affine = affine @ orientations.inv_ornt_aff(turn, data.shape)
-    if dtype == np.int16:  # 12 bits and one slope for the file, as scanners have it
-        slope = max(float(stored.max()) / 4095, 1e-6)
-        image = nibabel.Nifti1Image(np.round(stored / slope).astype(np.int16), affine)
-        image.header.set_slope_inter(slope, 0)
-    else:
-        image = nibabel.Nifti1Image(stored.astype(dtype), affine)
+    image = nibabel.Nifti1Image((stored / slope).round().astype(dtype) if slope else stored.astype(dtype), affine)
+    image.header.set_slope_inter(slope or 1, 0)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)

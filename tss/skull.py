@@ -17,7 +17,7 @@ TISSUES = ("air", "skin", "fat", "muscle", "bone", "marrow", "mucosa", "vitreous
 AIR, SKIN, FAT, MUSCLE, BONE, MARROW, MUCOSA, VITREOUS, NERVE, CSF, BLOOD = range(len(TISSUES))
 
 # thickness of the layers over the vertex, mm
-CSF_LAYER, INNER_TABLE, DIPLOE, OUTER_TABLE, SCALP = 1.2, 3.4, 6.4, 8.2, 13.5
+CSF_LAYER, INNER_TABLE, DIPLOE, OUTER_TABLE, SCALP = 0.7, 2.8, 5.8, 7.4, 12.0
 SKIN_THICK, FAT_THICK = 2.0, 5.0
 
 FACE = {  # fills the head in front of and below the brain

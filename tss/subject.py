@@ -1,7 +1,7 @@
 """One person's head: folding, atrophy, ventricles, white-matter disease, and the warp from the mean head.
 
 In:    the mean head's fields, an rng (or none: the mean head itself)
-Out:   Subject: tissue fractions (K, X, Y, Z) on the brain box, and the map from this head to the mean head
+Out:   Subject: tissue fractions (K, N) at the brain's voxels, and the map from this head to the mean head
 Paper: - (the phantom is ours; DESIGN section 6)
 See:   tests/test_phantom.py
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import fft, ndimage
+from scipy import fft
 from torch.nn import functional
 
 from tss.anatomy import Head, mean_head
@@ -25,7 +25,7 @@ MATTER = ("csf", "grey", "white", "deep", "iron", "gliosis", "dark")
 CORTEX_MM = 2.7  # mean cortical thickness
 GYRUS_MM = 24.0  # wavelength of the folding: a sulcus every 12 mm
 COMMON_FOLDING = 0.65  # share of the folding (as correlation) that all heads have in common
-SULCUS_DEPTH_MM = (8.0, 27.0)
+SULCUS_DEPTH_MM = (5.0, 28.0)
 CRUMPLE_MM = 40.0  # wavelength over which sulci become deeper and shallower
 FOLIUM_MM = 4.6
 COMMON_SEED = 1909  # the folding of the mean head
@@ -47,13 +47,15 @@ class Variation(NamedTuple):
     gliosis: float = 0.0  # volume of white-matter disease, 0 none .. 1 confluent
 
 
+MEAN = Variation()
+
+
 class Subject(NamedTuple):
     """A head in the mean head's coordinates plus the warp that leads there."""
 
     head: Head
-    matter: np.ndarray  # (K, X, Y, Z) fractions in the order of MATTER on head.box; sum 1 inside the brain
-    brain: np.ndarray  # (X, Y, Z) 0..1, inside the pial envelope
-    cortex: np.ndarray  # (X, Y, Z) mm from CSF, negative in CSF
+    matter: np.ndarray  # (K, N) fractions in the order of MATTER at the head's N brain voxels; they sum to 1
+    brain: np.ndarray  # (N,) 0..1, inside the pial envelope
     linear: np.ndarray  # (4, 4) this head's mm -> mean head's mm, without the smooth part
     warp: np.ndarray  # (3, x, y, z) mm added after `linear`, on a lattice of WARP_STEP over this head's mm
     warp_low: np.ndarray  # (3,) mm, first node of the lattice
@@ -72,13 +74,13 @@ def vary(rng: np.random.Generator, age: float, shift_mm: float = 0.0) -> Variati
         warp_mm=rng.uniform(1.2, 2.4),
         shift_mm=shift_mm,
         ventricle_mm=float(np.clip(rng.normal(0.5 + 0.7 * old, 0.7), -0.8, 3.5)),
-        atrophy_mm=float(np.clip(rng.normal(0.4 + 0.4 * old, 0.3), 0, 2.0)),
+        atrophy_mm=float(np.clip(rng.normal(0.3 + 0.3 * old, 0.25), 0, 1.6)),
         sulcus_mm=float(np.clip(rng.normal(0.65 + 0.2 * old, 0.15), 0.35, 1.4)),
         gliosis=float(np.clip(rng.normal(0.25 + 0.2 * old, 0.2), 0, 1)),
     )
 
 
-def make_subject(variation: Variation = Variation(), rng: np.random.Generator | None = None) -> Subject:
+def make_subject(variation: Variation = MEAN, rng: np.random.Generator | None = None) -> Subject:
     """Builds tissue fractions and warp; without an rng it is the mean head, which the atlas shows."""
     head = mean_head()
     folds, crumple = folding(head, rng)
@@ -88,7 +90,7 @@ def make_subject(variation: Variation = Variation(), rng: np.random.Generator | 
     linear = np.eye(4)
     linear[:3, :3] = np.diag(1 / np.array(variation.scale))
     linear[0, 1], linear[0, 2], linear[1, 2] = variation.shear
-    return Subject(head, matter, brain, cortex, linear, warp, low)
+    return Subject(head, matter, brain, linear, warp, low)
 
 
 def noise_field(rng: np.random.Generator, shape, wavelength: float, narrow: bool, step=NOISE_STEP) -> np.ndarray:
@@ -103,21 +105,23 @@ def noise_field(rng: np.random.Generator, shape, wavelength: float, narrow: bool
 
 
 def folding(head: Head, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Two random fields at the brain box: f whose zeros are sulci, and one that varies their depth.
+    """f, whose zeros are sulci, on the brain's box (x, y, z), and a field (N,) that varies their depth.
 
     The field of the mean head is shared by everybody, so that sulci of different heads roughly match."""
-    span = [int(np.ceil(n * s / NOISE_STEP)) + 12 for n, s in zip(head.hull.shape, STEP)]
+    box = head.surface.shape[1:]
+    span = [int(np.ceil(n * s / NOISE_STEP)) + 12 for n, s in zip(box, STEP, strict=True)]
     fields = common_folding(span[0], span[1], span[2])
     if rng is not None:
         own = np.stack([noise_field(rng, span, GYRUS_MM, True), noise_field(rng, span, CRUMPLE_MM, False)])
         fields = COMMON_FOLDING * fields + np.float32(np.sqrt(1 - COMMON_FOLDING**2)) * own
-    low = head.affine[:3, 3] + [s.start * d for s, d in zip(head.box, STEP)]
-    middle = low + (np.array(head.hull.shape) - 1) * STEP / 2
+    low = head.affine[:3, 3] + [s.start * d for s, d in zip(head.box, STEP, strict=True)]
+    middle = low + (np.array(box) - 1) * STEP / 2
     half = (np.array(span) - 1) / 2 * NOISE_STEP
-    unit = [(c - m) / np.float32(h) for c, m, h in zip(head.crown, middle.astype(np.float32), half)]
+    unit = [(c - m) / np.float32(h) for c, m, h in zip(head.surface, middle.astype(np.float32), half, strict=True)]
     grid = torch.from_numpy(np.stack(unit[::-1], axis=-1))[None]
     field = torch.from_numpy(fields)[None]
-    return tuple(functional.grid_sample(field, grid, padding_mode="border", align_corners=True)[0].numpy())
+    folds, crumple = functional.grid_sample(field, grid, padding_mode="border", align_corners=True)[0].numpy()
+    return folds, crumple.ravel()[head.boxed]
 
 
 @lru_cache(maxsize=1)
@@ -127,90 +131,80 @@ def common_folding(*span: int) -> np.ndarray:
     fields = []
     for wavelength, narrow in ((GYRUS_MM, True), (CRUMPLE_MM, False)):
         field = noise_field(rng, span, wavelength, narrow)
-        field = field + 0.4 * field[::-1] + 0.3 * noise_field(rng, span, wavelength, narrow)
+        field = field + 0.3 * field[::-1] + 0.4 * noise_field(rng, span, wavelength, narrow)
         fields.append(field / field.std())
     return np.stack(fields)
 
 
-def stretch(coarse: np.ndarray, shape) -> np.ndarray:
-    """A coarse field (x, y, z) enlarged linearly to `shape`."""
-    tensor = torch.from_numpy(np.ascontiguousarray(coarse))[None, None]
-    return functional.interpolate(tensor, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0].numpy()
-
-
 def cortical_distance(head: Head, variation: Variation, folds: np.ndarray, crumple: np.ndarray) -> np.ndarray:
-    """Distance in mm from CSF at each voxel of the cerebrum; negative inside a sulcus or outside the cerebrum."""
-    slopes = np.gradient(folds, *STEP)
-    slope = np.sqrt(sum(s * s for s in slopes) + 0.03**2)
-    shallow, deep = SULCUS_DEPTH_MM
+    """Distance in mm from CSF (N,) at each voxel of the cerebrum; negative inside a sulcus or outside the cerebrum."""
+    slope = np.sqrt(sum(s.ravel()[head.boxed] ** 2 for s in np.gradient(folds, *STEP)) + np.float32(0.03**2))
     outer = np.clip(1 - (head.hull - head.depth) / 8, 0, 1)  # falls towards midline, insula and base
-    floor = shallow + (deep - shallow) * outer * np.clip(0.5 + 0.45 * crumple, 0, 1)
-    depth = head.depth - variation.atrophy_mm
-    width = variation.sulcus_mm * (1.6 - np.clip(depth / floor, 0, 1))
-    wall = np.abs(folds) / slope - width
+    shallow, deep = SULCUS_DEPTH_MM
+    floor = shallow + (deep - shallow) * outer * np.clip(0.6 + 0.45 * crumple, 0, 1)
+    depth = head.depth - np.float32(variation.atrophy_mm)
+    width = np.float32(variation.sulcus_mm) * (np.float32(1.6) - np.clip(depth / floor, 0, 1))
+    wall = np.abs(folds.ravel()[head.boxed]) / slope - width
     beyond = np.maximum(depth - floor, 0)
     wall = np.where(beyond > 0, np.sqrt(np.maximum(wall, 0) ** 2 + beyond**2), wall)
     return np.minimum(depth, wall)
 
 
 def tissues(head: Head, variation: Variation, cortex, crumple, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Fractions (K, X, Y, Z) in the order of MATTER, and the brain (X, Y, Z) inside the pial envelope."""
+    """Fractions (K, N) in the order of MATTER, and the brain (N,) inside the pial envelope."""
     solid = share(-cortex)
-    white = share(CORTEX_MM - cortex, 1.6)
-    grey = np.maximum(solid - white, 0)
-    white = np.minimum(white, solid)
-    white, grey = white + grey * head.callosum, grey * (1 - head.callosum)
+    white = np.minimum(share(CORTEX_MM - cortex, 1.6), solid)
+    ribbon = (solid - white) * (1 - head.callosum)
     hind_solid, hind_white = cerebellum(head, crumple)
-    white, grey = white + hind_white, grey + hind_solid - hind_white
-    white, grey = np.where(head.stem > 0, (white * (1 - head.stem) + head.stem), white), grey * (1 - head.stem)
+    rest = 1 - head.stem
+    white = np.maximum((solid - ribbon + hind_white) * rest, head.stem)
+    grey = (ribbon + hind_solid - hind_white) * rest
 
-    inner = np.clip(head.depth / 3 - 1, 0, 1)
-    inner = np.maximum(inner, head.stem)
-    deep = head.grey * np.maximum(inner, np.clip(head.cerebellum / 3 - 1, 0, 1))
-    iron = head.iron * inner
-    deep = deep * (1 - iron)
-    keep = 1 - deep - iron
-    white, grey = white * keep, grey * keep
-
-    tissue = 1 - share(head.ventricle - variation.ventricle_mm, 1.8)
-    fractions = [f * tissue for f in (grey, white, deep, iron)]
-    gliosis = fractions[1] * white_matter_disease(head, variation, rng)
-    fractions[1] = fractions[1] - gliosis
-    fractions.append(gliosis)
-    matter = np.stack([np.zeros_like(gliosis), *fractions, np.zeros_like(gliosis)])
-    matter *= 1 - head.dark
-    matter[-1] = head.dark
-    matter[0] = np.clip(1 - matter[1:].sum(0), 0, 1)
+    core = np.maximum(np.clip(head.depth / 3 - 1, 0, 1), head.stem)
+    iron = head.iron * core
+    deep = head.grey * np.maximum(core, np.clip(head.cerebellum / 3 - 1, 0, 1)) * (1 - iron)
+    keep = (1 - deep - iron) * (1 - head.dark)
+    solid = 1 - share(head.ventricle - variation.ventricle_mm, 1.8)
+    gliosis = white_matter_disease(head, variation, rng)
+    matter = np.stack([solid, grey * solid * keep, white * solid * keep * (1 - gliosis), deep * solid * (1 - head.dark),
+                       iron * solid * (1 - head.dark), white * solid * keep * gliosis, head.dark])
+    matter[0] = np.maximum(1 - matter[1:].sum(0), 0)
     return matter, share(variation.atrophy_mm - head.hull)
 
 
 def cerebellum(head: Head, crumple) -> tuple[np.ndarray, np.ndarray]:
-    """Fractions of the cerebellum: all of it without the clefts between folia, and its white matter."""
-    depth = head.cerebellum
-    x, y, z = box_points(head)
-    phase = (y + 0.011 * x * x + 0.35 * (z + 40)) / FOLIUM_MM + 0.35 * crumple
+    """Fractions (N,) of the cerebellum: all of it without the clefts between folia, and its white matter."""
+    solid, white = np.zeros((2, len(head.hull)), np.float32)
+    here = np.flatnonzero(head.cerebellum > -0.5)
+    depth, (x, y, z) = head.cerebellum[here], head.place[:, here]
+    phase = (y + 0.011 * x * x + 0.35 * (z + 40)) / FOLIUM_MM + 0.35 * crumple[here]
     wave = np.abs(np.mod(phase, 1) - 0.5) * 2  # 0 in a cleft, 1 in a folium's core
     cleft = np.clip(1 - wave * 2.2, 0, 1) * np.clip(1 - depth / 9, 0, 1) * 0.7
-    solid = share(-depth + 0.6) * (1 - cleft)
-    arbor = np.clip((depth - 9 + 4 * wave) / 3, 0, 1)
-    return solid, np.minimum(arbor, solid) * 0.9
+    solid[here] = share(-depth) * (1 - cleft)
+    white[here] = np.minimum(np.clip((depth - 9 + 4 * wave) / 3, 0, 1), solid[here]) * 0.9
+    return solid, white
 
 
 def white_matter_disease(head: Head, variation: Variation, rng) -> np.ndarray:
-    """0..1: caps and rims around the ventricles and spots in the white matter, alike on both sides."""
+    """0..1 (N,): caps and rims around the ventricles and spots in the white matter, alike on both sides."""
     if rng is None or variation.gliosis == 0:
         return np.zeros_like(head.hull)
-    spots = stretch(noise_field(rng, [n // 2 + 1 for n in head.hull.shape], 9.0, False, step=3.0), head.hull.shape)
+    spots = noise_at(head, rng, 9.0)
     rim = np.exp(-np.maximum(head.ventricle - variation.ventricle_mm, 0) / 4)
     level = spots + 2.6 * rim - 3.6 + 1.8 * variation.gliosis
-    above = np.clip(box_points(head)[2] / 10 + 0.5, 0, 1)
+    above = np.clip(head.place[2] / 10 + 0.5, 0, 1)
     return (np.clip(level * 1.5, 0, 1) * above * (head.depth > 7)).astype(np.float32)
 
 
-def box_points(head: Head):
-    """World mm of the brain box as (X, 1, 1), (1, Y, 1), (1, 1, Z)."""
-    axes = [head.affine[i, 3] + STEP[i] * np.arange(s.start, s.stop, dtype=np.float32) for i, s in enumerate(head.box)]
-    return np.meshgrid(*axes, indexing="ij", sparse=True)
+def noise_at(head: Head, rng: np.random.Generator, wavelength: float) -> np.ndarray:
+    """A random field of unit SD and the given correlation length (mm) at the brain's voxels (N,)."""
+    box = head.surface.shape[1:]
+    step = wavelength / 3
+    nodes = [int(np.ceil(n * s / step)) + 1 for n, s in zip(box, STEP, strict=True)]
+    coarse = noise_field(rng, nodes, wavelength, False, step)
+    tensor = torch.from_numpy(coarse)[None, None]
+    field = functional.interpolate(tensor, size=box, mode="trilinear", align_corners=True)
+    return field.numpy().ravel()[head.boxed]
 
 
 def smooth_warp(variation: Variation, rng) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,7 +33,9 @@ def test_described_with_every_rate():
 
 def test_reading_the_table_does_not_load_torch():
     code = "import sys, tss.phases, run_train; run_train.build_parser(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_frozen_part_stands_still_through_training_while_the_rest_moves():

@@ -62,9 +62,9 @@ def test_command_lines():
     assert fsl.bet_command("dwi.nii.gz", "brain", 0.5)[-2:] == ["-f", "0.5"]
     search = "-searchrx -30 30 -searchry -30 30 -searchrz -30 30"
     assert " ".join(fsl.flirt_command("m", "f", "x.mat", 12)) == (
-        f"flirt -in m -ref f -omat x.mat -dof 12 -cost corratio -searchcost corratio {search}")
+        f"flirt -in m -ref f -omat x.mat -dof 12 -cost corratio {search}")
     assert " ".join(fsl.flirt_command("m", "f", "x.mat", 6, "w")) == (
-        f"flirt -in m -ref f -omat x.mat -dof 6 -cost normmi -searchcost normmi {search} -usesqform -refweight w")
+        f"flirt -in m -ref f -omat x.mat -dof 6 -cost corratio {search} -usesqform -refweight w")
 
 
 # FLIRT's identity, "same mm", worked by hand. FLIRT's x runs from the right end (RAS: column 89, world x = 88)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from untrained import save_checkpoint
 
-from tss import checkpoint, inference
+from tss import inference
 from tss.cohort import Patient
 from tss.files import InputError
 from tss.inference import Model, Prediction
-from tss.phases import build_model
 
 CPU = torch.device("cpu")
 
@@ -86,19 +86,9 @@ def test_outputs_that_are_not_numbers_are_refused():
         inference.predict_patient(model("tss<3h"), None, patient("left", "60"), broken, CPU)
 
 
-def save(path, phase):
-    network = build_model("2d", 2, [32, 32, 2], attention=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, {"format": checkpoint.FORMAT, "model": "2d", "width": 2, "grid": [32, 32, 2],
-                           "attention": False, "phase": phase, "task": {1: "stroke", 4: "tss<4.5h"}[phase], "epoch": 1,
-                           "val_auc": 0.5, "threshold": 0.5, "state_dict": network.state_dict(), "frozen": [],
-                           "parent": "random", "cohort": "0", "settings": {}})
-    return str(path)
-
-
 def test_names_are_those_of_the_folders_and_never_alike(tmp_path):
-    one, four = save(tmp_path / "2d" / "phase1" / "best.pt", 1), save(tmp_path / "2d" / "phase4" / "best.pt", 4)
-    other, mine = save(tmp_path / "3d" / "phase4" / "best.pt", 4), save(tmp_path / "mine.pt", 4)
+    one, four, other, mine = (save_checkpoint(tmp_path / name, phase) for name, phase in (
+        ("2d/phase1/best.pt", 1), ("2d/phase4/best.pt", 4), ("3d/phase4/best.pt", 4), ("mine.pt", 4)))
     assert [model.name for model in inference.open_models([one, four])] == ["phase1", "phase4"]
     assert [model.name for model in inference.open_models([four, other])] == ["2d-phase4", "3d-phase4"]
     assert [model.name for model in inference.open_models([mine])] == ["mine"]
@@ -107,10 +97,10 @@ def test_names_are_those_of_the_folders_and_never_alike(tmp_path):
 
 
 def test_phase_1_is_taken_from_those_given_or_from_beside(tmp_path):
-    four = save(tmp_path / "phase4" / "best.pt", 4)
+    four = save_checkpoint(tmp_path / "phase4" / "best.pt", 4)
     (alone,) = inference.open_models([four])
     assert inference.side_picker(alone, [alone]) is None
-    one = save(tmp_path / "phase1" / "best.pt", 1)
+    one = save_checkpoint(tmp_path / "phase1" / "best.pt", 1)
     assert inference.side_picker(alone, [alone]).path == Path(one)
     both = inference.open_models([one, four])
     assert inference.side_picker(both[1], both) is both[0]

@@ -14,6 +14,7 @@ import torch
 
 from tss import nifti
 from tss.cohort import SIDES, TASKS, Patient
+from tss.files import InputError
 from tss.gradcam import TARGETS, grad_cam
 from tss.hemispheres import join
 from tss.inference import POSITIVE, Model, Prediction
@@ -58,13 +59,21 @@ def draw_on_atlas(path: Path, model: Model, prediction: Prediction, hemispheres:
     from tss import figures
 
     explanation = explain(model, prediction, hemispheres)
-    volumes = {name: nifti.load(file) for name, file in scans.items()}
-    lesion = volumes.pop("lesion", None)
+    volumes = {name: nifti.load(scans[name]) for name in ("DWI", "FLAIR")}
+    lesion = _outline(scans["lesion"]) if "lesion" in scans else None
     figures.draw_gradcam(
         path, {name: volume.data for name, volume in volumes.items()}, explanation.heat, explanation.slices,
         [f"slice {z + 1}: {explanation.contributions[z]:+.2f}" for z in explanation.slices],
         title(model, prediction, patient.id, truth(model, prediction, patient)), scale(model, prediction),
-        nifti.voxel_sizes(volumes["DWI"].affine), None if lesion is None else lesion.data > 0.5)
+        nifti.voxel_sizes(volumes["DWI"].affine), lesion)
+
+
+def _outline(path: Path) -> np.ndarray | None:
+    try:
+        return nifti.load(path).data > 0.5
+    except InputError as error:  # a lesion too small for the grid leaves nothing; that is no reason for no picture
+        print(f"  no outline of the lesion: {error}", flush=True)
+        return None
 
 
 def verdict(model: Model, prediction: Prediction) -> bool:

@@ -31,7 +31,7 @@ CEREBRUM = {
 CEREBELLUM = ((23, -60, -30), (34, 28, 33), 5, 17)
 BASE = {  # brain stem and basal cisterns, filled: only for the envelope
     "stem": ((3, -37, -29), (18, 20, 42), -20, 5),
-    "core": ((8, -14, -4), (20, 28, 22), 0, -6),
+    "core": ((8, -12, -5), (20, 31, 24), 0, -6),
 }
 CISTERNS = {
     "suprasellar": ((0, 2, -19), (8, 9, 6), 0, 0),
@@ -138,7 +138,7 @@ def mean_head() -> Head:
     envelope = union([hemisphere, hindbrain, shapes(points, BASE)], 4.0)
     envelope = np.maximum(np.maximum(envelope, -petrous), -72 - z)
 
-    ring = (stem < 3) & (z < -5)
+    ring = (stem < 2.4) & (z < -5)
     cistern = (shapes(points, CISTERNS) < 0) | ring
     behind = y < -36
     cerebrum = (hemisphere < 0) & (petrous > 1) & ~cistern & ~fissures(points) & ~(behind & (above < 1.2))

@@ -18,7 +18,8 @@ AIR, SKIN, FAT, MUSCLE, BONE, MARROW, MUCOSA, VITREOUS, NERVE, CSF, BLOOD = rang
 
 # thickness of the layers over the vertex, mm
 CSF_LAYER, INNER_TABLE, DIPLOE, OUTER_TABLE, SCALP = 0.7, 2.8, 5.8, 7.4, 12.0
-SKIN_THICK, FAT_THICK = 2.0, 5.0
+SKIN_THICK, FAT_THICK = 2.0, 4.5
+FAT_PLANE = 0.11  # width of the fat planes between muscles, in units of `marbling`
 
 FACE = {  # fills the head in front of and below the brain
     "face": ((0, 42, -62), (58, 42, 58), 0, 0),
@@ -74,11 +75,11 @@ def outer_tissues(points, envelope: np.ndarray, stem: np.ndarray, petrous: np.nd
     marble = marbling(points)
 
     label = np.full(head.shape, MUSCLE, np.uint8)
-    label[marble > 0.45] = FAT
+    label[np.abs(marble) < FAT_PLANE] = FAT
     label[under < SKIN_THICK + FAT_THICK] = FAT
     skull = (out < OUTER_TABLE) & (z > -66)
     label[skull] = BONE
-    label[skull & (out > INNER_TABLE) & (out < DIPLOE)] = MARROW
+    label[skull & (out > INNER_TABLE) & (out < DIPLOE) & ((z > -22) | (y < -45))] = MARROW
     temporal = (out >= OUTER_TABLE) & (out < SCALP - 2.5) & (x > 52) & (np.abs(y - 8) < 34) & (z < 22) & (z > -50)
     label[temporal] = MUSCLE
     for row in BONES.values():
@@ -98,7 +99,7 @@ def outer_tissues(points, envelope: np.ndarray, stem: np.ndarray, petrous: np.nd
     paint_orbit(label, points)
     label[under < SKIN_THICK] = SKIN
     label[out < CSF_LAYER] = CSF
-    canal = (stem < 4) & (z < -48)
+    canal = (stem < 3) & (z < -48)
     label[canal] = CSF
     label[(stem < 0) & (z < -48)] = NERVE
     sinus = (y + 106 - 0.012 * (z - 5) ** 2) ** 2 + x * x * 2 < 22
@@ -126,5 +127,5 @@ def paint_orbit(label: np.ndarray, points) -> None:
 def marbling(points) -> np.ndarray:
     """A fixed pattern of about unit size, elongated downwards: fat planes between muscles."""
     x, y, z = points
-    return (np.sin(x / 4.1 + 1.3 * np.sin(y / 9)) * np.cos(y / 5.3 + np.sin(x / 11 + z / 17))
-            + 0.5 * np.sin(z / 13 + x / 7 - y / 8))
+    return (np.sin(x / 7 + 1.5 * np.sin(y / 13)) * np.cos(y / 9 + 1.5 * np.sin(x / 17 + z / 25))
+            + 0.5 * np.sin(z / 17 + x / 11 - y / 13))

@@ -27,6 +27,7 @@ GYRUS_MM = 24.0  # wavelength of the folding: a sulcus every 12 mm
 COMMON_FOLDING = 0.65  # share of the folding (as correlation) that all heads have in common
 SULCUS_DEPTH_MM = (5.0, 28.0)
 CRUMPLE_MM = 40.0  # wavelength over which sulci become deeper and shallower
+STEM_NUCLEI = 0.4  # share of the brain stem that is nuclei, too fine to draw
 FOLIUM_MM = 4.6
 COMMON_SEED = 1909  # the folding of the mean head
 HEAD_SCALE = 0.93  # people are smaller than the MNI152 template
@@ -141,7 +142,7 @@ def cortical_distance(head: Head, variation: Variation, folds: np.ndarray, crump
     slope = np.sqrt(sum(s.ravel()[head.boxed] ** 2 for s in np.gradient(folds, *STEP)) + np.float32(0.03**2))
     outer = np.clip(1 - (head.hull - head.depth) / 8, 0, 1)  # falls towards midline, insula and base
     shallow, deep = SULCUS_DEPTH_MM
-    floor = shallow + (deep - shallow) * outer * np.clip(0.6 + 0.45 * crumple, 0, 1)
+    floor = (shallow + (deep - shallow) * outer) * np.clip(0.6 + 0.45 * crumple, 0.2, 1)
     depth = head.depth - np.float32(variation.atrophy_mm)
     width = np.float32(variation.sulcus_mm) * (np.float32(1.6) - np.clip(depth / floor, 0, 1))
     wall = np.abs(folds.ravel()[head.boxed]) / slope - width
@@ -157,13 +158,14 @@ def tissues(head: Head, variation: Variation, cortex, crumple, rng) -> tuple[np.
     ribbon = (solid - white) * (1 - head.callosum)
     hind_solid, hind_white = cerebellum(head, crumple)
     rest = 1 - head.stem
-    white = np.maximum((solid - ribbon + hind_white) * rest, head.stem)
+    white = np.maximum((solid - ribbon + hind_white) * rest, head.stem * (1 - STEM_NUCLEI))
     grey = (ribbon + hind_solid - hind_white) * rest
 
     core = np.maximum(np.clip(head.depth / 3 - 1, 0, 1), head.stem)
     iron = head.iron * core
     deep = head.grey * np.maximum(core, np.clip(head.cerebellum / 3 - 1, 0, 1)) * (1 - iron)
     keep = (1 - deep - iron) * (1 - head.dark)
+    deep = deep + STEM_NUCLEI * head.stem * (1 - deep - iron)
     solid = 1 - share(head.ventricle - variation.ventricle_mm, 1.8)
     gliosis = white_matter_disease(head, variation, rng)
     matter = np.stack([solid, grey * solid * keep, white * solid * keep * (1 - gliosis), deep * solid * (1 - head.dark),

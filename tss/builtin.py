@@ -16,11 +16,11 @@ from tss.files import InputError
 from tss.nifti import Volume, resample, voxel_sizes
 from tss.registration import register, shrink
 
-BRAIN_LEVEL = 0.45  # our choice: of the median of bright voxels on DWI; brain lies above, scalp, eyes and CSF below
-CSF_LEVEL = 0.6  # our choice: of the brain's median on b0; brain and CSF lie above, skull and air below
+BRAIN_LEVEL = 0.6  # our choice: of the median of bright voxels on DWI; midway from brain (1.0) to CSF (0.2)
 NECK_MM = 7.0  # our choice: bridges from brain to eyes, scalp or muscle are thinner than twice this
-SULCUS_MM = 9.0  # our choice: half the width of fissures and cisterns that the mask is closed over
-RIM_MM = 4.0  # our choice: CSF between cortex and skull is not deeper than this, but for atrophy
+SULCUS_MM = 6.0  # our choice: half the width of fissures and cisterns that the mask is closed over
+TWIG_MM = 3.0  # our choice: nerves and vessels that leave the brain are thinner than twice this
+CORD_SHARE = 0.03  # our choice: of the largest slice's area; cord and medulla have 1 to 2 cm^2, a brain 150
 BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
 STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
 MARGIN_MM = 8.0  # our choice: registration looks so far beyond the brain, where its outline shows
@@ -42,7 +42,7 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """
     small, small_b0 = shrink(dwi), shrink(b0)
     sizes = voxel_sizes(small.affine)
-    brain = _with_csf(_core(small.data, small_b0.data, sizes), sizes)
+    brain = _brain(small.data, small_b0.data, sizes)
     left_over = _left_over(dwi.data)
     millilitres = brain.sum() * np.prod(sizes) / 1000
     if left_over is not None and left_over.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000 < STRIPPED * millilitres:
@@ -54,17 +54,24 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     return fine > 0.5
 
 
-def _core(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return what is bright on DWI or b0 and hangs together after bridges thinner than 2 NECK_MM are cut."""
+def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     bright = dwi > _otsu(dwi)
-    inside = (dwi > BRAIN_LEVEL * np.median(dwi[bright])) | (b0 > BRAIN_LEVEL * np.median(b0[bright]))
-    inner = _largest(_depth(inside, sizes) > NECK_MM)
-    return inside & (_depth(~inner, sizes) <= NECK_MM + 1.5)
+    level, level_b0 = np.median(dwi[bright]), np.median(b0[bright])
+    # Bright on either of the two, brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
+    solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)
+    inner = _largest(_depth(solid, sizes) > NECK_MM)
+    reach = _depth(~inner, sizes) <= NECK_MM + 1.5
+    tissue = _largest(reach & (dwi > BRAIN_LEVEL * level))
+    closed = _fill(_depth(_depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
+    opened = _depth(~(_depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
+    return _without_cord(_fill(_largest(opened)))
 
 
-def _with_csf(core: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    closed = _depth(_depth(~core, sizes) <= SULCUS_MM, sizes) > SULCUS_MM
-    return _fill(_largest(closed))
+def _without_cord(brain: np.ndarray) -> np.ndarray:
+    """Cut off the lowest slices, where there is nothing but spinal cord."""
+    areas = brain.sum((0, 1))
+    lowest = np.argmax(areas > CORD_SHARE * areas.max())
+    return brain & (np.arange(len(areas)) >= lowest)
 
 
 def _depth(mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:

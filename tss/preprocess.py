@@ -23,6 +23,7 @@ from tss.nifti import Volume, atlas_grid, load, resample, voxel_sizes
 GRID = (224, 224, 26)  # paper 2.1
 ATLAS_MARGIN_MM = 6.0  # our choice: brain further outside the atlas' is a remnant (the paper's second BET)
 SAME_SPACE_MM = 0.5  # our choice: how far corners of DWI and b0 may lie apart; converters round
+COVERAGE_STEP = 10  # our choice: of so many voxels one is looked at for the field of view
 STRIPPED = 0.5  # our choice: an atlas with more zeros than this has no skull
 ADC_UNITS = {"10^-3 mm^2/s": (0.2, 5.0, 1.0), "10^-6 mm^2/s": (200, 5000, 1e-3)}  # range of the brain's median,
 # and the factor that brings it to units of b = 1000 s/mm^2. Brain is 0.6 to 1.2 in the first.
@@ -237,20 +238,22 @@ def _landmarks(volume: np.ndarray, mask: np.ndarray, name: str) -> list[float]:
 def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, np.ndarray], mask: np.ndarray,
              atlas: Atlas, b0_to_atlas: np.ndarray, flair_to_b0: np.ndarray) -> dict[str, float]:
     atlas_brain = atlas.on_grid > 0
-    covered = [_on_grid(np.ones(scan.data.shape, bool), scan.affine, atlas, world)
-               for scan, world in ((dwi, b0_to_atlas), (flair, b0_to_atlas @ flair_to_b0))]
     both = mask & atlas_brain
-    in_flair = mask & covered[1]
     return {
         "brain_ml": float(np.count_nonzero(brain) * np.prod(voxel_sizes(dwi.affine)) / 1000),
         "atlas_overlap": quality.dice(mask, atlas_brain),
         "atlas_similarity": quality.similarity(atlas.on_grid[both], matched["t2w"][both]) if both.any() else 0.0,
-        "flair_similarity": quality.similarity(matched["t2w"][in_flair], matched["flair"][in_flair])
-        if in_flair.any() else 0.0,
-        "dwi_coverage": float(covered[0][atlas_brain].mean()),
-        "flair_coverage": float(covered[1][mask].mean()),
+        "flair_similarity": quality.similarity(matched["t2w"][mask], matched["flair"][mask]),
+        "dwi_coverage": _coverage(dwi, atlas_brain, atlas.affine, b0_to_atlas),
+        "flair_coverage": _coverage(flair, mask, atlas.affine, b0_to_atlas @ flair_to_b0),
         "turn_deg": quality.turn_deg(b0_to_atlas),
         "flair_turn_deg": quality.turn_deg(flair_to_b0),
         "size": quality.size(b0_to_atlas),
     }
 
+
+def _coverage(scan: Volume, mask: np.ndarray, affine: np.ndarray, world: np.ndarray) -> float:
+    """Return the share of a mask on the atlas grid that lies in a scan's field of view."""
+    matrix = np.linalg.inv(world @ scan.affine) @ affine
+    place = matrix[:3, :3] @ np.argwhere(mask)[::COVERAGE_STEP].T + matrix[:3, 3:]
+    return float(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0).mean())

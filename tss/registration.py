@@ -17,12 +17,16 @@ from tss.nifti import Volume, voxel_sizes
 
 BINS = 32  # our choice, as Mattes: of each image's histogram
 RADIUS_MM = 60.0  # of a head: turns and stretches are counted in mm at this distance, so that all parameters weigh alike
-LEVELS_MM = (8.0, 4.0, 3.0)  # our choice: distance between the points compared; images are smoothed to half of it
+SMOOTH_MM = (4.0, 2.0, 1.5)  # our choice: standard deviation of the Gaussian at each level
+POINTS = (3000, 8000, 20000)  # our choice: compared at each level
 STEPS = (12, 25, 25)  # our choice: iterations at each level; more change the result by less than 0.1 mm
 STARTS_KEPT = 4  # our choice: of the starts tried, so many are followed at the coarsest level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
+DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
+STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
+AIR = 0.1  # our choice: of the mean; what is darker has no say in the range that the bins span
 VOXEL_MM = 2.0  # our choice: finer scans are averaged to about this before smoothing
 
 
@@ -49,7 +53,8 @@ def register(moving: Volume, fixed: Volume, mask: np.ndarray, dof: int, centres:
     """
     centre = _world(fixed.affine, np.argwhere(mask).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)
-    levels = [_images(small_moving, small_fixed, fixed.affine, mask, spacing) for spacing in LEVELS_MM]
+    levels = [_images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
+              for count, smooth in zip(POINTS, SMOOTH_MM, strict=True)]
 
     starts = [_start(guess, turn, shift, centre) for guess in centres
               for turn in product(TURNS_DEG, repeat=3) for shift in SHIFTS_MM]
@@ -76,7 +81,7 @@ def _start(guess: np.ndarray, turn_deg: tuple, shift_mm: float, centre: np.ndarr
     """Return the affine fixed -> moving that carries the mask's centre to a guess, turned and lifted."""
     place = np.eye(4)
     place[:3, 3] = guess - centre + (0, 0, shift_mm)
-    return place @ _motion([*(np.radians(turn_deg) * RADIUS_MM), 0, 0, 0], centre)
+    return place @ _motions(np.array([*(np.radians(turn_deg) * RADIUS_MM), 0, 0, 0]), centre)
 
 
 def _generators() -> np.ndarray:
@@ -94,29 +99,26 @@ def _generators() -> np.ndarray:
 GENERATORS = _generators()
 
 
-def _motion(parameters: list | np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Return the (4, 4) motion about a centre. Parameters (6, 7 or 12) in mm, in the order of GENERATORS."""
-    there = np.eye(4)
-    there[:3, 3] = centre
-    motion = expm(np.tensordot(np.asarray(parameters, float), GENERATORS[:len(parameters)], 1))
-    return there @ motion @ np.linalg.inv(there)
+def _motions(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return motions (..., 4, 4) about a centre. Parameters (..., 6, 7 or 12) in mm, in the order of GENERATORS."""
+    there, back = np.eye(4), np.eye(4)
+    there[:3, 3], back[:3, 3] = centre, -centre
+    return there @ expm(np.tensordot(parameters, GENERATORS[:parameters.shape[-1]], 1)) @ back
 
 
 def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, steps: int) -> tuple[np.ndarray, float]:
     """Climb down from an affine fixed -> moving. Returns the affine and its cost."""
-    def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        affine = start @ _motion(parameters, centre)
-        value, slope = _cost(affine, images)
-        step = 1e-4
-        gradient = [np.sum(slope * (start @ (_motion(parameters + step * axis, centre)
-                                             - _motion(parameters - step * axis, centre)))[:3]) / (2 * step)
-                    for axis in np.eye(dof)]
-        return value, np.array(gradient)
+    nudges = DIFFERENCE_MM * np.concatenate([np.zeros((1, dof)), np.eye(dof), -np.eye(dof)])
 
-    # The cost is of order 1 and changes by some 0.01 a mm; L-BFGS-B's first step is 1 / |gradient|, so 100 gives mm.
-    scaled = optimize.minimize(lambda p: tuple(100 * part for part in cost(p)), np.zeros(dof), jac=True,
-                               method="L-BFGS-B", options={"maxiter": steps, "maxls": 8, "ftol": 1e-6})
-    return start @ _motion(scaled.x, centre), scaled.fun / 100
+    def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        affines = start @ _motions(parameters + nudges, centre)
+        value, slope = _cost(affines[0], images)
+        ways = (affines[1:dof + 1] - affines[dof + 1:])[:, :3] / (2 * DIFFERENCE_MM)
+        return STEEPNESS * value, STEEPNESS * (ways * slope).sum((1, 2))
+
+    found = optimize.minimize(cost, np.zeros(dof), jac=True, method="L-BFGS-B",
+                              options={"maxiter": steps, "maxls": 8, "ftol": 1e-6})
+    return start @ _motions(found.x, centre), found.fun
 
 
 def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
@@ -173,14 +175,13 @@ def _sample(data: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndar
     return v0 + x * (v1 - v0), slope, inside
 
 
-def _images(moving: Volume, fixed: Volume, mask_affine: np.ndarray, mask: np.ndarray, spacing: float) -> Images:
-    smooth = [ndimage.gaussian_filter(volume.data, spacing / 2 / voxel_sizes(volume.affine), mode="nearest",
+def _images(moving: Volume, fixed: Volume, points: np.ndarray, smooth_mm: float) -> Images:
+    smooth = [ndimage.gaussian_filter(volume.data, smooth_mm / voxel_sizes(volume.affine), mode="nearest",
                                       truncate=3.0) for volume in (moving, fixed)]
-    points = _points(mask, mask_affine, spacing)
     at_fixed = _sample(smooth[1], _move(np.linalg.inv(fixed.affine), points))[0]
+    tissue = smooth[0][smooth[0] > AIR * smooth[0].mean()]
     return Images(points, _to_bins(at_fixed, at_fixed, BINS - 1).round().astype(np.int32),
-                  np.ascontiguousarray(_to_bins(smooth[0], smooth[0][smooth[0] > smooth[0].mean() / 10], BINS - 1)),
-                  np.linalg.inv(moving.affine))
+                  _to_bins(smooth[0], tissue, BINS - 1), np.linalg.inv(moving.affine))
 
 
 def _to_bins(values: np.ndarray, sample: np.ndarray, last: int) -> np.ndarray:
@@ -188,13 +189,13 @@ def _to_bins(values: np.ndarray, sample: np.ndarray, last: int) -> np.ndarray:
     return (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * last).astype(np.float32)
 
 
-def _points(mask: np.ndarray, affine: np.ndarray, spacing: float) -> np.ndarray:
-    """Return (3, N) world positions inside the mask, spread evenly but on no lattice (a Kronecker sequence)."""
+def _points(mask: np.ndarray, affine: np.ndarray, count: int) -> np.ndarray:
+    """Return about `count` world positions (3, N) in the mask, spread evenly but on no lattice (Kronecker sequence)."""
     corners = np.argwhere(mask)
     low, high = corners.min(0) - 0.5, corners.max(0) + 0.5
-    wanted = int(np.prod((high - low) * voxel_sizes(affine)) / spacing**3)
-    root = 1.2207440846057596  # of x^4 = x + 1: the sequence that fills three dimensions most evenly
-    index = low[:, None] + (high - low)[:, None] * (np.arange(1, wanted + 1) * root ** -np.arange(1.0, 4)[:, None] % 1)
+    tried = int(count * np.prod(high - low) / len(corners))
+    root = 1.2207440846057596  # of x^4 = x + 1: its powers fill three dimensions most evenly
+    index = low[:, None] + (high - low)[:, None] * (np.arange(1, tried + 1) * root ** -np.arange(1.0, 4)[:, None] % 1)
     inside = mask[tuple(index.round().astype(int).clip(0, np.array(mask.shape)[:, None] - 1))]
     return _move(affine, index[:, inside].astype(np.float32))
 

@@ -23,7 +23,7 @@ TWIG_MM = 3.0  # our choice: nerves and vessels that leave the brain are thinner
 CORD_SHARE = 0.03  # our choice: of the largest slice's area; cord and medulla have 1 to 2 cm^2, a brain 150
 BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
 STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
-MARGIN_MM = 8.0  # our choice: registration looks so far beyond the brain, where its outline shows
+MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
 
 
 def describe() -> str:

@@ -17,7 +17,7 @@ from tss.nifti import Volume, voxel_sizes
 
 BINS = 32  # our choice, as Mattes: of each image's histogram
 RADIUS_MM = 60.0  # of a head: turns and stretches are counted in mm at this distance, so that all parameters weigh alike
-SMOOTH_MM = (4.0, 2.0, 1.5)  # our choice: standard deviation of the Gaussian at each level
+SMOOTH_MM = (4.0, 2.0, 1.0)  # our choice: standard deviation of the Gaussian at each level
 POINTS = (3000, 8000, 20000)  # our choice: compared at each level
 STEPS = (12, 25, 25)  # our choice: iterations at each level; more change the result by less than 0.1 mm
 STARTS_KEPT = 4  # our choice: of the starts tried, so many are followed at the coarsest level
@@ -26,6 +26,7 @@ SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the cro
 LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
 DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
+THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
 AIR = 0.1  # our choice: of the mean; what is darker has no say in the range that the bins span
 VOXEL_MM = 2.0  # our choice: finer scans are averaged to about this before smoothing
 
@@ -197,6 +198,8 @@ def _points(mask: np.ndarray, affine: np.ndarray, count: int) -> np.ndarray:
     root = 1.2207440846057596  # of x^4 = x + 1: its powers fill three dimensions most evenly
     index = low[:, None] + (high - low)[:, None] * (np.arange(1, tried + 1) * root ** -np.arange(1.0, 4)[:, None] % 1)
     inside = mask[tuple(index.round().astype(int).clip(0, np.array(mask.shape)[:, None] - 1))]
+    thick = voxel_sizes(affine) > THICK_MM
+    index[thick] = index[thick].round()
     return _move(affine, index[:, inside].astype(np.float32))
 
 

@@ -66,9 +66,9 @@ def draw_roc(path: str | os.PathLike, curve: tuple[np.ndarray, np.ndarray], auc:
     figure = Figure(figsize=(4.2, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1, label="chance")
-    axes.plot(*curve, color="tab:blue", linewidth=1.8,
+    axes.plot(*curve, color="tab:blue", linewidth=1.8, clip_on=False, zorder=3,
               label=f"AUC {auc:.3f} [{interval[0]:.3f}-{interval[1]:.3f}]")
-    axes.plot(*point, "o", color="tab:red", markersize=7, clip_on=False,
+    axes.plot(*point, "o", color="tab:red", markersize=7, clip_on=False, zorder=4,
               label=f"validation threshold {threshold:.3f}:\n"
                     f"sensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")

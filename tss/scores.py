@@ -25,7 +25,7 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     if 0 < positives < len(y):
         metrics |= {"auc": roc_auc(y, p), "auc_ci": list(delong_ci(y, p))}
         if metrics["auc"] in (0.0, 1.0):
-            metrics["auc_reason"] = "DeLong gives a perfect AUC no width: the interval says nothing of the sample's size"
+            metrics["auc_reason"] = "DeLong gives a perfect AUC no width: its interval ignores the sample's size"
     else:
         metrics["auc_reason"] = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
     metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",

@@ -22,8 +22,8 @@ FOR_A_COHORT = ("data", "split")
 FOR_A_PATIENT = ("atlas", "adc", "side", "tools")
 
 
-def main(argv: Sequence[str] | None = None, ceilings: dict[str, float] | None = None) -> int:
-    """Parse, evaluate, return the exit code. ceilings: task -> best reachable AUC, from the demo."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, evaluate, return the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
     refuse_what_does_not_fit(parser, args)
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None, ceilings: dict[str, float] | None = 
         if "patient" in args:
             read_patient(args)
         else:
-            score_cohort(args, ceilings)
+            score_cohort(args)
         return 0
     except InputError as error:
         print(f"run_eval.py: {error}", file=sys.stderr)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, ceilings: dict[str, float] | None = 
     return 2
 
 
-def score_cohort(args: argparse.Namespace, ceilings: dict[str, float] | None) -> None:
+def score_cohort(args: argparse.Namespace) -> None:
     """Score the checkpoints on a split and print the table."""
     from tss.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
     from tss.scores import summary_table
@@ -50,7 +50,7 @@ def score_cohort(args: argparse.Namespace, ceilings: dict[str, float] | None) ->
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
                        args.device, args.overwrite)
-    print("\n" + summary_table(results, ceilings), flush=True)
+    print("\n" + summary_table(results), flush=True)
 
 
 def read_patient(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from untrained import save_checkpoint
 
 import run_eval
 from tss import nifti
+from tss.ceiling import ceilings
 from tss.checkpoint import load_model
 from tss.cohort import read_prepared, write_cohort
 
@@ -117,12 +118,16 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:
-        patient.row["phantom"] = "yes"
+        patient.row["phantom"] = "0.115"
     write_cohort(tmp_path / "data" / "cohort.csv", patients)
     path = save_checkpoint(tmp_path / "best.pt", 4, tmp_path / "data")
     words = [path, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]
     assert run_eval.main(words) == 0
-    assert "phantom scores are not clinical results" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "phantom scores are not clinical results" in said
+    ceiling = ceilings(0.115)["tss<4.5h"]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["ceiling"] == ceiling
+    assert f"{ceiling:.3f}" in said
 
 
 def test_one_class_only_is_told_plainly(made, tmp_path, capsys):

@@ -32,13 +32,13 @@ def words(figure):
 
 def test_curves_mark_the_best_epoch(tmp_path, drawn):
     history = [{"epoch": n, "train_loss": 1 / n, "val_loss": 0.7, "val_auc": auc}
-               for n, auc in enumerate((0.5, 0.81, 0.7), 1)]
-    figures.draw_curves(tmp_path / "curves.png", history, "phase 1")
-    assert "best: 0.810 in epoch 2" in words(drawn[0]) and "phase 1" in words(drawn[0])
+               for n, auc in enumerate((0.5, 0.81, 0.7, 0.81), 1)]
+    figures.draw_curves(tmp_path / "curves.png", history, 4, "phase 1")
+    assert "best: 0.810 in epoch 4" in words(drawn[0]) and "phase 1" in words(drawn[0])
 
 
 def test_curves_of_a_single_epoch_are_visible(tmp_path, drawn):
-    figures.draw_curves(tmp_path / "curves.png", [{"epoch": 1, "train_loss": 1, "val_loss": 2, "val_auc": 0.5}], "")
+    figures.draw_curves(tmp_path / "curves.png", [{"epoch": 1, "train_loss": 1, "val_loss": 2, "val_auc": 0.5}], 1, "")
     assert drawn[0].axes[0].lines[0].get_marker() == "o"
 
 

@@ -32,7 +32,7 @@ def job(tiny_data, tmp_path, monkeypatch):
 @pytest.fixture
 def no_drawing(monkeypatch):
     """Drawing the curves takes longer than all the rest of a tiny phase."""
-    monkeypatch.setattr(figures, "draw_curves", lambda path, history, title: files.write_text(path, title))
+    monkeypatch.setattr(figures, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
 
 
 def weights_equal(one, other):

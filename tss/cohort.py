@@ -141,6 +141,9 @@ def _row_problems(row: dict[str, str]) -> list[str]:
         problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
     if row.get("split", "") not in (*SPLITS, ""):
         problems.append(f"split is {row['split']!r}; write train, val or test, or leave it empty")
+    if row.get("phantom") and not _is_number(row["phantom"]):
+        problems.append(f"phantom is {row['phantom']!r}; this column marks made-up patients with the spread of their "
+                        "clock: rename yours")
     return problems
 
 

@@ -14,6 +14,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
 from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
@@ -107,8 +108,9 @@ def describe(model: Model, split: str, patients: list[Patient]) -> dict:
         notes.append(HEMISPHERES_NOTE)
     if split != "test":
         notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
-    if any(patient.row.get("phantom") for patient in patients):
+    if spread := patients[0].row.get("phantom"):
         notes.append(PHANTOM_NOTE)
+        about["ceiling"] = ceilings(float(spread))[model.task]
     return about | {"notes": notes}
 
 

@@ -24,14 +24,14 @@ WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
 AIR = 0.04  # our choice: share of a scan's maximum below which there is only noise
 
 
-def draw_curves(path: str | os.PathLike, history: Sequence[dict], title: str) -> None:
-    """Draw losses and validation AUC over epochs; the best epoch is marked.
+def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: int, title: str) -> None:
+    """Draw losses and validation AUC over epochs; the epoch that best.pt was kept from is marked.
 
     history: one dict an epoch with epoch, train_loss, val_loss and val_auc.
     """
     epochs, train_loss, val_loss, auc = (np.array([row[name] for row in history], dtype=float)
                                          for name in ("epoch", "train_loss", "val_loss", "val_auc"))
-    best = int(np.argmax(auc))
+    best = int(np.flatnonzero(epochs == best_epoch)[0])
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subplots(1, 2)

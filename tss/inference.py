@@ -17,8 +17,7 @@ from torch import nn
 from tss.checkpoint import load_model
 from tss.cohort import SIDES, TASKS, Patient
 from tss.files import InputError
-from tss.loop import _read_hemispheres as read_hemispheres
-from tss.loop import predict, probability
+from tss.loop import predict, probability, read_hemispheres
 
 POSITIVE = {"stroke": "stroke in the hemisphere", "tss<3h": "TSS < 3 h", "tss<4.5h": "TSS < 4.5 h"}
 SECONDS_BETWEEN_LINES = 15

@@ -44,14 +44,14 @@ def load_split(data: str | os.PathLike, patients: list[Patient], task: str, spli
     hemispheres = torch.empty((len(chosen), 3, z, y, x // 2), dtype=torch.float16)
     for row, sample in zip(hemispheres, chosen, strict=True):
         path = Path(data) / "hemispheres" / f"{sample.patient}.npy"
-        row.copy_(torch.from_numpy(_read_hemispheres(path, (2, *row.shape))[SIDES.index(sample.side)]))
+        row.copy_(torch.from_numpy(read_hemispheres(path, (2, *row.shape))[SIDES.index(sample.side)]))
         if not torch.isfinite(row).all() or not row.any():
             raise InputError(f"{path}: the {sample.side} hemisphere is empty or not finite. Preprocess this patient "
                              "again (run_preprocess.py --overwrite).")
     return Split(chosen, hemispheres, torch.tensor([float(sample.label) for sample in chosen]))
 
 
-def _read_hemispheres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_hemispheres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         hemispheres = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

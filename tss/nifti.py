@@ -40,7 +40,7 @@ def load(path: str | os.PathLike) -> Volume:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} does not exist. Check the path in cohort.csv (paths are relative to that file).")
+        raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
     try:
         image = nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:

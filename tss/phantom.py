@@ -34,7 +34,8 @@ from tss.files import InputError, write_json, write_text, write_whole
 from tss.scanner import add_noise, apply, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 from tss.subject import Subject, make_subject, noise_at, vary
 
-COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion")
+COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion",
+           "phantom")
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choice
 NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
@@ -144,7 +145,7 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
             "onset_to_mri_min": "" if rng.uniform() < difficulty.unknown_onset else f"{person['minutes']:.0f}",
             "stroke_side": "" if rng.uniform() < difficulty.unknown_side else person["side"],
             "age": f"{person['age']:.0f}", "sex": person["sex"], "nihss": f"{person['nihss']:.0f}",
-            "lesion": f"truth/{id}_lesion.nii.gz"}
+            "lesion": f"truth/{id}_lesion.nii.gz", "phantom": f"{difficulty.spread}"}
 
 
 def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:

@@ -72,18 +72,17 @@ def coverage_line(metrics: dict) -> str:
     return "; ".join(parts)
 
 
-def summary_table(results: Sequence[dict], ceilings: dict[str, float] | None = None) -> str:
+def summary_table(results: Sequence[dict]) -> str:
     """Return a line a checkpoint, for the screen.
 
-    Args:
-        results: as `evaluate` returns them.
-        ceilings: task -> best reachable AUC, where the law that made the patients is known (a phantom).
+    results: as `evaluate` returns them; those of phantoms have the best reachable AUC beside theirs.
     """
-    head = ["", "positive class", "n", "positive", "AUC [95% CI]", *["ceiling"] * bool(ceilings), "sensitivity",
+    phantoms = any("ceiling" in metrics for metrics in results)
+    head = ["", "positive class", "n", "positive", "AUC [95% CI]", *["ceiling"] * phantoms, "sensitivity",
             "specificity", "accuracy", "threshold"]
     rows = [head]
     for metrics in results:
-        ceiling = [f"{ceilings[metrics['task']]:.3f}" if metrics["task"] in ceilings else "-"] if ceilings else []
+        ceiling = [f"{metrics['ceiling']:.3f}" if "ceiling" in metrics else "-"] * phantoms
         rows.append([metrics["name"], POSITIVE[metrics["task"]], str(metrics["n"]), str(metrics["n_positive"]),
                      _with_interval(metrics, "auc", 3), *ceiling,
                      *(_with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
@@ -96,7 +95,7 @@ def summary_table(results: Sequence[dict], ceilings: dict[str, float] | None = N
             lines.append(f"{metrics['name']}: with the best threshold for this very split, {best['threshold']:.3f}, it "
                          f"would be {best['sensitivity']:.2f}, {best['specificity']:.2f}, {best['accuracy']:.2f} "
                          "(optimistic: chosen on the answers).")
-    notes = [note for metrics in results for note in metrics["notes"]] + [PHANTOM_NOTE] * bool(ceilings)
+    notes = [note for metrics in results for note in metrics["notes"]]
     return "\n".join(lines + list(dict.fromkeys(notes)))
 
 

@@ -220,6 +220,7 @@ def finish(run: Run) -> Path:
                 f"{run.parent_path}")
     write_log(run)  # a kill may have come between last.pt and its line
     row = run.history[best_epoch(run.history) - 1]
-    figures.draw_curves(run.folder / "curves.png", run.history, f"Phase {run.phase.number}: {run.phase.task}")
+    title = f"Phase {run.phase.number}: {run.phase.task}"
+    figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title)
     run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, val auc {row['val_auc']:.4f}")
     return best

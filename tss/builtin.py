@@ -23,6 +23,7 @@ TWIG_MM = 3.0  # our choice: nerves and vessels that leave the brain are thinner
 CORD_SHARE = 0.03  # our choice: of the largest slice's area; cord and medulla have 1 to 2 cm^2, a brain 150
 BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
 STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
+STRIPPED_ZEROS = 0.5  # our choice: share of voxels set to zero where the skull has been taken away
 MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
 
 
@@ -105,9 +106,13 @@ def _otsu(values: np.ndarray) -> float:
 
 def _left_over(signal: np.ndarray) -> np.ndarray | None:
     """Return the non-zero part, filled, where most of the volume has been set to zero; else None."""
-    if np.mean(np.abs(signal) < 1e-3 * np.percentile(signal, 99)) < 0.5:
+    if not _is_stripped(signal):
         return None
     return _fill(_largest(ndimage.binary_opening(signal > 0, iterations=1)))
+
+
+def _is_stripped(signal: np.ndarray) -> bool:
+    return bool(np.mean(np.abs(signal) < 1e-3 * np.percentile(signal, 99)) > STRIPPED_ZEROS)
 
 
 def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
@@ -123,14 +128,15 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
     mask = fixed.data > 0 if fixed_mask is None else fixed_mask
     if not mask.any() or not moving.data.any():
         raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
-    sizes = voxel_sizes(fixed.affine)
-    near = _depth(~mask, sizes) <= MARGIN_MM
-    centres = [_centre(moving.data > 0 if dof == 12 else moving.data, moving.affine)]
-    if dof == 6:
-        # Scans of one session share a world, unless the patient was taken out in between: look from both places.
-        middle = _centre(mask, fixed.affine)
-        centres = [middle, middle + centres[0] - _centre(fixed.data, fixed.affine)]
-    return register(moving, fixed, near, dof, centres)
+    near = _depth(~mask, voxel_sizes(fixed.affine)) <= MARGIN_MM
+    if dof == 12:
+        return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
+    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
+    middle = _centre(mask, fixed.affine)
+    centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
+    # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
+    coarse = near if _is_stripped(moving.data) else mask
+    return register(moving, fixed, (coarse, coarse, near), dof, centres)
 
 
 def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -42,9 +42,9 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the mask is empty, or the volume has no positive value in it.
     """
-    box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(mask))
-    if not box or not (volume[mask] > 0).any():
+    if not (volume[mask] > 0).any():
         raise ValueError("no brain to estimate a bias field in")
+    box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(mask))
     values, positions = _blocks(volume[box], mask[box])
     logs = np.log(values)
     basis = _basis(positions)  # (N, K)

@@ -20,7 +20,7 @@ RADIUS_MM = 60.0  # of a head: turns and stretches are counted in mm at this dis
 SMOOTH_MM = (4.0, 2.0, 1.0)  # our choice: standard deviation of the Gaussian at each level
 POINTS = (3000, 8000, 20000)  # our choice: compared at each level
 STEPS = (12, 25, 25)  # our choice: iterations at each level; more change the result by less than 0.1 mm
-STARTS_KEPT = 4  # our choice: of the starts tried, so many are followed at the coarsest level
+KEPT = (5, 2, 1)  # our choice: poses that are followed at each level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
@@ -40,34 +40,32 @@ class Images(NamedTuple):
     to_voxel: np.ndarray  # (4, 4) world mm of the moving scan -> its voxel indices
 
 
-def register(moving: Volume, fixed: Volume, mask: np.ndarray, dof: int, centres: list) -> np.ndarray:
-    """Find the affine that aligns moving with fixed inside the mask.
+def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: list) -> np.ndarray:
+    """Find the affine that aligns moving with fixed.
 
     Args:
         moving, fixed: volumes (X, Y, Z); outside the moving scan's field of view nothing is compared.
-        mask: (X, Y, Z) bool on the fixed grid.
+        masks: for each of the three levels where to compare, (X, Y, Z) bool on the fixed grid.
         dof: 6 = rigid, 12 = affine.
-        centres: world positions in the moving scan (mm), each one guess of where the mask's centre lies in it.
+        centres: world positions in the moving scan (mm), each one guess of where the first mask's centre lies in it.
 
     Returns:
         World affine (4, 4) moving -> fixed.
     """
-    centre = _world(fixed.affine, np.argwhere(mask).mean(0))
+    centre = _world(fixed.affine, np.argwhere(masks[0]).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)
     levels = [_images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
-              for count, smooth in zip(POINTS, SMOOTH_MM, strict=True)]
+              for mask, count, smooth in zip(masks, POINTS, SMOOTH_MM, strict=True)]
 
     starts = [_start(guess, turn, shift, centre) for guess in centres
               for turn in product(TURNS_DEG, repeat=3) for shift in SHIFTS_MM]
     costs = [_cost(start, levels[0])[0] for start in starts]
-    best = None
-    for index in np.argsort(costs, kind="stable")[:STARTS_KEPT]:
-        found = _descend(starts[index], levels[0], centre, 7 if dof == 12 else 6, STEPS[0])
-        if best is None or found[1] < best[1]:
-            best = found
-    for images, steps in zip(levels[1:], STEPS[1:], strict=True):
-        best = _descend(best[0], images, centre, dof, steps)
-    return np.linalg.inv(best[0])
+    found = [(starts[index], costs[index]) for index in np.argsort(costs, kind="stable")]
+    # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level.
+    for images, kept, steps, freedom in zip(levels, KEPT, STEPS, (min(dof, 7), dof, dof), strict=True):
+        found = [_descend(pose, images, centre, freedom, steps) for pose, _ in found[:kept]]
+        found.sort(key=lambda pose: pose[1])
+    return np.linalg.inv(found[0][0])
 
 
 def _world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:

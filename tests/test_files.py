@@ -1,0 +1,77 @@
+"""Files appear whole or not at all, and errors name file, problem and remedy."""
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from tss import files
+from tss.files import InputError
+
+
+def test_write_whole_leaves_the_file_and_nothing_else(tmp_path):
+    files.write_text(tmp_path / "deep" / "a.txt", "one\n")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == b"one\n"
+    assert os.listdir(tmp_path / "deep") == ["a.txt"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+
+    def half(beside):
+        beside.write_text("ne")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        files.write_whole(path, half)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match=r"a\.txt cannot be written: No space left on device.*--out"):
+        files.write_text(tmp_path / "a.txt", "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="taken/a.txt cannot be written"):
+        files.write_text(tmp_path / "taken" / "a.txt", "new")
+
+
+def test_temporary_name_keeps_the_suffixes(tmp_path):
+    seen = []
+    files.write_whole(tmp_path / "scan.nii.gz", lambda beside: (seen.append(beside.name), beside.write_text("x")))
+    assert seen[0].endswith(".scan.nii.gz") and seen[0].startswith(".")
+
+
+def test_json_there_and_back(tmp_path):
+    files.write_json(tmp_path / "a.json", {"a": [1, 2.5, "b"], "c": None})
+    assert files.read_json(tmp_path / "a.json") == {"a": [1, 2.5, "b"], "c": None}
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "b.json", {"a": float("nan")})
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ('{"a": 1', "not whole JSON"),
+                                                  ("[1, 2]", "holds list, not a JSON object")])
+def test_broken_json_is_told(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        files.read_json(path)
+    assert str(path) in str(caught.value)
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(InputError, match="cannot be read"):
+        files.sha256(tmp_path / "none")

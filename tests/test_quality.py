@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tss import quality
+from tss.nifti import Volume
 
 
 def test_dice_by_hand():
@@ -30,12 +31,21 @@ def test_turn_and_size():
     assert quality.turn_deg(np.diag([-1.0, 1, 1, 1])) == 180
 
 
+def test_coverage_by_hand():
+    mask = np.zeros((40, 20, 20), bool)
+    mask[10:30] = True  # x from 10 to 29; the scan, 2 mm a voxel and moved by 4 mm, shows x from 3 to 22.99
+    scan = Volume(np.ones((10, 40, 40), np.float32), np.diag([2.0, 1, 1, 1]))
+    world = np.eye(4)
+    world[:3, 3] = (4, -5, -5)
+    assert quality.coverage(scan, world, mask, np.eye(4)) == pytest.approx(13 / 20, abs=0.01)
+
+
 def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
     sound = {name: (low + high) / 2 for name, (low, high, _) in quality.LIMITS.items()}
     assert quality.flags(sound) == []
     assert quality.flags(sound | {"brain_ml": 300}) == [
         "brain mask of 300 ml: part of the brain is missing, or more than brain is in it"]
-    assert quality.flags(sound | {"flair_coverage": 0.5}) == ["the FLAIR shows 50% of the brain: its field of view is cut"]
+    assert quality.flags(sound | {"flair_coverage": 0.5})[0].startswith("the FLAIR shows 50% of the brain")
     assert len(quality.flags({name: -1 for name in quality.LIMITS})) == len(quality.LIMITS)
 
 

@@ -5,28 +5,25 @@ Out: DATA: cohort.csv with split and status, hemispheres/, registered/, transfor
 Paper: 2.1 (split 64/16/20 % by patient; histogram matching to one reference study).
 See: tests/test_batch.py
 
-Every patient leaves one record, transforms/<patient>.json, written last: where it is, the rest is whole. The table
-and the page are put together from the records, so a run may be killed, continued, or shared out over shards.
+The table and the page are put together from the patients' records (tss.records), so a run may be killed at any
+moment, continued by the same line, or shared out over shards.
 """
 
-import os
-import re
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 import tss
-from tss import nifti, preprocess, quality
-from tss.cohort import SCANS, Patient, assign_splits, read_cohort, table1, write_cohort
-from tss.files import InputError, read_json, sha256, write_json, write_text, write_whole
+from tss import nifti, preprocess, quality, records
+from tss.cohort import Patient, assign_splits, read_cohort, table1, write_cohort
+from tss.files import InputError, read_json, sha256, write_json, write_text
 
 FORMAT = "tss data 1"
 
@@ -69,7 +66,7 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     first, shards = choices.shard
     mine = patients[first - 1::shards]
     if dry_run:
-        left = [p for p in mine if choices.overwrite or not _finished(p, choices.out, settings)]
+        left = [p for p in mine if choices.overwrite or not records.is_finished(p, choices.out, settings)]
         print(f"dry run: {len(left)} of {len(mine)} patients would be preprocessed into {choices.out}; "
               "nothing was written.")
         return 0
@@ -78,15 +75,15 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     print(f"histogram reference: {settings['reference']['patient']}", flush=True)
     if choices.overwrite:
         for patient in mine:
-            _record_path(choices.out, patient).unlink(missing_ok=True)
+            records.path_of(choices.out, patient).unlink(missing_ok=True)
     write_json(choices.out / "settings.json", settings)
     _assemble(patients, choices.out, settings)
 
-    left = [p for p in mine if not _finished(p, choices.out, settings)]
+    left = [p for p in mine if not records.is_finished(p, choices.out, settings)]
     if len(left) < len(mine):
         print(f"{len(mine) - len(left)} of {len(mine)} patients are finished already and skipped", flush=True)
     started = time.monotonic()
-    for number, (record, seconds) in enumerate(_records(left, choices, settings), 1):
+    for number, (record, seconds) in enumerate(_preprocessed(left, choices, settings), 1):
         remaining = (time.monotonic() - started) / number * (len(left) - number)
         verdict = record["status"] if not record["flags"] else "flagged"
         remark = record["reason"] or "; ".join(record["flags"])
@@ -147,27 +144,26 @@ def _find_reference(patients: list[Patient], choices: Choices, atlas: preprocess
             raise InputError(f"--reference {choices.reference} is not a training patient of {choices.cohort}. The "
                              "reference may not be seen in validation or test: name one whose split is train.")
     for patient in training:
-        try:
-            prepared = _prepare(patient, atlas, preprocess.find_tools(choices.tools), None)
+        prepared, reason = records.attempt(patient, atlas, choices.tools, None)
+        if prepared:
             return {"patient": patient.id, "landmarks": prepared.landmarks}
-        except InputError as error:
-            if choices.reference:
-                raise InputError(f"--reference {choices.reference} cannot be preprocessed: {error}") from error
-            print(f"{patient.id} cannot be the histogram reference ({error}); trying the next training patient",
-                  flush=True)
+        if choices.reference:
+            raise InputError(f"--reference {choices.reference} cannot be preprocessed: {reason}")
+        print(f"{patient.id} cannot be the histogram reference ({reason}); trying the next training patient",
+              flush=True)
     raise InputError(f"{choices.cohort}: no training patient can be preprocessed, so there is no histogram reference. "
                      "The reasons are above.")
 
 
-def _records(patients: list[Patient], choices: Choices, settings: dict) -> Iterator[tuple[dict, float]]:
+def _preprocessed(patients: list[Patient], choices: Choices, settings: dict) -> Iterator[tuple[dict, float]]:
     """Preprocess patients on `jobs` cores and yield each record with its seconds as it is finished."""
     if choices.jobs == 1 or len(patients) < 2:
         for patient in patients:
-            yield process(patient, choices, settings)
+            yield records.make(patient, choices.out, choices.tools, settings)
         return
     # spawn: a fork of a process that has run threaded libraries may hang.
     with ProcessPoolExecutor(choices.jobs, get_context("spawn"), _start_worker) as pool:
-        tasks = [pool.submit(process, patient, choices, settings) for patient in patients]
+        tasks = [pool.submit(records.make, patient, choices.out, choices.tools, settings) for patient in patients]
         try:
             for task in as_completed(tasks):
                 yield task.result()
@@ -182,105 +178,6 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; workers end their patient
 
 
-def process(patient: Patient, choices: Choices, settings: dict) -> tuple[dict, float]:
-    """Preprocess one patient and write its files, the record last. Returns the record and the seconds taken.
-
-    What is wrong with the patient goes into the record.
-
-    Raises:
-        InputError: DATA cannot be written.
-    """
-    started = time.monotonic()
-    record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
-              "settings": _identity(settings), "scans": _scan_paths(patient), "figures": {}}
-    try:
-        atlas = _atlas(choices.atlas, choices.grid)
-        prepared = _prepare(patient, atlas, preprocess.find_tools(choices.tools), settings["reference"]["landmarks"])
-    except InputError as error:
-        record |= {"status": "failed", "reason": str(error)}
-    except Exception as error:  # one odd file must not end a night's run; the record says what happened
-        record |= {"status": "failed", "reason": f"unexpected {type(error).__name__}: {error}. Please report it."}
-    else:
-        record |= {
-            "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
-            "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
-        }
-        _write_patient(patient.id, prepared, atlas, choices.out)
-    write_json(_record_path(choices.out, patient), record)
-    return record, time.monotonic() - started
-
-
-@lru_cache(maxsize=1)
-def _atlas(path: Path, grid: tuple[int, int, int]) -> preprocess.Atlas:
-    return preprocess.load_atlas(path, grid)
-
-
-def _prepare(patient: Patient, atlas: preprocess.Atlas, tools, reference: dict | None) -> preprocess.Prepared:
-    scans = preprocess.load_scans(patient)
-    return preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, tools, reference, scans.get("lesion"))
-
-
-def _write_patient(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, out: Path) -> None:
-    from tss import figures  # matplotlib only where something is drawn
-
-    volumes = prepared.volumes | {"mask": prepared.mask}
-    if prepared.lesion is not None:
-        volumes["lesion"] = prepared.lesion
-    files = [out / "hemispheres" / f"{name}.npy", out / "qc" / f"{name}.png"]
-    registered = {kind: out / "registered" / f"{name}_{kind}.nii.gz" for kind in volumes}
-    _sweep([*files, *registered.values()])
-
-    halves = prepared.hemispheres.astype(np.float16)
-    write_whole(files[0], lambda beside: _save_array(beside, halves))
-    for kind, file in registered.items():
-        nifti.save(file, volumes[kind], prepared.affine)
-    title = f"{name}   " + "   ".join(f"{key} {value:.3g}" for key, value in prepared.figures.items())
-    figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0,
-                    nifti.voxel_sizes(prepared.affine), "\n".join([title, "; ".join(prepared.flags)]), prepared.lesion)
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save would add .npy to a name of its own liking
-        np.save(file, array)
-
-
-def _sweep(files: list[Path]) -> None:
-    """Take away what a killed run has left half-written beside these files."""
-    for file in files:
-        if file.parent.is_dir():
-            for entry in file.parent.iterdir():
-                if re.fullmatch(rf"\.\d+\.{re.escape(file.name)}", entry.name):
-                    entry.unlink(missing_ok=True)
-
-
-def _record_path(out: Path, patient: Patient) -> Path:
-    return out / "transforms" / f"{patient.id}.json"
-
-
-def _identity(settings: dict) -> list:
-    """Return what of the settings a patient's files depend on."""
-    return [settings[name] for name in ("format", "tools", "grid", "atlas_sha256")] + [settings["reference"]["patient"]]
-
-
-def _scan_paths(patient: Patient) -> dict[str, str]:
-    return {name: os.path.abspath(patient.path(name)) for name in SCANS if patient.path(name)}
-
-
-def _record(patient: Patient, out: Path, settings: dict) -> dict | None:
-    """Return the patient's record, or None where there is none of these scans and settings."""
-    file = _record_path(out, patient)
-    if not file.is_file() or "reference" not in settings:
-        return None
-    record = read_json(file)
-    current = record.get("settings") == _identity(settings) and record.get("scans") == _scan_paths(patient)
-    return record if current else None
-
-
-def _finished(patient: Patient, out: Path, settings: dict) -> bool:
-    record = _record(patient, out, settings)
-    return record is not None and record["status"] == "ok"
-
-
 def _assemble(patients: list[Patient], out: Path, settings: dict) -> None:
     """Write cohort.csv and qc/index.html from the records there are.
 
@@ -288,19 +185,19 @@ def _assemble(patients: list[Patient], out: Path, settings: dict) -> None:
     have seen every record.
     """
     seen = None
-    while (records := [_record(patient, out, settings) for patient in patients]) != seen:
-        seen = records
-        for patient, record in zip(patients, records, strict=True):
+    while (found := [records.read(patient, out, settings) for patient in patients]) != seen:
+        seen = found
+        for patient, record in zip(patients, found, strict=True):
             patient.row |= {"status": record["status"] if record else "", "reason": record["reason"] if record else "",
                             "flags": "; ".join(record["flags"]) if record else ""}
         write_cohort(out / "cohort.csv", patients)
-        write_text(out / "qc" / "index.html", quality.index_page(record for record in records if record))
+        write_text(out / "qc" / "index.html", quality.index_page(record for record in found if record))
 
 
 def _summary(patients: list[Patient], choices: Choices, settings: dict) -> int:
-    records = [_record(patient, choices.out, settings) for patient in patients]
-    failed = [record for record in records if record["status"] != "ok"]
-    flagged = [record for record in records if record["flags"]]
+    found = [records.read(patient, choices.out, settings) for patient in patients]
+    failed = [record for record in found if record["status"] != "ok"]
+    flagged = [record for record in found if record["flags"]]
     print(f"\n{len(patients)} patients in, {len(patients) - len(failed)} finished, {len(flagged)} of them flagged, "
           f"{len(failed)} failed")
     for record in failed:

@@ -41,6 +41,8 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     Raises:
         InputError: nothing like a brain is found.
     """
+    if not (dwi.data > 0).any():
+        raise InputError(f"{dwi.path or 'the DWI'} has no positive voxels. Export the scan again.")
     small, small_b0 = shrink(dwi), shrink(b0)
     sizes = voxel_sizes(small.affine)
     brain = _brain(small.data, small_b0.data, sizes)
@@ -94,7 +96,7 @@ def _fill(mask: np.ndarray) -> np.ndarray:
 
 def _otsu(values: np.ndarray) -> float:
     """Return the threshold that splits the histogram into the two tightest classes (Otsu 1979)."""
-    top = np.percentile(values, 99.5)
+    top = np.percentile(values[values > 0], 99.5)
     counts, edges = np.histogram(values, 256, (0, top))
     middles = (edges[1:] + edges[:-1]) / 2
     below, sums = np.cumsum(counts), np.cumsum(counts * middles)

@@ -23,7 +23,6 @@ from tss.nifti import Volume, atlas_grid, load, resample, voxel_sizes
 GRID = (224, 224, 26)  # paper 2.1
 ATLAS_MARGIN_MM = 6.0  # our choice: brain further outside the atlas' is a remnant (the paper's second BET)
 SAME_SPACE_MM = 0.5  # our choice: how far corners of DWI and b0 may lie apart; converters round
-COVERAGE_STEP = 10  # our choice: of so many voxels one is looked at for the field of view
 STRIPPED = 0.5  # our choice: an atlas with more zeros than this has no skull
 ADC_UNITS = {"10^-3 mm^2/s": (0.2, 5.0, 1.0), "10^-6 mm^2/s": (200, 5000, 1e-3)}  # range of the brain's median,
 # and the factor that brings it to units of b = 1000 s/mm^2. Brain is 0.6 to 1.2 in the first.
@@ -93,13 +92,16 @@ def load_atlas(path: str | os.PathLike, shape: tuple[int, int, int]) -> Atlas:
     Raises:
         InputError: unreadable, or not in MNI space.
     """
-    atlas = load(path)
+    return _laid_out(load(path), shape)
+
+
+def _laid_out(atlas: Volume, shape: tuple[int, int, int]) -> Atlas:
     if np.mean(atlas.data == 0) < STRIPPED:
         atlas = atlas._replace(data=np.where(builtin.find_brain(atlas, atlas), atlas.data, 0))
     affine = atlas_grid(atlas, shape)
     on_grid = resample(atlas, shape, affine)
     if not on_grid.any():
-        raise InputError(f"{path}: no brain is left on a grid of {shape}. {ATLAS_ADVICE}")
+        raise InputError(f"{atlas.path}: no brain is left on a grid of {shape}. {ATLAS_ADVICE}")
     near = ndimage.distance_transform_edt(on_grid == 0, voxel_sizes(affine)) <= ATLAS_MARGIN_MM
     return Atlas(atlas, tuple(shape), affine, on_grid, near)
 
@@ -244,16 +246,9 @@ def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, n
         "atlas_overlap": quality.dice(mask, atlas_brain),
         "atlas_similarity": quality.similarity(atlas.on_grid[both], matched["t2w"][both]) if both.any() else 0.0,
         "flair_similarity": quality.similarity(matched["t2w"][mask], matched["flair"][mask]),
-        "dwi_coverage": _coverage(dwi, atlas_brain, atlas.affine, b0_to_atlas),
-        "flair_coverage": _coverage(flair, mask, atlas.affine, b0_to_atlas @ flair_to_b0),
+        "dwi_coverage": quality.coverage(dwi, b0_to_atlas, atlas_brain, atlas.affine),
+        "flair_coverage": quality.coverage(flair, b0_to_atlas @ flair_to_b0, mask, atlas.affine),
         "turn_deg": quality.turn_deg(b0_to_atlas),
         "flair_turn_deg": quality.turn_deg(flair_to_b0),
         "size": quality.size(b0_to_atlas),
     }
-
-
-def _coverage(scan: Volume, mask: np.ndarray, affine: np.ndarray, world: np.ndarray) -> float:
-    """Return the share of a mask on the atlas grid that lies in a scan's field of view."""
-    matrix = np.linalg.inv(world @ scan.affine) @ affine
-    place = matrix[:3, :3] @ np.argwhere(mask)[::COVERAGE_STEP].T + matrix[:3, 3:]
-    return float(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0).mean())

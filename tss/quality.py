@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy.linalg import polar
 
+from tss.nifti import Volume
+
+EVERY = 10  # our choice: of so many voxels one is looked at for the field of view
 LEVELS = 32  # our choice: histogram bins of the correlation ratio
 
 # figure: lowest and highest that are believed, and what to say beyond. Sound scans stay well inside (README).
@@ -54,6 +57,16 @@ def turn_deg(affine: np.ndarray) -> float:
 def size(affine: np.ndarray) -> float:
     """Return the mean scale of a (4, 4) affine."""
     return float(abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
+
+
+def coverage(scan: Volume, world: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
+    """Return the share of a mask (X, Y, Z) that lies in a scan's field of view.
+
+    world: (4, 4), mm of the scan -> mm of the mask's space; affine: (4, 4), voxel -> mm of the mask.
+    """
+    matrix = np.linalg.inv(world @ scan.affine) @ affine
+    place = matrix[:3, :3] @ np.argwhere(mask)[::EVERY].T + matrix[:3, 3:]
+    return float(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0).mean())
 
 
 def flags(figures: Mapping[str, float]) -> list[str]:

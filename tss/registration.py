@@ -16,7 +16,7 @@ from scipy.linalg import expm
 from tss.nifti import Volume, voxel_sizes
 
 BINS = 32  # our choice, as Mattes: of each image's histogram
-RADIUS_MM = 60.0  # of a head: turns and stretches are counted in mm at this distance, so that all parameters weigh alike
+RADIUS_MM = 60.0  # of a head: turns and stretches count in mm at this distance, so that all parameters weigh alike
 SMOOTH_MM = (4.0, 2.0, 1.0)  # our choice: standard deviation of the Gaussian at each level
 POINTS = (3000, 8000, 20000)  # our choice: compared at each level
 STEPS = (12, 25, 25)  # our choice: iterations at each level; more change the result by less than 0.1 mm

@@ -1,0 +1,298 @@
+"""A cohort through run_preprocess.py: what is left behind, skipped, refused, continued; bad patients; odd input."""
+
+import csv
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import heads
+import nibabel
+import numpy as np
+import pytest
+
+import run_preprocess
+from tss import builtin, figures, files
+from tss.cohort import read_prepared
+
+GRID = ["16", "16", "8"]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Four patients and an atlas, as a lab has them. Not to be changed."""
+    folder = tmp_path_factory.mktemp("raw")
+    heads.write_cohort(folder, 4)
+    heads.write_atlas(folder / "atlas.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def known_affines(monkeypatch):
+    """No registration (the answer is near the identity) and no picture: these tests are about the cohort."""
+    monkeypatch.setattr(builtin, "find_affine", lambda *_, **__: np.eye(4))
+    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+
+
+@pytest.fixture(scope="module")
+def done(raw, tmp_path_factory):
+    """DATA made with the real tools, once."""
+    out = tmp_path_factory.mktemp("done") / "data"
+    assert preprocess(raw, out) == 0
+    return out
+
+
+def preprocess(raw: Path, out: Path, *more: str, table: str = "cohort.csv") -> int:
+    return run_preprocess.main([str(raw / table), "--out", str(out), "--atlas", str(raw / "atlas.nii.gz"),
+                                "--tools", "builtin", "--grid", *GRID, *more])
+
+
+def rows(out: Path) -> dict[str, dict]:
+    with open(out / "cohort.csv", newline="") as file:
+        return {row["patient"]: row for row in csv.DictReader(file)}
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
+
+
+def spoiled(raw: Path, folder: Path, spoil) -> Path:
+    """Copy the raw folder and let `spoil(folder)` do something to it."""
+    shutil.copytree(raw, folder)
+    spoil(folder)
+    return folder
+
+
+def test_data_folder_is_as_designed(done):
+    kinds = ("dwi", "t2w", "flair", "mask")
+    expected = {"cohort.csv", "settings.json", "qc/index.html"}
+    for name in ("p0", "p1", "p2", "p3"):
+        expected |= {f"hemispheres/{name}.npy", f"transforms/{name}.json", f"qc/{name}.png"}
+        expected |= {f"registered/{name}_{kind}.nii.gz" for kind in kinds}
+    assert set(content(done)) == expected
+    halves = np.load(done / "hemispheres" / "p0.npy")
+    assert halves.dtype == np.float16 and halves.shape == (2, 3, 8, 16, 8)
+    record = json.loads((done / "transforms" / "p0.json").read_text())
+    assert np.array(record["b0_to_atlas"]).shape == (4, 4) and record["status"] == "ok"
+    settings = json.loads((done / "settings.json").read_text())
+    assert settings["grid"] == [16, 16, 8] and settings["tools"].startswith("built-in")
+    assert len(settings["reference"]["landmarks"]["dwi"]) == 7 and len(settings["atlas_sha256"]) == 64
+
+
+def test_table_keeps_unknown_columns_and_paths_still_lead_to_the_scans(done):
+    patients = read_prepared(done)
+    assert [p.status for p in patients] == ["ok"] * 4 and patients[0].row["site"] == "A"
+    assert all(p.path("dwi").is_file() for p in patients)
+    reference = json.loads((done / "settings.json").read_text())["reference"]["patient"]
+    assert rows(done)[reference]["split"] == "train"
+
+
+def test_side_of_the_lesion_is_right_for_every_patient(done):
+    for name, row in rows(done).items():
+        left, right = np.load(done / "hemispheres" / f"{name}.npy")[:, 0].astype(float)
+        assert ("left" if np.percentile(left, 99.5) > np.percentile(right, 99.5) else "right") == row["stroke_side"]
+
+
+def test_finished_patients_are_skipped_and_the_files_stay_the_same(raw, done, tmp_path, capsys):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    before = {name: (out / name).stat().st_mtime_ns for name in content(out) if name.startswith("hemispheres")}
+    (out / "transforms" / "p1.json").unlink()  # as if killed while p1 was on
+    (out / "hemispheres" / ".123.p1.npy").write_bytes(b"half a file")
+    (out / "hemispheres" / "p1.npy").unlink()
+    assert preprocess(raw, out) == 0
+    assert content(out) == content(done)
+    assert "3 of 4 patients are finished already" in capsys.readouterr().out
+    after = {name: (out / name).stat().st_mtime_ns for name in before}
+    assert [name for name in before if after[name] != before[name]] == ["hemispheres/p1.npy"]
+
+
+def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
+    out = tmp_path / "data"
+    assert preprocess(raw, out, "--shard", "2/2") == 0
+    assert [row["status"] for row in rows(out).values()] == ["", "ok", "", "ok"]
+    assert preprocess(raw, out, "--shard", "1/2", "--jobs", "2") == 0
+    assert content(out) == content(done)
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--grid", "16", "16", "10"], "grid was [16, 16, 8], now [16, 16, 10]"), (["--seed", "3"], "seed was 0, now 3"),
+    (["--reference", "p9"], "now p9")])
+def test_other_settings_are_refused_with_both_values(raw, done, capsys, more, message):
+    before = content(done)
+    assert preprocess(raw, done, *more) == 2
+    said = capsys.readouterr().err
+    assert message in said and "--overwrite" in said and "Traceback" not in said
+    assert content(done) == before
+
+
+def test_overwrite_takes_other_settings(raw, done, tmp_path, known_affines):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    assert preprocess(raw, out, "--overwrite", "--grid", "12", "16", "8") == 0
+    assert np.load(out / "hemispheres" / "p0.npy").shape == (2, 3, 8, 16, 6)
+
+
+def test_dry_run_writes_nothing(raw, tmp_path, capsys):
+    assert preprocess(raw, tmp_path / "data", "--dry-run") == 0
+    assert "4 of 4 patients would be preprocessed" in capsys.readouterr().out
+    assert not (tmp_path / "data").exists()
+
+
+def test_reference_can_be_chosen_and_must_be_a_training_patient(raw, done, tmp_path, known_affines, capsys):
+    split = {name: row["split"] for name, row in rows(done).items()}
+    training = [name for name in split if split[name] == "train"]
+    assert preprocess(raw, tmp_path / "a", "--reference", training[-1]) == 0
+    assert json.loads((tmp_path / "a" / "settings.json").read_text())["reference"]["patient"] == training[-1]
+    other = next(name for name in split if split[name] != "train")
+    assert preprocess(raw, tmp_path / "b", "--reference", other) == 2
+    assert f"--reference {other} is not a training patient" in capsys.readouterr().err
+
+
+def write(path: Path, data: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(data, nibabel.load(path).affine), path)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+BAD = {  # what is done to the scans of a patient, and what the reason must say
+    "missing": ("flair", Path.unlink, "_flair.nii.gz does not exist"),
+    "truncated": ("dwi", cut_short, "cut off"),
+    "text": ("b0", lambda path: path.write_text("not a scan"), "_b0.nii.gz is not a NIfTI file"),
+    "2-D": ("dwi", lambda path: write(path, np.ones((8, 8), np.float32)), "is 2-D"),
+    "4-D": ("dwi", lambda path: write(path, np.ones((8, 8, 8, 3), np.float32)), "is 4-D"),
+    "NaN": ("flair", lambda path: write(path, np.full((8, 8, 8), np.nan, np.float32)), "NaN or infinite"),
+    "zero": ("b0", lambda path: write(path, np.zeros((8, 8, 8), np.float32)), "zero everywhere"),
+    "shape": ("b0", lambda path: write(path, np.ones((8, 8, 8), np.float32)), "differ in shape"),
+    "dark": ("dwi", lambda path: write(path, np.full(heads.DWI_GRID[0], -1, np.float32)), "no positive voxels"),
+    "no-head": ("dwi", lambda path: write(path, np.pad(np.ones((4, 4, 4), np.float32), [(26, 26), (32, 32), (10, 10)])),
+                "looks like brain in it measures"),
+}
+
+
+def test_bad_patients_keep_their_rows_with_the_reason_and_the_rest_is_complete(raw, tmp_path, known_affines, capsys):
+    folder, out = tmp_path / "raw", tmp_path / "data"
+    shutil.copytree(raw, folder)
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))[:2]
+    for kind, (scan, spoil, _) in BAD.items():
+        row = table[0] | {"patient": kind}
+        for name in ("dwi", "b0", "flair"):
+            row[name] = f"{kind}_{name}.nii.gz"
+            shutil.copy(raw / f"p0_{name}.nii.gz", folder / row[name])
+        spoil(folder / row[scan])
+        table.append(row)
+    heads.write_table(folder, table)
+
+    assert preprocess(folder, out) == 1
+    done = rows(out)
+    assert [name for name in done if done[name]["status"] == "ok"] == ["p0", "p1"]
+    for kind, (_, _, message) in BAD.items():
+        assert done[kind]["status"] == "failed" and message in done[kind]["reason"], kind
+        assert not [name for name in content(out) if kind in name and not name.startswith("transforms")]
+    said = capsys.readouterr()
+    assert "12 patients in, 2 finished" in said.out and "10 failed" in said.out
+    assert "Traceback" not in said.err + said.out
+
+
+def break_b0(folder: Path) -> None:
+    (folder / "p1_b0.nii.gz").write_text("not a scan")
+
+
+def test_a_failed_patient_is_tried_again(raw, tmp_path, known_affines):
+    folder, out = spoiled(raw, tmp_path / "raw", break_b0), tmp_path / "data"
+    assert preprocess(folder, out) == 1
+    shutil.copy(raw / "p1_b0.nii.gz", folder)
+    assert preprocess(folder, out) == 0
+    assert rows(out)["p1"]["status"] == "ok" and rows(out)["p1"]["reason"] == ""
+
+
+def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, tmp_path, known_affines, capsys):
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        heads.write_table(folder, [row | {"split": "train" if k < 3 else "test"} for k, row in enumerate(table)])
+        (folder / "p0_b0.nii.gz").write_text("not a scan")
+
+    folder, out = spoiled(raw, tmp_path / "raw", spoil), tmp_path / "data"
+    assert preprocess(folder, out) == 1
+    assert "p0 cannot be the histogram reference" in capsys.readouterr().out
+    assert json.loads((out / "settings.json").read_text())["reference"]["patient"] == "p1"
+
+
+def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, known_affines, monkeypatch):
+    sound = builtin.find_brain
+
+    def odd(dwi, b0):
+        if dwi.path.name == "p3_dwi.nii.gz":
+            raise ZeroDivisionError("oh")
+        return sound(dwi, b0)
+
+    monkeypatch.setattr(builtin, "find_brain", odd)
+    split = [{"split": "train"}, {"split": "train"}, {"split": "train"}, {"split": "test"}]
+
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        heads.write_table(folder, [row | more for row, more in zip(table, split, strict=True)])
+
+    out = tmp_path / "data"
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), out) == 1
+    assert rows(out)["p3"]["reason"] == "unexpected ZeroDivisionError: oh. Please report it."
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(raw, tmp_path, known_affines, monkeypatch, capsys):
+    out, replace = tmp_path / "data", os.replace
+
+    def full(source, target):
+        if str(target).endswith("p2_flair.nii.gz"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert preprocess(raw, out) == 2
+    assert "p2_flair.nii.gz cannot be written: No space left on device" in capsys.readouterr().err
+    assert not [name for name in content(out) if Path(name).name.startswith(".")]
+    assert not (out / "transforms" / "p2.json").exists()
+    monkeypatch.setattr(os, "replace", replace)
+    assert preprocess(raw, out) == 0
+
+
+def test_out_that_is_a_file_or_a_strangers_folder_is_refused(raw, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert preprocess(raw, tmp_path / "file") == 2
+    assert "is a file" in capsys.readouterr().err
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("mine")
+    assert preprocess(raw, tmp_path / "thesis") == 2
+    assert "was not made by run_preprocess.py" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "thesis") == ["chapter1.txt"]
+
+
+def test_a_changed_split_is_refused(raw, done, tmp_path, capsys):
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        given = rows(done)["p0"]["split"]
+        heads.write_table(folder, [row | {"split": "val" if given != "val" else "test"} for row in table])
+
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), out) == 2
+    assert "patient p0 is in split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--jobs", "0"], "--jobs 0: at least 1"), (["--grid", "15", "16", "8"], "X even"), (["--shard", "3/2"], "3/2"),
+    (["--shard", "two"], "not of the form I/N"), (["--tool", "fsl"], "unrecognized"), (["--seed", "-1"], "0 or")])
+def test_wrong_use_is_refused_at_once(raw, tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit) as stopped:
+        preprocess(raw, tmp_path / "data", *more)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_missing_table_and_atlas_are_told(raw, tmp_path, capsys):
+    assert preprocess(raw, tmp_path / "data", table="none.csv") == 2
+    assert "none.csv cannot be read" in capsys.readouterr().err
+    assert run_preprocess.main([str(raw / "cohort.csv"), "--out", str(tmp_path / "d"), "--atlas", "no.nii"]) == 2
+    assert "no.nii does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists() and not (tmp_path / "d").exists()

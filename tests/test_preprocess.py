@@ -1,0 +1,160 @@
+"""One patient through all steps: sides, contrast, spaces; what is refused and with which words."""
+
+import heads
+import numpy as np
+import pytest
+
+from tss import builtin, fsl, hemispheres, nifti, preprocess
+from tss.files import InputError
+from tss.nifti import Volume
+
+GRID = (56, 56, 13)
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory):
+    return preprocess.load_atlas(heads.write_atlas(tmp_path_factory.mktemp("atlas") / "atlas.nii.gz"), GRID)
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """A head whose lesion is on the patient's right, turned by 6 degrees in the scanner; FLAIR turned by 10."""
+    volumes = {}
+    for channel, (shape, sizes), degrees in (("dwi", heads.DWI_GRID, 6), ("b0", heads.DWI_GRID, 6),
+                                             ("flair", heads.FLAIR_GRID, 10)):
+        affine = heads.grid(shape, sizes)
+        volumes[channel] = Volume(heads.sample(channel, shape, affine, heads.turned(degrees, (3, -4, 2))), affine)
+    affine = volumes["dwi"].affine
+    world = np.linalg.inv(heads.turned(6, (3, -4, 2))) @ affine
+    index = np.indices(heads.DWI_GRID[0]).reshape(3, -1)
+    lesion = heads.in_lesion(world[:3, :3] @ index + world[:3, 3:]).reshape(heads.DWI_GRID[0])
+    return volumes | {"lesion": Volume(lesion.astype(np.float32), affine)}
+
+
+@pytest.fixture(scope="module")
+def prepared(scans, atlas):
+    return preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, builtin, lesion=scans["lesion"])
+
+
+def test_shapes_ranges_and_background(prepared):
+    assert prepared.hemispheres.shape == (2, 3, 13, 56, 28)
+    assert prepared.hemispheres.min() == 0 and prepared.hemispheres.max() <= 1
+    assert list(prepared.volumes) == list(hemispheres.CHANNELS)
+    for volume in prepared.volumes.values():
+        assert volume.shape == GRID and not volume[~prepared.mask].any()
+        assert np.median(volume[prepared.mask]) == pytest.approx(1, abs=0.15)
+
+
+def test_the_lesion_is_on_the_patients_right_and_mirrored_onto_the_left(prepared):
+    left, right = prepared.hemispheres[:, 0]  # DWI (D, H, W)
+    assert right.max() > 1.5 * left.max()
+    where = np.argwhere(prepared.lesion).mean(0)
+    world = (prepared.affine @ [*where, 1])[:3]
+    assert world == pytest.approx(heads.LESION_MM, abs=4)
+
+
+def test_affines_bring_the_heads_together(prepared):
+    truth = heads.turned(6, (3, -4, 2)) @ np.linalg.inv(heads.turned(10, (3, -4, 2)))
+    points = np.array([[30, -40, 20, 1], [-30, 30, 0, 1], [0, 0, 50, 1.0]]).T
+    assert np.linalg.norm(((prepared.flair_to_b0 - truth) @ points)[:3], axis=0).max() < 2
+    back = prepared.b0_to_atlas @ heads.turned(6, (3, -4, 2))
+    assert np.linalg.norm(((back - np.eye(4)) @ points)[:3], axis=0).max() < 3
+
+
+def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):
+    mirror = prepared.lesion[::-1] & prepared.mask
+    for name, scan, world in (("dwi", scans["dwi"], prepared.b0_to_atlas),
+                              ("flair", scans["flair"], prepared.b0_to_atlas @ prepared.flair_to_b0)):
+        raw = nifti.resample(scan, atlas.shape, atlas.affine, world)
+        before = raw[prepared.lesion].mean() / raw[mirror].mean()
+        after = prepared.volumes[name][prepared.lesion].mean() / prepared.volumes[name][mirror].mean()
+        assert after / before == pytest.approx(1, abs=0.1)  # DESIGN 7
+
+
+def test_a_patient_is_brought_to_the_references_level_whatever_the_scanners_gain(scans, atlas, prepared):
+    louder = {name: scan._replace(data=scan.data * 9) for name, scan in scans.items()}
+    again = preprocess.prepare(louder["dwi"], louder["b0"], louder["flair"], atlas, builtin, prepared.landmarks)
+    assert np.abs(again.hemispheres - prepared.hemispheres).mean() < 2e-3
+    assert again.lesion is None and again.figures["brain_ml"] == pytest.approx(prepared.figures["brain_ml"], rel=0.01)
+
+
+def test_dwi_and_b0_of_different_grids_are_refused(scans, atlas):
+    short = scans["b0"]._replace(data=scans["b0"].data[:, :, 1:])
+    with pytest.raises(InputError, match=r"differ in shape, \(56, 68, 24\) and \(56, 68, 23\)"):
+        preprocess.prepare(scans["dwi"], short, scans["flair"], atlas, builtin)
+    moved = scans["b0"].affine.copy()
+    moved[2, 3] += 3
+    with pytest.raises(InputError, match="lie 3.0 mm apart"):
+        preprocess.prepare(scans["dwi"], scans["b0"]._replace(affine=moved), scans["flair"], atlas, builtin)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_b0_from_adc_in_either_unit(unit):
+    b0 = np.full((6, 6, 6), 200, np.float32)
+    adc = np.full((6, 6, 6), 0.8, np.float32)
+    adc[0] = -1  # noise: no attenuation
+    dwi = Volume(b0 * np.exp(-np.clip(adc, 0, None)), np.eye(4))
+    made = preprocess.b0_from_adc(dwi, Volume(adc * unit, np.eye(4)))
+    assert np.allclose(made.data, b0, rtol=1e-4)
+
+
+def test_an_adc_of_unknown_unit_is_refused():
+    volume = Volume(np.full((6, 6, 6), 20, np.float32), np.eye(4))
+    with pytest.raises(InputError, match="median of positive voxels is 20, which is neither"):
+        preprocess.b0_from_adc(volume, volume)
+
+
+def test_a_missing_brain_is_never_a_silent_zero_volume(scans, atlas):
+    class Blind:
+        find_affine = staticmethod(builtin.find_affine)
+
+        @staticmethod
+        def find_brain(dwi, b0):
+            return np.zeros(dwi.data.shape, bool)
+
+    with pytest.raises(InputError, match="no brain was found"):
+        preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, Blind)
+
+
+def test_a_flair_without_the_brain_is_refused(scans, atlas):
+    class Astray:
+        find_brain = staticmethod(builtin.find_brain)
+
+        @staticmethod
+        def find_affine(moving, fixed, dof, fixed_mask=None):
+            far = np.eye(4)
+            far[0, 3] = 500
+            return far if dof == 6 else np.eye(4)
+
+    with pytest.raises(InputError, match="FLAIR of the same head"):
+        preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, Astray)
+
+
+def test_an_atlas_with_skull_is_stripped(atlas):
+    shape, sizes = (64, 76, 60), (3.0, 3.0, 3.0)
+    affine = heads.grid(shape, sizes)
+    affine[0, 3] = -sizes[0] * (shape[0] - 1) / 2
+    whole = heads.sample("b0", shape, affine)
+    whole[heads.sample("flair", shape, affine) < 1] = 1
+    head = preprocess._laid_out(Volume(whole, affine), GRID)
+    stripped, known = head.on_grid > 0, atlas.on_grid > 0
+    assert 2 * (stripped & known).sum() / (stripped.sum() + known.sum()) > 0.9
+
+
+def test_no_atlas_says_where_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("FSLDIR", raising=False)
+    with pytest.raises(InputError, match="mni_icbm152_t2_tal_nlin_sym_09a"):
+        preprocess.find_atlas(None)
+    standard = tmp_path / "data" / "standard"
+    standard.mkdir(parents=True)
+    (standard / "MNI152_T2_1mm.nii.gz").write_text("")
+    monkeypatch.setenv("FSLDIR", str(tmp_path))
+    assert preprocess.find_atlas(None) == standard / "MNI152_T2_1mm.nii.gz"
+
+
+def test_tools(monkeypatch):
+    monkeypatch.setattr(fsl, "available", lambda: False)
+    assert preprocess.find_tools("auto") is builtin and preprocess.find_tools("builtin") is builtin
+    monkeypatch.setattr(fsl, "available", lambda: True)
+    monkeypatch.setattr(fsl, "describe", lambda: "FSL")
+    assert preprocess.find_tools("auto") is fsl

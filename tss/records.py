@@ -1,0 +1,133 @@
+"""One patient's files in DATA, and the record that says whether they are finished.
+
+In:  a row of the cohort, the settings of the run.
+Out: hemispheres/<patient>.npy, registered/<patient>_*.nii.gz, qc/<patient>.png, and transforms/<patient>.json, the
+     record: status, reason, flags, figures, affines. It is written last: where it is, the other files are whole.
+Paper: none (our choice: a run can be killed, continued, or shared out over shards at any moment).
+See: tests/test_batch.py
+"""
+
+import os
+import re
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tss import nifti, preprocess
+from tss.cohort import SCANS, Patient
+from tss.files import InputError, read_json, write_json, write_whole
+from tss.hemispheres import CHANNELS
+
+
+def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict, float]:
+    """Preprocess one patient and write its files, the record last. Returns the record and the seconds taken.
+
+    What is wrong with the patient goes into the record.
+
+    Raises:
+        InputError: DATA cannot be written.
+    """
+    started = time.monotonic()
+    record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
+              "settings": identity(settings), "scans": scan_paths(patient), "figures": {}}
+    atlas = _atlas(settings["atlas"], tuple(settings["grid"]))
+    prepared, reason = attempt(patient, atlas, tools, settings["reference"]["landmarks"])
+    if prepared is None:
+        record |= {"status": "failed", "reason": reason}
+        _remove(patient.id, out)
+    else:
+        record |= {
+            "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
+            "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
+        }
+        _write(patient.id, prepared, atlas, out)
+    write_json(path_of(out, patient), record)
+    return record, time.monotonic() - started
+
+
+def attempt(patient: Patient, atlas: preprocess.Atlas, tools: str,
+            reference: dict | None) -> tuple[preprocess.Prepared | None, str]:
+    """Return the prepared patient, or None and why it cannot be prepared."""
+    try:
+        scans = preprocess.load_scans(patient)
+        return preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, preprocess.find_tools(tools),
+                                  reference, scans.get("lesion")), ""
+    except InputError as error:
+        return None, str(error)
+    except Exception as error:  # one odd file must not end a night's run; the record says what happened
+        return None, f"unexpected {type(error).__name__}: {error}. Please report it."
+
+
+@lru_cache(maxsize=1)
+def _atlas(path: str, grid: tuple[int, int, int]) -> preprocess.Atlas:
+    return preprocess.load_atlas(path, grid)
+
+
+def _write(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, out: Path) -> None:
+    from tss import figures  # matplotlib only where something is drawn
+
+    volumes = prepared.volumes | {"mask": prepared.mask}
+    if prepared.lesion is not None:
+        volumes["lesion"] = prepared.lesion
+    files = [out / "hemispheres" / f"{name}.npy", out / "qc" / f"{name}.png"]
+    registered = {kind: out / "registered" / f"{name}_{kind}.nii.gz" for kind in volumes}
+    _sweep([*files, *registered.values()])
+
+    halves = prepared.hemispheres.astype(np.float16)
+    write_whole(files[0], lambda beside: _save_array(beside, halves))
+    for kind, file in registered.items():
+        nifti.save(file, volumes[kind], prepared.affine)
+    title = f"{name}   " + "   ".join(f"{key} {value:.3g}" for key, value in prepared.figures.items())
+    figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0,
+                    nifti.voxel_sizes(prepared.affine), "\n".join([title, "; ".join(prepared.flags)]), prepared.lesion)
+
+
+def _remove(name: str, out: Path) -> None:
+    """Take away what an earlier run has made of a patient that fails now: no files that the table denies."""
+    for file in (out / "hemispheres" / f"{name}.npy", out / "qc" / f"{name}.png",
+                 *(out / "registered" / f"{name}_{kind}.nii.gz" for kind in (*CHANNELS, "mask", "lesion"))):
+        file.unlink(missing_ok=True)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:  # np.save would add .npy to a name of its own liking
+        np.save(file, array)
+
+
+def _sweep(files: list[Path]) -> None:
+    """Take away what a killed run has left half-written beside these files."""
+    for file in files:
+        if file.parent.is_dir():
+            for entry in file.parent.iterdir():
+                if re.fullmatch(rf"\.\d+\.{re.escape(file.name)}", entry.name):
+                    entry.unlink(missing_ok=True)
+
+
+def path_of(out: Path, patient: Patient) -> Path:
+    return out / "transforms" / f"{patient.id}.json"
+
+
+def identity(settings: dict) -> list:
+    """Return what of the settings a patient's files depend on."""
+    return [settings[name] for name in ("format", "tools", "grid", "atlas_sha256")] + [settings["reference"]["patient"]]
+
+
+def scan_paths(patient: Patient) -> dict[str, str]:
+    return {name: os.path.abspath(patient.path(name)) for name in SCANS if patient.path(name)}
+
+
+def read(patient: Patient, out: Path, settings: dict) -> dict | None:
+    """Return the patient's record, or None where there is none of these scans and settings."""
+    file = path_of(out, patient)
+    if not file.is_file() or "reference" not in settings:
+        return None
+    record = read_json(file)
+    current = record.get("settings") == identity(settings) and record.get("scans") == scan_paths(patient)
+    return record if current else None
+
+
+def is_finished(patient: Patient, out: Path, settings: dict) -> bool:
+    record = read(patient, out, settings)
+    return record is not None and record["status"] == "ok"

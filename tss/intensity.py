@@ -14,7 +14,7 @@ SAMPLES = (40, 40, 26)  # our choice: the field is fitted on blocks of the brain
 ROUNDS = 25  # our choice: the field changes by less than 0.1 % after it
 BLUR_LOG = 0.15  # Sled 1998: width (FWHM, in log units) of what a bias field does to a histogram
 NOISE = 0.01  # Sled 1998: of the Wiener filter that takes this blur away
-STIFFNESS = 1e-3  # our choice: holds down high orders where few voxels speak
+STIFFNESS = 1e-3  # our choice: times order^4, holds down the high orders, which otherwise learn lesions and lobes
 OUTLIER = 3.0  # our choice: in robust standard deviations; what lies beyond (lesion, CSF) does not pull at the field
 DARKEST = 0.05  # our choice: fraction of the median below which a voxel is no signal but noise or a hole
 
@@ -49,7 +49,7 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     logs = np.log(values)
     basis = _basis(positions)  # (N, K)
     order = np.array([sum(powers) for powers in _powers()])
-    stiff = STIFFNESS * len(logs) * np.diag(order.astype(float) ** 2)
+    stiff = STIFFNESS * len(logs) * np.diag(order.astype(float) ** 4)
 
     coefficients = np.zeros(basis.shape[1])
     for _ in range(ROUNDS):

@@ -17,12 +17,14 @@ from tss.nifti import Volume
 EVERY = 10  # our choice: of so many voxels one is looked at for the field of view
 LEVELS = 32  # our choice: histogram bins of the correlation ratio
 
-# figure: lowest and highest that are believed, and what to say beyond. Sound scans stay well inside (README).
+# figure: lowest and highest that are believed, and what to say beyond. Our choice, from two real patients and ten
+# phantoms: aligned, overlap was 0.91 to 0.95, similarity to the atlas 0.10 to 0.42, of FLAIR and b0 0.29 to 0.85;
+# moved by 15 mm or turned by 20 degrees, overlap 0.84 to 0.89, similarity below 0.04 and below 0.06.
 LIMITS = {
     "brain_ml": (900, 2000, "brain mask of {:.0f} ml: part of the brain is missing, or more than brain is in it"),
     "atlas_overlap": (0.88, 1, "brain and atlas overlap by a Dice of {:.2f} only: mask or registration is wrong"),
-    "atlas_similarity": (0.10, 1, "b0 and atlas hardly resemble each other ({:.2f}): registration may be wrong"),
-    "flair_similarity": (0.10, 1, "FLAIR and b0 hardly resemble each other ({:.2f}): registration may be wrong"),
+    "atlas_similarity": (0.06, 1, "b0 and atlas hardly resemble each other ({:.2f}): registration may be wrong"),
+    "flair_similarity": (0.15, 1, "FLAIR and b0 hardly resemble each other ({:.2f}): registration may be wrong"),
     "dwi_coverage": (0.93, 1, "the DWI shows {:.0%} of the brain: its field of view is cut"),
     "flair_coverage": (0.93, 1, "the FLAIR shows {:.0%} of the brain: its field of view is cut"),
     "turn_deg": (0, 35, "the head is turned by {:.0f} degrees against the atlas: check left and right"),

@@ -1,10 +1,50 @@
 """Time since stroke from MRI: an open implementation of Zhang, Polson et al. 2021.
 
-Read the modules in the order in which data flows; a module imports only from those above it:
+The modules in reading order, which is the order in which data flows. A module imports only from those above it.
 
-files        writing whole files, and the one error that users see
-cohort       cohort.csv: checks, labels, split by patient, Table 1
-nifti        NIfTI in and out, canonical axes, resampling
+Tables and files
+    files         files that appear whole or not at all, and the one error that users see
+    cohort        cohort.csv: checks, labels, the split by patient, Table 1
+    nifti         NIfTI in and out, canonical axes, resampling
+    figures       every picture; the only module that knows matplotlib
+Phantom: made-up patients with a known answer
+    geometry      shapes as signed distances
+    skull         scalp, skull, eyes, face and neck
+    anatomy       the mean head
+    subject       one person's head: folding, ventricles, atrophy
+    lesion        infarcts in arterial territories
+    clock         the law: what time does to the FLAIR signal
+    contrast      what tissues look like on b0, DWI and FLAIR
+    scanner       pose, thick slices, bias field, noise, the file's axes
+    phantom       a patient and a cohort, as NIfTI files and cohort.csv
+    ceiling       the best AUC that anyone can reach on them
+Preprocessing (paper 2.1)
+    fsl           brain and affine by FSL
+    registration  affine registration by mutual information
+    builtin       brain and affine by the suite's own tools, same functions as fsl
+    intensity     bias field, landmarks, matching to the reference, [0, 1]
+    hemispheres   from volumes to mirrored hemispheres and back
+    quality       figures, flags and the page that shows all patients
+    preprocess    one patient, step by step
+    batch         a whole cohort, on several cores or shards
+Model (paper 2.2)
+    attention     the soft attention gate
+    resnet2d      ResNet-18 on slices, with a trainable weight for each
+Training (paper 2.3, 2.4)
+    phases        the schedule as one table
+    checkpoint    files of weights: written, checked, started from
+    metrics       AUC, intervals, threshold
+    loop          batches, one epoch, prediction
+    plan          what a run is, and what is refused before it begins
+    train         a phase from start to finish
+Evaluation (paper 3)
+    gradcam       where the network looked
+    inference     from hemispheres to a patient's probability
+    explain       one patient's Grad-CAM on a page
+    scores        figures with intervals and coverage
+    evaluate      a split of a cohort
+    newpatient    the scans of one new patient
+    demo          all of it, on phantoms
 """
 
 __version__ = "0.1.0"

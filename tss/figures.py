@@ -19,7 +19,7 @@ from tss.files import write_whole
 MAP_COLOURS = "inferno"
 MAP_OPACITY = 0.6  # our choice: at the map's peak; it falls to 0 with the map, so that the scan stays readable
 QC_SLICES = 7
-QC_WIDTH = 14.0  # inches
+QC_WIDTH = 13.0  # inches
 WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
 AIR = 0.04  # our choice: share of a scan's maximum below which there is only noise
 
@@ -165,7 +165,7 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
         axes.set_axis_off()
         axes.text(3, 3, f"R   {name}", color="white", fontsize=8, va="top")
         axes.text(width - 3, 3, "L", color="white", fontsize=8, va="top", ha="right")
-    _save(figure, path, dpi=110)
+    _save(figure, path, dpi=90)
 
 
 def window(scan: np.ndarray) -> tuple[float, float]:

@@ -18,9 +18,9 @@ from tss.nifti import Volume, voxel_sizes
 BINS = 32  # our choice, as Mattes: of each image's histogram
 RADIUS_MM = 60.0  # of a head: turns and stretches count in mm at this distance, so that all parameters weigh alike
 SMOOTH_MM = (4.0, 2.0, 1.0)  # our choice: standard deviation of the Gaussian at each level
-POINTS = (3000, 8000, 20000)  # our choice: compared at each level
-STEPS = (12, 25, 25)  # our choice: iterations at each level; more change the result by less than 0.1 mm
-KEPT = (5, 2, 1)  # our choice: poses that are followed at each level
+POINTS = (2000, 5000, 12000)  # our choice: compared at each level
+STEPS = (10, 20, 20)  # our choice: iterations at each level; more change the result by less than 0.1 mm
+KEPT = (4, 2, 1)  # our choice: poses that are followed at each level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at

@@ -26,6 +26,7 @@ Preprocessing (paper 2.1)
     hemispheres   from volumes to mirrored hemispheres and back
     quality       figures, flags and the page that shows all patients
     preprocess    one patient, step by step
+    records       one patient's files, and the record that says they are finished
     batch         a whole cohort, on several cores or shards
 Model (paper 2.2)
     attention     the soft attention gate

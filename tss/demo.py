@@ -13,51 +13,63 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tss import phantom
-from tss.files import InputError
 
-PATIENTS = 120  # 77 to train, 19 to validate, 24 to test
+PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
 GRID = (112, 112, 13)  # half the paper's resolution along each axis
 WIDTH = {"2d": 16}  # a quarter of the paper's channels
-# The paper's rates are for 272 patients at full size and up to 100 epochs; here each phase has a few dozen steps.
-SETTINGS = ("--epochs", "20", "--patience", "8")
+EPOCHS = ("--epochs", "12", "--patience", "6")
+# The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
+RATES = {1: ("--lr", "2e-3"), 2: ("--lr", "5e-4", "--final-lr", "1e-2"), 3: ("--lr", "5e-4", "--final-lr", "1e-2"),
+         4: ("--lr", "5e-5")}
 
 Script = Callable[[Sequence[str]], int]
 
 
 def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, evaluate: Script,
-        patients: int = PATIENTS, grid: tuple[int, int, int] = GRID, settings: Sequence[str] = SETTINGS) -> int:
+        patients: int = PATIENTS, grid: tuple[int, int, int] = GRID, epochs: Sequence[str] = EPOCHS) -> int:
     """Run the four steps, printing each as the command to type; a finished step is not done twice.
 
     Returns:
-        the exit code: 0, or that of the script that did not end well.
+        0; a script that does not end well has said why, and its exit code is returned.
     """
     started = time.monotonic()
     jobs = os.cpu_count() or 1
     raw, data, runs, results = out / "phantom", out / "data", out / "runs" / model, out / "eval" / model
-    atlas = raw / "atlas_t2w.nii.gz"
+    best = [runs / f"phase{number}" / "best.pt" for number in RATES]
 
-    print(f"1. {patients} phantom patients and their atlas in {raw}", flush=True)
+    print(f"1. Make {patients} phantom patients and their atlas in {raw}", flush=True)
+    atlas = raw / "atlas_t2w.nii.gz"
     if not (raw / "cohort.csv").is_file():
         phantom.write_atlas(atlas)
         phantom.make_cohort(raw, patients, seed, jobs=jobs)
 
-    steps = {
-        "2. Bring the scans into one space": ("run_preprocess.py", preprocess, [
+    print("\n2. Bring the scans into one space", flush=True)
+    if code := type_in("run_preprocess.py", preprocess, [
             raw / "cohort.csv", "--out", data, "--atlas", atlas, "--grid", *grid, "--tools", "builtin",
-            "--jobs", jobs, "--seed", seed]),
-        "3. Train phases 1 to 4": ("run_train.py", train, [
-            "--data", data, "--model", model, "--phase", "all", "--out", runs, "--width", WIDTH[model],
-            *settings, "--seed", seed, "--resume"]),
-        "4. Evaluate each phase on the test patients": ("run_eval.py", evaluate, [
-            *(runs / f"phase{number}" / "best.pt" for number in (1, 2, 3, 4)), "--data", data, "--out", results,
-            "--gradcam", 3, "--overwrite"]),
-    }
-    for title, (name, script, words) in steps.items():
-        line = [str(word) for word in words]
-        print(f"\n{title}\n$ python {name} {shlex.join(line)}", flush=True)
-        if code := script(line):
-            raise InputError(f"the demo stopped: {name} ended with exit code {code}; what it printed says why.")
+            "--jobs", jobs, "--seed", seed]):
+        return code
+
+    print("\n3. Train the phases, each from the one before", flush=True)
+    for number, rates in RATES.items():
+        start = ["--model", model, "--width", WIDTH[model]] if number == 1 else ["--init", best[number - 2]]
+        if code := type_in("run_train.py", train, [
+                "--phase", number, *start, "--data", data, "--out", runs, *rates, *epochs, "--seed", seed, "--resume"]):
+            return code
+
+    print("\n4. Evaluate each phase on the test patients", flush=True)
+    if code := type_in("run_eval.py", evaluate, [
+            *best, "--data", data, "--out", results, "--gradcam", 3, "--overwrite"]):
+        return code
     print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
-          f"  {data / 'qc' / 'index.html'}\n  {runs / 'phase4' / 'curves.png'}\n"
-          f"  {results / 'phase4' / 'roc.png'}\n  {results / 'phase4' / 'gradcam'}")
+          f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"
+          f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
+          f"  {results / 'phase4' / 'roc.png'}    the test patients\n"
+          f"  {results / 'phase4' / 'gradcam'}    where the network looked", flush=True)
     return 0
+
+
+def type_in(name: str, script: Script, words: Sequence) -> int:
+    """Print a command as one types it, and run it."""
+    line = [str(word) for word in words]
+    print(f"$ python {name} {shlex.join(line)}", flush=True)
+    return script(line)

@@ -1,0 +1,58 @@
+"""The demo: which commands it types, that it stops where one fails, and that it makes its patients once."""
+
+import pytest
+
+from tss import demo, phantom
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Stand-ins for the three scripts and the phantom: they note what they are told."""
+    lines, codes = [], {}
+    monkeypatch.setattr(phantom, "write_atlas", lambda path: lines.append(["atlas", str(path)]))
+
+    def make_cohort(folder, n, seed, jobs):
+        lines.append(["phantom", n, seed])
+        folder.mkdir(parents=True)
+        (folder / "cohort.csv").touch()
+
+    monkeypatch.setattr(phantom, "make_cohort", make_cohort)
+
+    def script(name):
+        def main(line):
+            lines.append([name, *line])
+            return codes.get(name, 0)
+        return main
+
+    def run(out):
+        return demo.run(out, "2d", 7, *(script(name) for name in ("preprocess", "train", "evaluate")))
+
+    return run, lines, codes
+
+
+def test_the_demo_types_what_a_user_would_type(typed, tmp_path, capsys):
+    run, lines, _ = typed
+    assert run(tmp_path / "demo") == 0
+    steps = [line[0] for line in lines]
+    assert steps == ["atlas", "phantom", "preprocess", "train", "train", "train", "train", "evaluate"]
+    assert lines[1] == ["phantom", demo.PATIENTS, 7]
+    phase2 = " ".join(lines[4])
+    assert f"--phase 2 --init {tmp_path}/demo/runs/2d/phase1/best.pt --data {tmp_path}/demo/data" in phase2
+    assert lines[-1][1:5] == [str(tmp_path / f"demo/runs/2d/phase{n}/best.pt") for n in (1, 2, 3, 4)]
+    said = capsys.readouterr().out
+    assert f"$ python run_train.py {phase2.removeprefix('train ')}\n" in said
+    assert str(tmp_path / "demo/eval/2d/phase4/roc.png") in said
+
+
+def test_a_second_run_keeps_the_patients(typed, tmp_path):
+    run, lines, _ = typed
+    run(tmp_path / "demo")
+    run(tmp_path / "demo")
+    assert [line[0] for line in lines].count("phantom") == 1
+
+
+def test_the_demo_stops_where_a_script_fails(typed, tmp_path):
+    run, lines, codes = typed
+    codes["train"] = 2
+    assert run(tmp_path / "demo") == 2
+    assert lines[-1][0] == "train" and [line[0] for line in lines].count("train") == 1

@@ -26,6 +26,11 @@ def test_the_reading_order_names_every_module_once():
     assert sorted(ORDER) == MODULES
 
 
+def test_the_readme_sends_newcomers_to_every_module_in_this_order():
+    readme = (PACKAGE.parent / "README.md").read_text()
+    assert re.findall(r"^\| \[`(\w+)\.py`\]\(tss/\1\.py\)", readme, re.MULTILINE) == ORDER
+
+
 def test_no_import_runs_back_up():
     back = [f"{module} imports {other}" for place, module in enumerate(ORDER) for other in imports_of(module)
             if other not in ORDER[:place]]

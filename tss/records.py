@@ -79,7 +79,7 @@ def _write(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, ou
     write_whole(files[0], lambda beside: _save_array(beside, halves))
     for kind, file in registered.items():
         nifti.save(file, volumes[kind], prepared.affine)
-    title = f"{name}   " + "   ".join(f"{key} {value:.3g}" for key, value in prepared.figures.items())
+    title = f"{name}   " + "   ".join(f"{key} {value:.4g}" for key, value in prepared.figures.items())
     figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0,
                     nifti.voxel_sizes(prepared.affine), "\n".join([title, "; ".join(prepared.flags)]), prepared.lesion)
 

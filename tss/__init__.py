@@ -19,9 +19,9 @@ Phantom: made-up patients with a known answer
     phantom       a patient and a cohort, as NIfTI files and cohort.csv
     ceiling       the best AUC that anyone can reach on them
 Preprocessing (paper 2.1)
-    fsl           brain and affine by FSL
     registration  affine registration by mutual information
-    builtin       brain and affine by the suite's own tools, same functions as fsl
+    builtin       brain and affine by the suite's own tools
+    fsl           brain and affine by FSL, the same functions
     intensity     bias field, landmarks, matching to the reference, [0, 1]
     hemispheres   from volumes to mirrored hemispheres and back
     quality       figures, flags and the page that shows all patients

@@ -46,10 +46,9 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     small, small_b0 = shrink(dwi), shrink(b0)
     sizes = voxel_sizes(small.affine)
     brain = _brain(small.data, small_b0.data, sizes)
-    left_over = _left_over(dwi.data)
     millilitres = brain.sum() * np.prod(sizes) / 1000
-    if left_over is not None and left_over.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000 < STRIPPED * millilitres:
-        return left_over
+    if (stripped := left_over(dwi, millilitres)) is not None:
+        return stripped
     if not BRAIN_ML[0] <= millilitres <= BRAIN_ML[1]:
         raise InputError(f"{dwi.path or 'the DWI'}: what looks like brain in it measures {millilitres:.0f} ml. "
                          "Is it a DWI (b1000) of a head? Look at it, and at the b0.")
@@ -106,11 +105,16 @@ def _otsu(values: np.ndarray) -> float:
     return float(middles[np.nanargmax(between)])
 
 
-def _left_over(signal: np.ndarray) -> np.ndarray | None:
-    """Return the non-zero part, filled, where most of the volume has been set to zero; else None."""
-    if not _is_stripped(signal):
+def left_over(dwi: Volume, brain_ml: float) -> np.ndarray | None:
+    """Return the mask of what another tool has left of the head, or None where the skull is still there.
+
+    It is stripped where most of the volume is zero and the rest is little more than the brain found in it: that
+    brain (in ml) would only be a nibbled copy.
+    """
+    if not _is_stripped(dwi.data):
         return None
-    return _fill(_largest(ndimage.binary_opening(signal > 0, iterations=1)))
+    left = _fill(_largest(ndimage.binary_opening(dwi.data > 0, iterations=1)))
+    return left if left.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000 < STRIPPED * brain_ml else None
 
 
 def _is_stripped(signal: np.ndarray) -> bool:

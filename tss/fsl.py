@@ -19,8 +19,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from scipy import ndimage
 
+from tss.builtin import left_over
 from tss.files import InputError
 from tss.nifti import Volume, load, resample, save, voxel_sizes
 
@@ -31,15 +31,13 @@ TAIL_LINES = 8  # our choice: enough of a program's last words to see why it sto
 
 BET_FRACTION = 0.3  # our choice: BET's own 0.5, meant for T1, eats 8 % of a DWI brain (ISLES'22, case 1), 0.3 eats 1 %
 SEARCH_DEGREES = 30  # our choice: nobody lies turned further, and FLIRT's own 90 leaves room for heads upside down
-LARGEST_BRAIN_ML = 2000.0  # our choice: adult intracranial volumes end near 1900 ml, whole heads begin at 3000 ml
-STRIPPED_ZEROS = 0.3  # our choice: a brain leaves about half of its own bounding box empty
 
 
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool on the grid of the DWI.
 
     BET sees the DWI alone: the eyes and scalp that lead it astray on b0 are dark there (DESIGN 3.12).
-    Where the skull is gone already, what the other tool left is kept whole; BET could only nibble at it.
+    Where the skull is gone already, what the other tool left is kept whole.
 
     Raises:
         InputError: BET is missing, fails, hangs, or finds no brain.
@@ -52,18 +50,8 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
             raise InputError(f"{dwi.path or 'the DWI'}: BET found no brain in it (an empty mask). Look at the scan; "
                              "if it is a good one, try --tools builtin.")
         brain = resample(load(mask_file), dwi.data.shape, dwi.affine, order=0) > 0.5
-    left_over = _left_over(dwi)
-    return brain if left_over is None else left_over
-
-
-def _left_over(dwi: Volume) -> np.ndarray | None:
-    """Return what another tool has left of the head, its holes filled; None where that is more than a brain."""
-    parts, _ = ndimage.label(dwi.data != 0)
-    largest = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-    millilitres = largest.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000
-    if np.mean(parts == 0) < STRIPPED_ZEROS or millilitres > LARGEST_BRAIN_ML:
-        return None
-    return ndimage.binary_fill_holes(largest)
+    stripped = left_over(dwi, brain.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000)
+    return brain if stripped is None else stripped
 
 
 def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:

@@ -115,7 +115,7 @@ def test_files_from_before_batchnorm_had_counters():
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (published(genesis() | {"down_tr64.ops.2.conv1.weight": torch.zeros(1)}), "down_tr64.ops.2.conv1.weight is none of"),
+    (published(genesis() | {"down_tr64.ops.2.conv1.weight": torch.zeros(1)}), "2.conv1.weight is none of its"),
     ({"layer1.weight": torch.zeros(1)}, r"it has no 'format', and its 1 tensors \(first layer1.weight\) are not those"),
     ({"model": {"weight": 3}}, "neither a checkpoint of this suite nor a state_dict"),
     ([1, 2], "neither a checkpoint of this suite nor a state_dict"),
@@ -135,7 +135,7 @@ def test_what_does_not_fit_stops_the_start():
     del cut["layer4.1.bn2.bias"]
     with pytest.raises(InputError, match="1 tensors missing, first backbone.layer4.1.bn2.bias"):
         start_from(network, recognise(cut, "r.pth"), "r.pth")
-    with pytest.raises(InputError, match="120 tensors of another shape|tensors of another shape"):
+    with pytest.raises(InputError, match="tensors of another shape, first backbone"):
         start_from(network, recognise(resnet(width=8), "r.pth"), "r.pth")
     two = genesis()
     two["down_tr64.ops.0.conv1.weight"] = torch.zeros(4, 2, 3, 3, 3)

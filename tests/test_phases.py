@@ -11,7 +11,8 @@ from tss.phases import FROZEN, PHASES, build_model, describe, freeze
 
 
 def test_the_table_is_the_papers():
-    rows = {n: (p.task, p.parent_of("2d"), p.parent_of("3d"), p.freezes, p.attention, p.batch_size, p.lr, p.final_lr) for n, p in PHASES.items()}
+    rows = {n: (p.task, p.parent_of("2d"), p.parent_of("3d"), p.freezes, p.attention, p.batch_size, p.lr, p.final_lr)
+            for n, p in PHASES.items()}
     assert rows == {
         0: ("restore", None, None, False, False, 8, 0.0005, 0.01),
         1: ("stroke", None, 0, False, False, 16, 0.0005, 0.01),
@@ -20,7 +21,8 @@ def test_the_table_is_the_papers():
         4: ("tss<4.5h", 3, 3, True, True, 8, 0.00001, 0.001),
     }
     assert [n for n, p in PHASES.items() if "2d" not in p.models] == [0]
-    assert all(p.number == n and p.task in (*TASKS, RESTORE) and (p.epochs, p.patience) == (100, 10) for n, p in PHASES.items())
+    assert all(p.number == n and p.task in (*TASKS, RESTORE) for n, p in PHASES.items())
+    assert all((p.epochs, p.patience) == (100, 10) for p in PHASES.values())
 
 
 def test_the_table_cannot_be_changed_by_accident():
@@ -54,7 +56,8 @@ def test_frozen_part_stands_still_through_training_while_the_rest_moves(model):
         network(torch.rand(2, 3, 4, 32, 16)).sum().backward()
         optimizer.step()
     moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved == set(before) - set(names)
+    alone = {name for name in before if model == "3d" and name.endswith((".0.bias", ".3.bias"))}  # BatchNorm's doing
+    assert moved == set(before) - set(names) - alone
     assert not any(network.get_submodule(name).training for name in FROZEN[model])
     assert network.get_submodule("backbone.layer2" if model == "2d" else "encoder.down3").training
 
@@ -79,9 +82,10 @@ def test_the_frozen_part_and_the_rest_are_the_whole(model):
     network = build_model(model, width=4, grid=[32, 32, 13], attention=True).eval()
     x = torch.rand(2, 3, 13, 32, 16)
     assert torch.equal(network(x), network.after_frozen(network.frozen(x))) and network(x).shape == (2,)
-    changed = {name for name, tensor in network.named_parameters() if name.startswith(FROZEN[model])}
-    given = torch.autograd.grad(network.frozen(x).sum(), list(network.parameters()), allow_unused=True)
-    used = {name for (name, _), grad in zip(network.named_parameters(), given, strict=True) if grad is not None}
+    trained = [(name, tensor) for name, tensor in network.named_parameters() if tensor.requires_grad]
+    changed = {name for name, _ in trained if name.startswith(FROZEN[model])}
+    given = torch.autograd.grad(network.frozen(x).sum(), [tensor for _, tensor in trained], allow_unused=True)
+    used = {name for (name, _), grad in zip(trained, given, strict=True) if grad is not None}
     assert used == changed  # frozen() is those layers, all of them and no other
 
 

@@ -27,6 +27,28 @@ def test_26_slices_come_back_as_26_and_the_filling_is_zeros():
     assert 0 < restored.min() and restored.max() < 1
 
 
+def test_the_classifier_sees_the_last_of_13_slices():
+    """Pooling that rounds down would leave out slices 8 to 12."""
+    torch.manual_seed(0)
+    network = VolumeClassifier(2, attention=False).eval()
+    x = torch.rand(1, 3, 13, 16, 8, requires_grad=True)
+    stages = network.encoder(x)
+    assert [stage.shape[2] for stage in stages] == [13, 7, 4, 2]
+    seen, = torch.autograd.grad(stages[3][0, :, 1].sum(), x)
+    assert seen[0, :, 12].abs().sum() > 0
+
+
+def test_biases_before_batchnorm_are_left_alone_and_would_change_nothing():
+    network = UNet3D(1, 1, width=2)
+    still = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert still == {name for name in network.state_dict() if name.endswith((".0.bias", ".3.bias"))}
+    assert len(still) == 14
+    x = torch.rand(2, 1, 8, 8, 8)
+    before = network(x)
+    network.encoder.down2[3].bias.data += 5
+    assert torch.allclose(network(x), before, atol=1e-5)
+
+
 def test_the_classifier_has_the_unets_encoder_by_name():
     unet, classifier = UNet3D(3, 3, width=4), VolumeClassifier(4, attention=True)
     of_encoder = {k: v.shape for k, v in unet.state_dict().items() if k.startswith("encoder.")}

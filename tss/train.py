@@ -101,7 +101,7 @@ def prepare(run: Run) -> None:
     run.learner = run.network
     run.optimizer = build_optimizer(run.network, run.phase.lr, run.phase.final_lr)
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
-    still = sum(p.numel() for p in run.network.parameters()) - trained
+    still = sum(p.numel() for name, p in run.network.named_parameters() if name in run.frozen)
     run.say(f"{trained:,} parameters trained, {still:,} frozen ({len(run.frozen)} tensors with BatchNorm's statistics)")
 
     for name in LEFT_BY_A_PHASE:  # what a kill in the middle of writing left beside them

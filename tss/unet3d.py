@@ -113,7 +113,12 @@ class Up(nn.Module):
 
 def two_convolutions(in_channels: int, inner: int, channels: int) -> nn.Sequential:
     """Twice 3 x 3 x 3 convolution, BatchNorm, ReLU (2.3: "each layer represents two 3 x 3 x 3 convolutions")."""
-    return nn.Sequential(
+    layers = nn.Sequential(
         nn.Conv3d(in_channels, inner, kernel_size=3, padding=1), nn.BatchNorm3d(inner), nn.ReLU(inplace=True),
         nn.Conv3d(inner, channels, kernel_size=3, padding=1), nn.BatchNorm3d(channels), nn.ReLU(inplace=True),
     )  # fmt: skip
+    for convolution in (layers[0], layers[3]):
+        # BatchNorm takes the bias away again, so its gradient is rounding noise, which AdaBound would blow up to full
+        # steps. It is there because Models Genesis's weights have it, and stays as it is.
+        convolution.bias.requires_grad_(False)
+    return layers

@@ -49,8 +49,8 @@ def test_bf16_is_kept_as_the_layers_give_it(model, split):
     said = []
     _, (kept,) = compute_once(network, [split], CPU, "bf16", said.append)
     with torch.autocast("cpu", torch.bfloat16):
-        given = network.frozen(split.hemispheres[:1].float())
-    assert kept.hemispheres.dtype == given.dtype and torch.equal(kept.hemispheres[:1], given)
+        given = network.frozen(split.hemispheres[:2].float())
+    assert kept.hemispheres.dtype == given.dtype and torch.equal(kept.hemispheres[:2], given)
     assert str(given.dtype).removeprefix("torch.") in said[0]
     losses, direct = (trained(model, split, once, "bf16", attention=False)[0] for once in (True, False))
     assert losses == pytest.approx(direct, rel=1e-2)
@@ -65,6 +65,15 @@ def test_place_and_size_are_said(split):
     assert torch.equal(kept.labels, split.labels)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_hemisphere_in_its_place_of_an_odd_number_too(count, split):
+    network = build_model("3d", 4, [32, 32, 6], attention=False)
+    freeze(network, FROZEN["3d"])
+    some = split._replace(hemispheres=split.hemispheres[:count])
+    _, (kept,) = compute_once(network, [some], CPU, "fp32", print)
+    assert torch.allclose(kept.hemispheres, network.frozen(some.hemispheres.float()), atol=1e-6)
+
+
 def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monkeypatch):
     monkeypatch.setattr(frozen, "free", lambda device: 100)
     network = build_model("3d", 4, [32, 32, 6], attention=False)
@@ -77,7 +86,7 @@ def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monke
 def test_a_gpu_that_is_too_full_leaves_the_features_in_host_memory(split, monkeypatch):
     room = {"cuda": 100, "cpu": 10**9}
     monkeypatch.setattr(frozen, "free", lambda device: room[device.type])
-    monkeypatch.setattr(frozen, "give", lambda network, hemisphere, device, precision: hemisphere.mean((3, 4)))
+    monkeypatch.setattr(frozen, "give", lambda network, hemispheres, device, precision: hemispheres.mean((3, 4)))
     said = []
     _, (kept,) = compute_once(torch.nn.Identity(), [split], torch.device("cuda"), "fp32", said.append)
     assert kept.hemispheres.device == CPU and said[0].endswith("kept on cpu")

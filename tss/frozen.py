@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from tss.loop import Split, at_least_float, at_precision
 
+# Few, since the frozen layers' maps are the largest of all; but not one, for which torch on the CPU takes another
+# convolution than for a batch, slower and rounded otherwise.
+AT_ONCE = 2
 SHARE = 0.5  # our choice: of the free memory; the rest is for training and for whoever else is on the machine
 
 
@@ -36,10 +39,10 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
     Where there is too little memory to keep it, network and splits come back as they were, and it is said.
     """
     hemispheres = sum(len(split.hemispheres) for split in splits)
-    one = give(network, splits[0].hemispheres[:1], device, precision)
+    one = give(network, splits[0].hemispheres[:AT_ONCE], device, precision)[0]
     size = hemispheres * one.nbytes
     place = next((place for place in dict.fromkeys((device, torch.device("cpu"))) if size <= SHARE * free(place)), None)
-    text = f"{size / 2**30:.2f} GiB of {str(one.dtype).removeprefix('torch.')}, {tuple(one.shape[1:])} a hemisphere"
+    text = f"{size / 2**30:.2f} GiB of {str(one.dtype).removeprefix('torch.')}, {tuple(one.shape)} a hemisphere"
     if place is None:
         say(f"the frozen layers' output ({text}) does not fit into half of the free memory "
             f"({free(torch.device('cpu')) / 2**30:.2f} GiB): they are computed anew in each step, same outcome")
@@ -47,18 +50,20 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
     say(f"the frozen layers are computed once: {text}, kept on {place}")
     kept = []
     for split in splits:
-        features = torch.empty((len(split.hemispheres), *one.shape[1:]), dtype=one.dtype, device=place)
-        for row, hemisphere in zip(features.split(1), split.hemispheres.split(1), strict=True):
-            row.copy_(give(network, hemisphere, device, precision))
+        features = torch.empty((len(split.hemispheres), *one.shape), dtype=one.dtype, device=place)
+        for end in range(AT_ONCE, len(features) + AT_ONCE, AT_ONCE):
+            end = min(end, len(features))
+            rows = slice(max(0, end - AT_ONCE), end)  # of an odd number the last one but one is computed twice
+            features[rows] = give(network, split.hemispheres[rows], device, precision)
         kept.append(split._replace(hemispheres=features))
     return AfterFrozen(network), kept
 
 
 @torch.no_grad()
-def give(network: nn.Module, hemisphere: Tensor, device: torch.device, precision: str) -> Tensor:
-    """(1, C, D, H, W) -> what the frozen layers give. One at a time: their maps are the largest of all."""
+def give(network: nn.Module, hemispheres: Tensor, device: torch.device, precision: str) -> Tensor:
+    """(N, C, D, H, W) -> what the frozen layers give."""
     with at_precision(precision, device):
-        return network.frozen(at_least_float(hemisphere.to(device)))
+        return network.frozen(at_least_float(hemispheres.to(device)))
 
 
 def free(device: torch.device) -> int:

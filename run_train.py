@@ -5,9 +5,11 @@
     python run_train.py --phase 1                                 stroke in this hemisphere? from random weights
     python run_train.py --phase 2 --init runs/2d/phase1/best.pt   TSS < 3 h, from phase 1
     python run_train.py --phase all --resume                      phases 1 to 4, or what is left of them
+    python run_train.py --phase all --model 3d                    the 3D model: Models Genesis (phase 0), phases 1 to 4
 
 Reads the folder that run_preprocess.py makes, training and validation patients only. Leaves best.pt, last.pt,
-log.csv, curves.png and settings.json in OUT/phase<N>. Exit code 0: done; 2: wrong use or unusable input.
+log.csv, curves.png and settings.json in OUT/phase<N>, restored.png too in phase 0. Exit code 0: done;
+2: wrong use or unusable input.
 """
 
 import argparse
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train one phase, or all four."""
+    """Train one phase, or all."""
     from tss.plan import VALUES, Job  # torch is loaded here, so that --help does not wait for it
     from tss.train import train_all, train_phase
 
@@ -81,20 +83,22 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--phase", choices=[*map(str, PHASES), "all"], default=GIVEN,
                       help="which phase of the table below; all = each of them, from the best of the one before")
     what.add_argument("--init", metavar="random|FILE", default=GIVEN,
-                      help="what to start from: the word random, or a checkpoint of the phase before; phase 1 starts "
-                           "from random weights, the others must be told")
+                      help="what to start from: the word random, a checkpoint of the phase before, or published "
+                           "weights of Models Genesis (3D) or ResNet-18 (2D); the first phase starts from random "
+                           "weights, the others must be told")
     what.add_argument("--demo", action="store_true",
                       help="make phantom patients, prepare them, train all phases at small scale and evaluate them; "
                            "goes with --model, --out and --seed only")
     what.add_argument("--model", choices=list(FROZEN), default=GIVEN,
-                      help="kind of network; without it that of the checkpoint, else 2d")
+                      help="kind of network; without it that of the checkpoint, else 3d for phase 0, 2d for the others")
     what.add_argument("--width", type=count, metavar="CHANNELS", default=GIVEN,
-                      help="channels of the first stage; without it that of the checkpoint, else the paper's 64")
+                      help="channels of the first stage; without it that of the checkpoint, else the paper's: 64 (2D), "
+                           "32 (3D)")
 
     where = parser.add_argument_group("where")
     where.add_argument("--data", type=Path, default=Path("data"), help="the folder that run_preprocess.py made")
     where.add_argument("--out", type=Path, default=GIVEN,
-                       help="folder for phase1 to phase4; without it runs/<model>, with --demo: demo")
+                       help="folder for phase0 to phase4; without it runs/<model>, with --demo: demo")
     where.add_argument("--resume", action="store_true",
                        help="continue from OUT/phase<N>/last.pt, to the same bits as if never stopped; starts where "
                             "there is none, leaves finished phases alone, so a job script may always say it")
@@ -110,7 +114,8 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--lr", type=rate, default=GIVEN, help="AdaBound's first rate, instead of the phase's")
     how.add_argument("--final-lr", type=rate, default=GIVEN, help="AdaBound's last rate, instead of the phase's")
     how.add_argument("--patience", type=count, default=GIVEN,
-                     help="stop after so many epochs without a higher validation AUC, instead of the phase's")
+                     help="stop after so many epochs without a higher validation AUC (phase 0: a lower error), instead "
+                          "of the phase's")
     return parser
 
 
@@ -127,7 +132,7 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
         if alien:
             parser.error(f"--demo decides by itself about --{alien[0].replace('_', '-')}: leave it away")
     elif "phase" not in args:
-        parser.error("give --phase 1, 2, 3, 4 or all, or --demo")
+        parser.error("give --phase 0, 1, 2, 3, 4 or all, or --demo")
     if args.resume and args.overwrite:
         parser.error("--resume continues and --overwrite starts anew: give one of them")
 

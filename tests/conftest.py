@@ -54,13 +54,15 @@ def tiny_data(tmp_path_factory) -> Path:
 def made_up():
     """A function that makes the content of a checkpoint; any key can be given another value."""
 
-    def make(phase: int = 1, attention: bool = False, width: int = 4, **changes) -> dict:
+    def make(phase: int = 1, attention: bool = False, width: int = 4, model: str = "2d", **changes) -> dict:
         torch.manual_seed(phase)
+        task = PHASES[phase].task
+        auc, threshold = (None, None) if phase == 0 else (0.75, 0.4)
         return {
-            "format": FORMAT, "model": "2d", "width": width, "grid": list(TINY_GRID), "attention": attention,
-            "phase": phase, "task": PHASES[phase].task, "epoch": 3, "val_auc": 0.75, "threshold": 0.4, "frozen": [],
+            "format": FORMAT, "model": model, "width": width, "grid": list(TINY_GRID), "attention": attention,
+            "phase": phase, "task": task, "epoch": 3, "val_auc": auc, "threshold": threshold, "frozen": [],
             "parent": "random", "cohort": "c" * 64, "settings": {"seed": 0},
-            "state_dict": build_model("2d", width, TINY_GRID, attention).state_dict(), **changes,
+            "state_dict": build_model(model, width, TINY_GRID, attention, task).state_dict(), **changes,
         }  # fmt: skip
 
     return make

@@ -13,6 +13,34 @@ from tss.phases import PHASES, build_model
 GRID = [32, 32, 4]
 
 
+def test_3d_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
+    parent = made_up(phase=3, model="3d")
+    before = build_model("3d", 4, GRID, attention=False)
+    before.load_state_dict(parent["state_dict"])
+    after = build_model("3d", 4, GRID, attention=True)
+    assert start_from(after, parent, tmp_path) == "58 tensors loaded, 10 (phase 4 adds the gates) new, 0 left over"
+    x = torch.rand(5, 3, 4, 32, 16)
+    with torch.no_grad():
+        assert (before.eval()(x) - after.eval()(x)).abs().max() <= 1e-6
+
+
+def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up):
+    parent = made_up(phase=0, model="3d")
+    save(tmp_path / "a.pt", parent)
+    assert load(tmp_path / "a.pt")["threshold"] is None
+    network = build_model("3d", 4, GRID, attention=False)
+    assert start_from(network, parent, tmp_path) == (
+        "56 tensors loaded, 2 (phase 0 has none) new, 50 (the decoder is not needed to classify) left over")
+    assert all(torch.equal(tensor, parent["state_dict"][name]) for name, tensor in network.state_dict().items()
+               if name.startswith("encoder."))
+    extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
+    with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
+        start_from(network, extra, tmp_path)
+    torch.save(parent | {"task": "stroke", "phase": 1}, tmp_path / "b.pt")  # no AUC where there should be one
+    with pytest.raises(InputError, match="val_auc, threshold missing or of the wrong type"):
+        load(tmp_path / "b.pt")
+
+
 def wanted(**changes):
     return {"model": "2d", "width": 4, "grid": GRID, "cohort": "c" * 64, **changes}
 
@@ -109,7 +137,8 @@ def test_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
     before.load_state_dict(parent["state_dict"])
     torch.manual_seed(9)
     after = build_model("2d", 4, GRID, attention=True)
-    assert start_from(after, parent, tmp_path) == (123, 5)  # new: theta, phi with bias, psi with bias
+    assert start_from(after, parent, tmp_path) == (  # new: theta, phi with bias, psi with bias
+        "123 tensors loaded, 5 (phase 4 adds the gates) new, 0 left over")
     x = torch.rand(5, 3, 4, 32, 16)
     with torch.no_grad():
         assert (before.eval()(x) - after.eval()(x)).abs().max() <= 1e-6
@@ -121,7 +150,7 @@ def test_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
 def test_everything_unexpected_stops_the_start(tmp_path, made_up):
     network = build_model("2d", 4, GRID, attention=False)
     parent = made_up()
-    assert start_from(network, parent, tmp_path) == (123, 0)
+    assert start_from(network, parent, tmp_path) == "123 tensors loaded, 0 new, 0 left over"
     extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
     with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
         start_from(network, extra, tmp_path)
@@ -141,6 +170,8 @@ def test_everything_unexpected_stops_the_start(tmp_path, made_up):
 @pytest.mark.parametrize(("phase", "parent", "this_run", "message"), [
     (3, {"phase": 1}, {}, r"phase 3 starts from a checkpoint of phase 2 \(tss<3h\). a.pt was written by phase 1"),
     (1, {"phase": 2}, {}, "phase 1 starts from random weights; leave --init away. a.pt was written by phase 2"),
+    (1, {"phase": 2, "model": "3d"}, {"model": "3d"}, r"starts from a checkpoint of phase 0 \(restore\). a.pt was wri"),
+    (0, {"phase": 1, "model": "3d"}, {"model": "3d"}, "phase 0 starts from random weights; leave --init away. a.pt"),
     (2, {}, {"width": 64}, "a.pt has width 4, this run has 64"),
     (2, {}, {"model": "3d"}, "a.pt has model 2d, this run has 3d"),
     (2, {}, {"grid": [224, 224, 26]}, r"a.pt has grid \[32, 32, 4\], this run has \[224, 224, 26\]"),

@@ -24,10 +24,21 @@ def typed(monkeypatch):
             return codes.get(name, 0)
         return main
 
-    def run(out):
-        return demo.run(out, "2d", 7, *(script(name) for name in ("preprocess", "train", "evaluate")))
+    def run(out, model="2d"):
+        return demo.run(out, model, 7, *(script(name) for name in ("preprocess", "train", "evaluate")))
 
     return run, lines, codes
+
+
+def test_in_3d_it_begins_with_phase_0_and_evaluates_the_others(typed, tmp_path):
+    run, lines, _ = typed
+    assert run(tmp_path / "demo", "3d") == 0
+    trained = [" ".join(line) for line in lines if line[0] == "train"]
+    assert [line.split()[2] for line in trained] == list("01234")
+    assert "--phase 0 --model 3d --width 8" in trained[0]
+    assert f"--phase 1 --init {tmp_path}/demo/runs/3d/phase0/best.pt" in trained[1]
+    evaluated = " ".join(lines[-1])
+    assert "phase0" not in evaluated and "runs/3d/phase1/best.pt" in evaluated
 
 
 def test_the_demo_types_what_a_user_would_type(typed, tmp_path, capsys):

@@ -11,6 +11,7 @@ from tss.cohort import Patient
 from tss.gradcam import TARGETS, grad_cam
 from tss.inference import Model, Prediction
 from tss.resnet2d import SliceClassifier
+from tss.unet3d import VolumeClassifier
 
 
 @pytest.fixture
@@ -38,6 +39,19 @@ def test_slices_are_those_that_weigh_most_and_have_something_in_them(model, hemi
     found = explain.explain(model, Prediction("p", "left", 1, 0.9), hemispheres)
     by_hand = sorted(range(7), key=lambda z: -abs(found.contributions[z]))[:5]
     assert found.slices == sorted(by_hand)
+
+
+def test_the_3d_model_shows_the_slices_with_most_of_the_map(hemispheres):
+    torch.manual_seed(0)
+    network = VolumeClassifier(width=2, attention=True).eval()
+    model = Model(Path("3d/best.pt"), "3d", network, {"task": "tss<4.5h", "model": "3d", "threshold": 0.4})
+    line = Prediction("p", "left", 1, 0.9)
+    found = explain.explain(model, line, hemispheres)
+    share = found.heat.sum(axis=(0, 1)) / found.heat.sum()
+    np.testing.assert_allclose(found.contributions, share, rtol=1e-5)
+    assert found.slices == sorted(sorted(range(7), key=lambda z: -share[z])[:5])  # slice 7 is above the head
+    assert explain.amount(model, 0.25) == "25%"
+    assert "above each slice: its share of the map" in explain.title(model, line, "p", "")
 
 
 @pytest.mark.parametrize(("side", "empty"), [("left", slice(32, 64)), ("right", slice(0, 32))])

@@ -42,6 +42,23 @@ def test_curves_of_a_single_epoch_are_visible(tmp_path, drawn):
     assert drawn[0].axes[0].lines[0].get_marker() == "o"
 
 
+def test_curves_of_phase_0_show_the_error_of_doing_nothing(tmp_path, drawn):
+    history = [{"epoch": n, "train_loss": 0.1 / n, "val_loss": 0.2 / n, "nothing_loss": 0.3} for n in (1, 2, 3)]
+    figures.draw_curves(tmp_path / "curves.png", history, 3, "Phase 0")
+    assert {"doing nothing", "best: 0.0667 in epoch 3", "mean squared error"} <= set(words(drawn[0]))
+    assert drawn[0].axes[0].lines[2].get_ydata().tolist() == [0.3] * 3
+
+
+def test_restoration_has_a_line_a_hemisphere_and_one_scale(tmp_path, drawn):
+    slices = [np.full((8, 4), value) for value in (0.2, 0.9, 0.4)]
+    slices[0][0] = 1.0  # row 0 is the back of the head: below
+    figures.draw_restoration(tmp_path / "restored.png", {f"p{n} left, {c}": slices for n in (1, 2) for c in "abc"}, "t")
+    assert len(drawn[0].axes) == 2 * 9 and "p2 left, c\noriginal" in words(drawn[0])
+    images = [axes.images[0] for axes in drawn[0].axes]
+    assert all(image.get_clim() == (0, 1) for image in images)
+    assert images[0].get_array()[7, 0] == 1.0 and images[2].get_array()[7, 0] == 0.4
+
+
 def test_the_roc_shows_the_point_at_validations_threshold(tmp_path, drawn):
     figures.draw_roc(tmp_path / "roc.png", (np.array([0, 0.5, 1]), np.array([0, 1, 1])), 0.75, (0.6, 0.9), (0.25, 0.5),
                      0.4, "phase4: TSS < 4.5 h", "test split: 8 patients, 4 positive")

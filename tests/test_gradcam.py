@@ -7,7 +7,9 @@ from torch import nn
 
 from tss import gradcam
 from tss.gradcam import Target, grad_cam
-from tss.resnet2d import ResNet18, SliceClassifier
+from tss.phases import build_model
+from tss.resnet2d import ResNet18
+from tss.unet3d import Encoder3d
 
 ONE_TO_ONE = Target("features", step=(1, 1, 1), first=(0, 0, 0))
 
@@ -55,13 +57,14 @@ def test_no_evidence_is_zero_everywhere_and_not_noise_blown_up(hemisphere):
 
 
 @pytest.mark.parametrize("attention", [False, True])
-def test_a_wholly_frozen_model_is_explained_and_left_as_it_was(attention):
+@pytest.mark.parametrize("kind", ["2d", "3d"])
+def test_a_wholly_frozen_model_is_explained_and_left_as_it_was(kind, attention):
     torch.manual_seed(0)
-    model = SliceClassifier(width=4, slices=5, attention=attention).requires_grad_(False).eval()
+    model = build_model(kind, 4, [64, 64, 5], attention).requires_grad_(False).eval()
     hemisphere = torch.rand(3, 5, 64, 32)
     before = model(hemisphere[None])
     with torch.no_grad():  # as evaluation calls it
-        maps = [grad_cam(model, hemisphere, gradcam.TARGETS["2d"], sign) for sign in (1, -1)]
+        maps = [grad_cam(model, hemisphere, gradcam.TARGETS[kind], sign) for sign in (1, -1)]
     assert all(heat.shape == (5, 64, 32) and heat.min() >= 0 for heat in maps)
     assert max(heat.max() for heat in maps) == 1.0
     assert torch.equal(model(hemisphere[None]), before)
@@ -94,6 +97,20 @@ def test_cells_are_drawn_where_the_network_looks():
     seen = seen.abs().sum(dim=(0, 1, 2))
     centre = float((seen * torch.arange(448)).sum() / seen.sum())
     assert centre == pytest.approx(target.first[1] + cell * step, abs=3)
+
+
+def test_cells_of_the_3d_model_are_drawn_where_it_looks():
+    target = gradcam.TARGETS["3d"]
+    torch.manual_seed(0)
+    encoder = Encoder3d(3, width=2).eval()
+    volume = torch.rand(1, 3, 48, 48, 48, requires_grad=True)
+    with gradcam.recorded(encoder.get_submodule(target.layer.removeprefix("encoder."))) as outputs:
+        encoder(volume)
+    seen, = torch.autograd.grad(outputs[0][..., 6, 6, 6].sum(), volume)
+    for axis in range(3):
+        along = seen[0].abs().sum(dim=[d for d in range(4) if d != axis + 1])
+        centre = float((along * torch.arange(48)).sum() / along.sum())
+        assert centre == pytest.approx(target.first[axis] + 6 * target.step[axis], abs=1)
 
 
 def test_interpolation_between_cells_and_the_value_held_beyond_them():

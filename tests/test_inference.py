@@ -96,6 +96,19 @@ def test_names_are_those_of_the_folders_and_never_alike(tmp_path):
         inference.open_models([four, f"{tmp_path}/2d/phase1/../phase4/best.pt"])
 
 
+def test_phase_0_has_nothing_to_say_about_a_patient(tmp_path):
+    zero = save_checkpoint(tmp_path / "phase0" / "best.pt", 0, model="3d", val_auc=None, threshold=None)
+    with pytest.raises(InputError, match="phase0/best.pt is of phase 0, which restores volumes .* Leave it away"):
+        inference.open_models([zero])
+
+
+def test_a_3d_checkpoint_gives_a_probability(tmp_path):
+    four = save_checkpoint(tmp_path / "3d" / "phase4" / "best.pt", 4, model="3d", grid=[4, 4, 2])
+    (opened,) = inference.open_models([four])
+    line, = inference.predict_patient(opened, None, patient("left", "60"), BRIGHT_RIGHT, CPU)
+    assert 0 < line.probability < 1 and line.side == "left"
+
+
 def test_phase_1_is_taken_from_those_given_or_from_beside(tmp_path):
     four = save_checkpoint(tmp_path / "phase4" / "best.pt", 4)
     (alone,) = inference.open_models([four])

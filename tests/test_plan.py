@@ -45,6 +45,31 @@ def test_a_phases_values_can_be_changed(job, name, value):
     assert getattr(run.phase, name) == value == run.about["settings"][name]
 
 
+def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(job, made_up):
+    run, _ = plan(job, 0, None)
+    assert (run.about["model"], run.about["width"], run.folder) == ("3d", 32, Path("runs/3d/phase0"))
+    with pytest.raises(InputError, match="phase 1 needs --init: .* phase 0 left, or the word random. Type: python "
+                                         "run_train.py --phase 1 --init runs/3d/phase0/best.pt"):
+        plan(replace(job, model="3d"), 1, None)
+    assert plan(replace(job, model="3d"), 1, "random")[0].parent is None
+    save("ckpt.pt", made_up(phase=0, model="3d", cohort=split_hash(read_prepared(job.data))))
+    run, _ = plan(job, 1, "ckpt.pt")
+    assert (run.about["model"], run.about["width"], run.folder) == ("3d", 4, Path("runs/3d/phase1"))
+
+
+def test_phase_0_is_not_for_2d(job):
+    with pytest.raises(InputError, match=r"phase 0 \(restore\) is for --model 3d, not 2d: the 2d model starts in"):
+        plan(replace(job, model="2d"), 0, None)
+
+
+def test_a_phase_3_of_a_3d_checkpoint_is_3d(job, made_up):
+    save("ckpt.pt", made_up(phase=2, model="3d", cohort=split_hash(read_prepared(job.data))))
+    run, _ = plan(job, 3, "ckpt.pt")
+    assert (run.about["model"], run.folder) == ("3d", Path("runs/3d/phase3"))
+    with pytest.raises(InputError, match="ckpt.pt has model 3d, this run has 2d"):
+        plan(replace(job, model="2d"), 3, "ckpt.pt")
+
+
 def test_random_is_a_word_that_must_be_said(job):
     with pytest.raises(InputError, match="phase 2 needs --init: .* Type: python run_train.py --phase 2 "
                                          "--init runs/2d/phase1/best.pt"):
@@ -107,6 +132,17 @@ def test_one_class_only(job, tmp_path, phase, split, onset, message):
                [row | {"onset_to_mri_min": onset} if row["split"] == split else row for row in rows])
     with pytest.raises(InputError, match=message):
         plan(replace(job, data=tmp_path / "data"), phase, "random")
+
+
+def test_phase_0_needs_patients_but_no_labels(job, tmp_path):
+    shutil.copytree(job.data, tmp_path / "data")
+    with open(job.data / "cohort.csv", newline="") as file:
+        rows = [row | {"onset_to_mri_min": "", "stroke_side": ""} for row in csv.DictReader(file)]
+    write_rows(tmp_path / "data", rows)
+    plan(replace(job, data=tmp_path / "data"), 0, None)
+    write_rows(tmp_path / "data", [row for row in rows if row["split"] != "val"])
+    with pytest.raises(InputError, match=r"phase 0 \(restore\) has no patient in split 'val'"):
+        plan(replace(job, data=tmp_path / "data"), 0, None)
 
 
 def test_a_folder_in_use_is_left_alone(job):

@@ -14,11 +14,13 @@ import torch
 import run_train
 from tss import figures, files, train
 from tss.checkpoint import KEYS, load, load_model
-from tss.cohort import read_prepared, split_hash
+from tss.cohort import read_prepared, split_hash, write_cohort
 from tss.files import InputError, read_json, sha256
 from tss.phases import PHASES
 from tss.plan import Job
 
+FIRST = {"2d": 1, "3d": 0}  # a model's first phase
+KINDS = pytest.mark.parametrize("kind", ["2d", "3d"])
 FAST = {"epochs": 2, "lr": 3e-3, "final_lr": 5e-2}  # the paper's rates are for 100 epochs of 272 patients
 RUN_TRAIN = Path(run_train.__file__)
 
@@ -33,6 +35,7 @@ def job(tiny_data, tmp_path, monkeypatch):
 def no_drawing(monkeypatch):
     """Drawing the curves takes longer than all the rest of a tiny phase."""
     monkeypatch.setattr(figures, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
+    monkeypatch.setattr(figures, "draw_restoration", lambda path, rows, title: files.write_text(path, title))
 
 
 def weights_equal(one, other):
@@ -51,13 +54,22 @@ def assert_same_state(one, other):
         assert torch.equal(state["exp_avg_sq"], one["optimizer"]["state"][number]["exp_avg_sq"])
 
 
-def test_four_phases(job, capsys):
-    best = train.train_all(job)
-    assert best == [Path(f"runs/2d/phase{n}/best.pt") for n in (1, 2, 3, 4)]
+FROZEN_TENSORS = {"2d": 30, "3d": 28}  # conv1, bn1 (5), layer1: 4 convolutions and 4 norms; 4 of 7 each
+
+
+@KINDS
+def test_four_phases_and_before_them_phase_0_in_3d(job, kind, capsys):
+    best = train.train_all(replace(job, model=kind))
+    first, names = FIRST[kind], {"best.pt", "last.pt", "log.csv", "curves.png", "settings.json"}
+    assert best == [Path(f"runs/{kind}/phase{n}/best.pt") for n in range(first, 5)]
     said = capsys.readouterr().out
-    for number, path in enumerate(best, start=1):
+    if kind == "3d":
+        assert_phase_0(best[0].parent, names, said)
+    for number, path in enumerate(best, start=first):
+        if number == 0:
+            continue
         folder = path.parent
-        assert {p.name for p in folder.iterdir()} == {"best.pt", "last.pt", "log.csv", "curves.png", "settings.json"}
+        assert {p.name for p in folder.iterdir()} == names
         checkpoint = load(path)
         assert set(checkpoint) == set(KEYS)
         assert (checkpoint["phase"], checkpoint["task"]) == (number, PHASES[number].task)
@@ -70,11 +82,13 @@ def test_four_phases(job, capsys):
         assert max(float(row.split(",")[3]) for row in rows[1:]) == checkpoint["val_auc"]
         assert f"phase {number}  epoch 002/002  train" in said and "left <=" in said
         if number == 1:
-            assert (checkpoint["parent"], checkpoint["frozen"]) == ("random", [])
+            assert checkpoint["parent"] == ("random" if kind == "2d" else sha256(best[0]))
+            assert checkpoint["frozen"] == []
             continue
-        parent = load(best[number - 2])
-        assert checkpoint["parent"] == sha256(best[number - 2])
-        assert len(checkpoint["frozen"]) == 30  # conv1, bn1 (5), layer1: 4 convolutions and 4 norms
+        parent, still = load(best[number - 1 - first]), FROZEN_TENSORS[kind]
+        assert checkpoint["parent"] == sha256(best[number - 1 - first])
+        assert len(checkpoint["frozen"]) == still
+        assert f"phase {number}  the frozen layers are computed once: " in said
         for name in checkpoint["frozen"]:
             assert torch.equal(checkpoint["state_dict"][name], parent["state_dict"][name])
             assert torch.equal(load(folder / "last.pt")["state_dict"][name], parent["state_dict"][name])
@@ -82,12 +96,71 @@ def test_four_phases(job, capsys):
                  if name in parent["state_dict"] and name not in checkpoint["frozen"]
                  and tensor.shape == parent["state_dict"][name].shape
                  and not torch.equal(tensor, parent["state_dict"][name])]
-        assert len(moved) == len(parent["state_dict"]) - 30 - (number == 4)  # the widened classifier is counted apart
-        assert f"phase {number}  proof: 30 frozen parameters and buffers in best.pt and last.pt are bit-equal" in said
-    assert load(best[0])["val_auc"] >= 0.8  # the tiny patients can be learned
+        biases = 4 * (kind == "3d")  # before BatchNorm, which makes them idle
+        assert len(moved) == len(parent["state_dict"]) - still - biases - (number == 4)  # the widened classifier: apart
+        assert f"phase {number}  proof: {still} frozen parameters and buffers in best.pt and last.pt are bit-eq" in said
+    assert load(best[1 - first])["val_auc"] >= 0.8  # the tiny patients can be learned
 
 
-def test_the_issues_line_works_as_typed(job, no_drawing, tmp_path):
+def assert_phase_0(folder, names, said):
+    assert {p.name for p in folder.iterdir()} == names | {"restored.png"}
+    checkpoint = load(folder / "best.pt")
+    assert set(checkpoint) == set(KEYS) and checkpoint["val_auc"] is checkpoint["threshold"] is None
+    assert (checkpoint["task"], checkpoint["parent"], checkpoint["frozen"]) == ("restore", "random", [])
+    assert "out.weight" in checkpoint["state_dict"]
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    assert rows[0] == ["epoch", "train_loss", "val_loss", "nothing_loss"] and len(rows) == 3
+    assert rows[1][3] == rows[2][3]  # validation is distorted alike in every epoch
+    assert f"doing nothing {float(rows[1][3]):.4f}" in said
+    assert "phase 0  train 36 hemispheres (no labels), val 20 hemispheres (no labels)" in said
+    assert "50 (the decoder is not needed to classify) left over" in said
+
+
+@KINDS
+def test_what_is_learned_from_is_the_same_whether_the_frozen_part_is_computed_once_or_not(
+        job, kind, no_drawing, monkeypatch):
+    job = replace(job, model=kind, values={"epochs": 2, "lr": 1e-4, "final_lr": 1e-2})
+    train.train_phase(replace(job, out=Path("once")), 1, "random")
+    for name in ("once", "direct"):
+        if name == "direct":
+            monkeypatch.setattr(train, "compute_once", lambda network, splits, *_: (network, splits))
+        train.train_phase(replace(job, out=Path(name)), 2, "once/phase1/best.pt")
+    once, direct = (load(f"{name}/phase2/last.pt") for name in ("once", "direct"))
+    assert once["settings"]["data"] == direct["settings"]["data"]  # of the hemispheres, not of what was made of them
+    for name, tensor in once["state_dict"].items():
+        difference = (tensor.double() - direct["state_dict"][name].double()).norm()
+        assert difference <= 1e-5 * tensor.double().norm(), name
+
+
+def test_phase_0_reads_no_label(job, no_drawing):
+    shutil.copytree(job.data, "data")
+    table = Path("data/cohort.csv")
+    patients = read_prepared("data")
+    train.train_phase(replace(job, data=Path("data"), out=Path("with")), 0)
+    for patient in patients:
+        patient.row |= {"onset_to_mri_min": "", "stroke_side": ""}
+    write_cohort(table, patients)
+    train.train_phase(replace(job, data=Path("data"), out=Path("without")), 0)
+    assert weights_equal("with/phase0/best.pt", "without/phase0/best.pt")
+
+
+def test_published_weights_start_a_phase_and_freeze_what_the_papers_do(job, no_drawing, capsys):
+    train.train_phase(job, 1)
+    trained = load("runs/2d/phase1/best.pt")["state_dict"]
+    resnet = {name.removeprefix("backbone."): tensor for name, tensor in trained.items() if "backbone." in name}
+    torch.save(resnet | {"fc.weight": torch.zeros(1000, 32), "fc.bias": torch.zeros(1000)}, "resnet18.pth")
+    train.train_phase(replace(job, width=None), 2, "resnet18.pth")
+    checkpoint = load("runs/2d/phase2/best.pt")
+    assert checkpoint["parent"] == sha256("resnet18.pth") and len(checkpoint["frozen"]) == 30
+    assert torch.equal(checkpoint["state_dict"]["backbone.conv1.weight"], resnet["conv1.weight"])
+    said = capsys.readouterr().out
+    assert "starts from resnet18.pth (published weights of ResNet-18): 120 tensors loaded, 3 (" in said
+    assert "2 (its own 1000 classes) left over" in said
+    with pytest.raises(InputError, match="resnet18.pth .ResNet-18. is for --model 2d, this run has 3d"):
+        train.train_phase(replace(job, model="3d"), 1, "resnet18.pth")
+
+
+def test_the_issues_line_works_as_typed(job, no_drawing, capsys):
     """python run_train.py --phase 3 --init ckpt.pt, with ./data there: kind and width come from the checkpoint."""
     shutil.copytree(job.data, "data")
     quick = {"epochs": 1}
@@ -96,27 +169,36 @@ def test_the_issues_line_works_as_typed(job, no_drawing, tmp_path):
     shutil.copy("runs/2d/phase2/best.pt", "ckpt.pt")
     assert run_train.main(["--phase", "3", "--init", "ckpt.pt", "--epochs", "1"]) == 0
     assert load("runs/2d/phase3/best.pt")["width"] == 4
+    train.train_phase(replace(job, model="3d", values=quick), 2, "random")
+    assert run_train.main(["--phase", "3", "--init", "runs/3d/phase2/best.pt", "--epochs", "1"]) == 0
+    assert load("runs/3d/phase3/best.pt")["model"] == "3d"
+    assert run_train.main(["--phase", "0", "--model", "2d"]) == 2
+    assert "is for --model 3d, not 2d" in capsys.readouterr().err
 
 
-def test_phase_4_has_phase_3s_outputs_before_its_first_step(job, no_drawing, monkeypatch):
+@KINDS
+def test_phase_4_has_phase_3s_outputs_before_its_first_step(job, kind, no_drawing, monkeypatch):
+    job = replace(job, model=kind)
     train.train_phase(job, 3, "random")
     monkeypatch.setattr(train, "is_finished", lambda history, phase: True)
-    monkeypatch.setattr(train, "finish", lambda run: run)
-    run = train.train_phase(job, 4, "runs/2d/phase3/best.pt")
-    before, _ = load_model("runs/2d/phase3/best.pt")
+    monkeypatch.setattr(train, "finish", lambda run, val: run)
+    run = train.train_phase(job, 4, f"runs/{kind}/phase3/best.pt")
+    before, _ = load_model(f"runs/{kind}/phase3/best.pt")
     hemispheres = torch.rand(6, 3, 4, 32, 16)
     with torch.no_grad():
         assert (before(hemispheres) - run.network.eval()(hemispheres)).abs().max() <= 1e-6
 
 
-def test_same_seed_same_bytes_other_seed_other_weights(job, no_drawing):
+@KINDS
+def test_same_seed_same_bytes_other_seed_other_weights(job, kind, no_drawing):
+    number = FIRST[kind]
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
         before = torch.random.get_rng_state()
-        train.train_phase(replace(job, out=Path(out), seed=seed), 1)
+        train.train_phase(replace(job, out=Path(out), seed=seed), number)
         assert torch.equal(torch.random.get_rng_state(), before)  # the caller's random numbers are left alone
-    assert Path("a/phase1/best.pt").read_bytes() == Path("b/phase1/best.pt").read_bytes()
-    assert Path("a/phase1/log.csv").read_text() == Path("b/phase1/log.csv").read_text()
-    assert not weights_equal("a/phase1/best.pt", "c/phase1/best.pt")
+    assert Path(f"a/phase{number}/best.pt").read_bytes() == Path(f"b/phase{number}/best.pt").read_bytes()
+    assert Path(f"a/phase{number}/log.csv").read_text() == Path(f"b/phase{number}/log.csv").read_text()
+    assert not weights_equal(f"a/phase{number}/best.pt", f"c/phase{number}/best.pt")
 
 
 def test_random_start_of_a_late_phase_freezes_nothing(job, no_drawing, capsys):
@@ -125,18 +207,20 @@ def test_random_start_of_a_late_phase_freezes_nothing(job, no_drawing, capsys):
     assert "random weights, seed 0; nothing is frozen" in capsys.readouterr().out
 
 
-def test_a_crash_at_any_write_changes_nothing(job, no_drawing, monkeypatch):
+@KINDS
+def test_a_crash_at_any_write_changes_nothing(job, kind, no_drawing, monkeypatch):
     """Every file that a phase writes, one after the other: the run stops before it and is continued."""
-    train.train_phase(replace(job, out=Path("whole")), 1)
+    number, job = FIRST[kind], replace(job, width=2)
+    train.train_phase(replace(job, out=Path("whole")), number)
     writes = []
     replace_file = os.replace
     monkeypatch.setattr(files.os, "replace", lambda *paths: (writes.append(paths), replace_file(*paths)))
-    train.train_phase(replace(job, out=Path("count")), 1)
+    train.train_phase(replace(job, out=Path("count")), number)
 
     class Crash(BaseException):
         pass
 
-    for survivors in range(len(writes)):
+    for survivors in range(0, len(writes), 1 if kind == "2d" else 2):
         seen = []
 
         def stop(*paths, survivors=survivors, seen=seen):
@@ -148,24 +232,27 @@ def test_a_crash_at_any_write_changes_nothing(job, no_drawing, monkeypatch):
         shutil.rmtree("crash", ignore_errors=True)
         monkeypatch.setattr(files.os, "replace", stop)
         with pytest.raises(Crash):
-            train.train_phase(replace(job, out=Path("crash")), 1)
+            train.train_phase(replace(job, out=Path("crash")), number)
         monkeypatch.setattr(files.os, "replace", replace_file)
-        train.train_phase(replace(job, out=Path("crash"), resume=True), 1)
+        train.train_phase(replace(job, out=Path("crash"), resume=True), number)
         for name in ("best.pt", "log.csv"):  # the file's bytes: phase 2 names its parent by their hash
-            assert Path(f"crash/phase1/{name}").read_bytes() == Path(f"whole/phase1/{name}").read_bytes(), survivors
-        assert_same_state("crash/phase1/last.pt", "whole/phase1/last.pt")
+            crashed, whole = (Path(f"{out}/phase{number}/{name}").read_bytes() for out in ("crash", "whole"))
+            assert crashed == whole, survivors
+        assert_same_state(f"crash/phase{number}/last.pt", f"whole/phase{number}/last.pt")
     assert len(writes) >= 1 + 2 * 2 + 1 + 2  # settings; last.pt and log.csv an epoch; a best.pt; log.csv and curves
 
 
-def test_killed_at_random_moments_and_resumed(job):
+@KINDS
+def test_killed_at_random_moments_and_resumed(job, kind):
     """SIGKILL to the real program, several times; then the same command to its end."""
-    flags = ["--data", str(job.data), "--phase", "1", "--width", "4", "--device", "cpu", "--epochs", "6",
+    phase = f"phase{FIRST[kind]}"
+    flags = ["--data", str(job.data), "--phase", str(FIRST[kind]), "--width", "2", "--device", "cpu", "--epochs", "6",
              "--lr", "0.003", "--final-lr", "0.05"]  # fmt: skip
     assert run_train.main([*flags, "--out", "whole"]) == 0
     command = [sys.executable, str(RUN_TRAIN), *flags, "--out", "killed", "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     chance = random.Random(0)
-    for _ in range(2):
+    for _ in range(2 if kind == "2d" else 1):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
             if "  epoch 0" in line:
@@ -177,19 +264,42 @@ def test_killed_at_random_moments_and_resumed(job):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name in ("best.pt", "log.csv"):
-        assert Path(f"killed/phase1/{name}").read_bytes() == Path(f"whole/phase1/{name}").read_bytes()
-    assert_same_state("killed/phase1/last.pt", "whole/phase1/last.pt")
-    assert {p.name for p in Path("killed/phase1").iterdir()} == {p.name for p in Path("whole/phase1").iterdir()}
+        assert Path(f"killed/{phase}/{name}").read_bytes() == Path(f"whole/{phase}/{name}").read_bytes()
+    assert_same_state(f"killed/{phase}/last.pt", f"whole/{phase}/last.pt")
+    assert {p.name for p in Path(f"killed/{phase}").iterdir()} == {p.name for p in Path(f"whole/{phase}").iterdir()}
 
 
-def test_resume_starts_where_there_is_nothing_and_leaves_what_is_finished(job, no_drawing, capsys):
-    resuming = replace(job, resume=True)
+@KINDS
+def test_a_phase_on_frozen_layers_is_continued_to_the_same_bits(job, kind, no_drawing, monkeypatch):
+    job = replace(job, model=kind)
+    train.train_phase(job, 1, "random")
+    parent = f"runs/{kind}/phase1/best.pt"
+    train.train_phase(replace(job, out=Path("whole")), 2, parent)
+    one_epoch = train.train_and_validate
+
+    def only_the_first(run, *splits):
+        if run.history:
+            raise KeyboardInterrupt
+        one_epoch(run, *splits)
+
+    monkeypatch.setattr(train, "train_and_validate", only_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_phase(replace(job, out=Path("cut")), 2, parent)
+    monkeypatch.setattr(train, "train_and_validate", one_epoch)
+    train.train_phase(replace(job, out=Path("cut"), resume=True), 2, parent)
+    assert_same_state("cut/phase2/last.pt", "whole/phase2/last.pt")
+
+
+@KINDS
+def test_resume_starts_where_there_is_nothing_and_leaves_what_is_finished(job, kind, no_drawing, capsys):
+    resuming = replace(job, model=kind, resume=True)
     train.train_all(resuming)
     first = {path: path.read_bytes() for path in Path("runs").rglob("*.pt")}
     assert "has no last.pt yet: starting at epoch 1" in capsys.readouterr().out
     train.train_all(resuming)
     said = capsys.readouterr().out
-    assert said.count("was finished after epoch 2") == 4 and "  epoch 0" not in said
+    assert said.count("was finished after epoch 2") == 5 - FIRST[kind]
+    assert "  epoch 0" not in said and "computed once" not in said
     assert {path: path.read_bytes() for path in Path("runs").rglob("*.pt")} == first
 
 
@@ -197,15 +307,18 @@ def test_resume_starts_where_there_is_nothing_and_leaves_what_is_finished(job, n
     ({"seed": 5}, "seed 0 then, 5 now"),
     ({"precision": "bf16"}, "precision fp32 then, bf16 now"),
     ({"width": 8}, "width 4 then, 8 now"),
-    ({"values": FAST | {"lr": 0.5}}, "lr 0.003 then, 0.5 now"),
+    ({"values": FAST | {"batch_size": 16, "lr": 0.5}}, "lr 0.003 then, 0.5 now"),
     ({"values": FAST | {"batch_size": 2, "epochs": 9}}, "batch_size 16 then, 2 now; epochs 2 then, 9 now"),
 ])  # fmt: skip
-def test_resume_with_other_settings_is_refused(job, no_drawing, changes, message):
-    train.train_phase(job, 1)
-    before = Path("runs/2d/phase1/last.pt").read_bytes()
+@KINDS
+def test_resume_with_other_settings_is_refused(job, kind, no_drawing, changes, message):
+    number = FIRST[kind]
+    job = replace(job, out=Path("out"), values=FAST | {"batch_size": 16})
+    train.train_phase(job, number)
+    before = Path(f"out/phase{number}/last.pt").read_bytes()
     with pytest.raises(InputError, match=f"last.pt was trained with other settings: {message}. Repeat the command"):
-        train.train_phase(replace(job, resume=True, **changes), 1)
-    assert Path("runs/2d/phase1/last.pt").read_bytes() == before
+        train.train_phase(replace(job, resume=True, **changes), number)
+    assert Path(f"out/phase{number}/last.pt").read_bytes() == before
 
 
 def test_resume_with_other_data_or_another_parent_is_refused(job, no_drawing):
@@ -230,12 +343,13 @@ def test_resume_without_best_or_from_a_best_is_refused(job, no_drawing):
         train.train_phase(replace(job, resume=True), 1)
 
 
-def test_test_patients_are_never_read(job, no_drawing):
+@KINDS
+def test_test_patients_are_never_read(job, kind, no_drawing):
     shutil.copytree(job.data, "data")
     for patient in read_prepared("data"):
         if patient.split == "test":
             Path(f"data/hemispheres/{patient.id}.npy").unlink()
-    train.train_phase(replace(job, data=Path("data")), 1)
+    train.train_phase(replace(job, data=Path("data")), FIRST[kind])
 
 
 def row(epoch, auc, loss=0.5):
@@ -256,6 +370,14 @@ def test_stops_when_the_auc_has_not_risen_for_patience_epochs():
     assert train.is_finished([row(1, 0.5)], replace(phase, epochs=1))
 
 
+def test_in_phase_0_the_lowest_error_is_best_and_ends_patience():
+    phase = replace(PHASES[0], patience=2, epochs=100)
+    rows = [{"epoch": n, "train_loss": 0.1, "val_loss": loss, "nothing_loss": 0.3}
+            for n, loss in enumerate((0.2, 0.1, 0.1, 0.15), 1)]
+    assert train.best_epoch(rows) == 2
+    assert [train.is_finished(rows[:n], phase) for n in range(5)] == [False] * 4 + [True]
+
+
 def test_a_loss_that_explodes_stops_with_a_message(job, no_drawing, capsys):
     code = run_train.main(["--data", str(job.data), "--phase", "1", "--width", "4", "--lr", "1e30",
                            "--final-lr", "1e30"])
@@ -273,15 +395,18 @@ def test_too_little_memory_stops_with_a_message(job, no_drawing, monkeypatch):
         train.train_phase(job, 1)
 
 
-def test_a_frozen_tensor_that_moves_is_an_error(job, no_drawing, monkeypatch):
-    train.train_phase(job, 1)
-    monkeypatch.setattr(train, "freeze", lambda network, modules: ["backbone.conv1.weight"])  # says so, does nothing
-    with pytest.raises(AssertionError, match="frozen tensors moved: backbone.conv1.weight"):
-        train.train_phase(job, 2, "runs/2d/phase1/best.pt")
+@pytest.mark.parametrize(("kind", "name"), [("2d", "backbone.conv1.weight"), ("3d", "encoder.down2.0.weight")])
+def test_a_frozen_tensor_that_moves_is_an_error(job, kind, name, no_drawing, monkeypatch):
+    job = replace(job, model=kind)
+    train.train_phase(job, 1, "random")
+    monkeypatch.setattr(train, "freeze", lambda network, modules: [name])  # says so, does nothing
+    monkeypatch.setattr(train, "compute_once", lambda network, splits, *_: (network, splits))  # nothing could move
+    with pytest.raises(AssertionError, match=f"frozen tensors moved: {name}"):
+        train.train_phase(job, 2, f"runs/{kind}/phase1/best.pt")
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ("", "give --phase 1, 2, 3, 4 or all, or --demo"),
+    ("", "give --phase 0, 1, 2, 3, 4 or all, or --demo"),
     ("--phase 5", "invalid choice: '5'"),
     ("--phase 1 --epochs 0", "--epochs: 0 is not a whole number from 1"),
     ("--phase 1 --batch-size -2", "--batch-size: -2 is not a whole number from 1"),
@@ -311,7 +436,7 @@ def test_help_names_every_flag_and_the_table(capsys):
     with pytest.raises(SystemExit) as stopped:
         run_train.main(["--help"])
     said = capsys.readouterr().out
-    assert stopped.value.code == 0 and "4      tss<4.5h  phase 3      yes" in said
+    assert stopped.value.code == 0 and "4      tss<4.5h  phase 3  phase 3  yes" in said
     for flag in ("data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr "
                  "patience width demo").split():
         assert f"--{flag}" in said

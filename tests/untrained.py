@@ -17,8 +17,9 @@ def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
                  "settings": {"preprocessing": settings}}
     about |= changed
     torch.manual_seed(seed)
-    network = build_model("2d", 4, about["grid"], PHASES[phase].attention)
-    checkpoint.save(path, {"format": checkpoint.FORMAT, "model": "2d", "width": 4, "phase": phase,
+    model = about.pop("model", "2d")
+    network = build_model(model, 4, about["grid"], PHASES[phase].attention, PHASES[phase].task)
+    checkpoint.save(path, {"format": checkpoint.FORMAT, "model": model, "width": 4, "phase": phase,
                            "attention": PHASES[phase].attention, "task": PHASES[phase].task, "epoch": 1,
                            "val_auc": 0.5, "threshold": threshold, "state_dict": network.state_dict(), "frozen": [],
                            "parent": "random", **about})

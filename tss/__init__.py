@@ -31,11 +31,16 @@ Preprocessing (paper 2.1)
 Model (paper 2.2)
     attention     the soft attention gate
     resnet2d      ResNet-18 on slices, with a trainable weight for each
+    unet3d        the 3D U-Net, and its encoder as a classifier
+    genesis       Models Genesis: four ways to distort a volume
 Training (paper 2.3, 2.4)
     phases        the schedule as one table
     checkpoint    files of weights: written, checked, started from
+    foreign       weights of other programs, brought under our names
     metrics       AUC, intervals, threshold
     loop          batches, one epoch, prediction
+    restore       phase 0: distorted batches, and how well they are restored
+    frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins
     train         a phase from start to finish
 Evaluation (paper 3)

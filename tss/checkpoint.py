@@ -14,29 +14,32 @@ import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from tss.cohort import RESTORE
 from tss.files import InputError, write_whole
 from tss.phases import PHASES, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
+DECODER = dict.fromkeys(("up1.", "up2.", "up3.", "out."), "the decoder is not needed to classify")
 REMEDY = "Copy it again, or train its phase again (--resume continues from last.pt)."
 
 KEYS = {
     "format": str,
-    "model": str,  # "2d"
+    "model": str,  # "2d" or "3d"
     "width": int,  # channels of the first stage
     "grid": list,  # voxels X, Y, Z of the whole brain
     "attention": bool,
     "phase": int,
     "task": str,
     "epoch": int,
-    "val_auc": float,
-    "threshold": float,  # probability; Youden's J on validation
+    "val_auc": float,  # None in phase 0, which classifies nothing
+    "threshold": float,  # probability; Youden's J on validation; None in phase 0
     "state_dict": dict,
     "frozen": list,  # names of parameters and buffers
     "parent": str,  # sha256 of the file it started from, or "random"
@@ -52,40 +55,58 @@ def save(path: str | os.PathLike, checkpoint: dict) -> None:
     write_whole(path, lambda beside: beside.write_bytes(content.getbuffer()))
 
 
-def load(path: str | os.PathLike) -> dict:
-    """Read a checkpoint of this suite onto the CPU.
+def read(path: str | os.PathLike) -> object:
+    """Read what torch.save wrote, tensors and plain values only, onto the CPU.
 
     Raises:
-        InputError: missing, cut short, another program's, or holding code instead of tensors.
+        InputError: missing, cut short, damaged, or holding code instead of tensors.
     """
     try:
         content = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Give a checkpoint that run_train.py left, for "
                          "example runs/2d/phase1/best.pt.") from error
+    in_zip = zipfile.is_zipfile(content)  # torch before 1.6 wrote none, and much that was published is older
     try:
-        damaged = zipfile.ZipFile(content).testzip()  # torch.load would not notice a flipped bit in a weight
+        damaged = zipfile.ZipFile(content).testzip() if in_zip else None  # torch.load overlooks a flipped bit
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is cut short, damaged, or not a checkpoint. {REMEDY}") from error
     if damaged:
         raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong. {REMEDY}")
     try:
         content.seek(0)
-        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path} holds more than tensors and plain values: it is of another program, or holds code "
-                         "that would run on loading. Nothing of it was run. Give a checkpoint of run_train.py."
-                         ) from error
-    except (RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError) as error:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError,
+            OSError) as error:
+        if not in_zip:
+            raise InputError(f"{path} is cut short, damaged, or not a checkpoint. {REMEDY}") from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise InputError(f"{path} holds more than tensors and plain values: it is of another program, or holds "
+                             "code that would run on loading. Nothing of it was run. Give a checkpoint of run_train.py."
+                             ) from error
         raise InputError(f"{path} is a zip file, but not a checkpoint. {REMEDY}") from error
 
+
+def load(path: str | os.PathLike) -> dict:
+    """Read a checkpoint of this suite onto the CPU.
+
+    Raises:
+        InputError: as read(), or another program's.
+    """
+    return check(path, read(path))
+
+
+def check(path: str | os.PathLike, checkpoint: object) -> dict:
+    """Refuse what is not a checkpoint of this suite and version."""
     if not isinstance(checkpoint, dict) or "format" not in checkpoint:
-        raise InputError(f"{path} is not a checkpoint of this suite: it has no 'format'. Weights of other programs "
-                         "cannot be used here. Give a checkpoint of run_train.py.")
+        raise InputError(f"{path} is not a checkpoint of this suite: it has no 'format'. Give a checkpoint of "
+                         "run_train.py.")
     if checkpoint["format"] != FORMAT:
         raise InputError(f"{path} has the format {checkpoint['format']!r}, this version reads {FORMAT!r}. "
                          "Use the version of the suite that wrote it.")
-    wrong = [key for key, kind in KEYS.items() if not isinstance(checkpoint.get(key), kind)]
+    restores = checkpoint.get("task") == RESTORE
+    wrong = [key for key, kind in KEYS.items() if not isinstance(checkpoint.get(key), kind)
+             and not (restores and key in ("val_auc", "threshold") and key in checkpoint)]
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} missing or of the wrong type. "
                          "Train its phase again with this version.")
@@ -95,7 +116,8 @@ def load(path: str | os.PathLike) -> dict:
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
     checkpoint = load(path)
-    network = build_model(checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"])
+    network = build_model(checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"],
+                          checkpoint["task"])
     try:
         network.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -107,11 +129,19 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
 def check_parent(path: Path, parent: dict, phase: Phase, wanted: dict) -> None:
     """Refuse to start `phase` from a checkpoint that does not belong before it.
 
-    wanted: model, width, grid and cohort of the new run; all must be the parent's.
+    wanted: model, width, grid and cohort of the new run; all must be the parent's. Weights from elsewhere (tss.foreign)
+    know of no phase, grid or cohort.
     """
-    if parent["phase"] != phase.starts_from:
-        expected = ("random weights; leave --init away" if phase.starts_from is None
-                    else f"a checkpoint of phase {phase.starts_from} ({PHASES[phase.starts_from].task})")
+    if parent["phase"] is None:
+        for key in ("model", "width"):
+            if parent[key] != wanted[key]:
+                raise InputError(f"{path} ({parent['name']}) is for --{key} {parent[key]}, this run has {wanted[key]}. "
+                                 "Leave --model and --width away to take the file's.")
+        return
+    number = phase.parent_of(wanted["model"])
+    if parent["phase"] != number:
+        expected = ("random weights; leave --init away" if number is None
+                    else f"a checkpoint of phase {number} ({PHASES[number].task})")
         raise InputError(f"phase {phase.number} starts from {expected}. {path} was written by phase "
                          f"{parent['phase']} ({parent['task']}).")
     for key in ("model", "width", "grid"):
@@ -121,33 +151,61 @@ def check_parent(path: Path, parent: dict, phase: Phase, wanted: dict) -> None:
     if parent["cohort"] != wanted["cohort"]:
         raise InputError(f"{path} was trained on another split of patients ({parent['cohort'][:12]}) than --data has "
                          f"({wanted['cohort'][:12]}): patients it has seen may be in this test set. Give the data it "
-                         "was trained on, or train from phase 1 on this data.")
+                         "was trained on, or train from the first phase on this data.")
 
 
-def start_from(network: nn.Module, parent: dict, path: Path) -> tuple[int, int]:
-    """Copy a parent's tensors into a network; returns how many were loaded and how many are new.
+def start_from(network: nn.Module, parent: dict, path: Path) -> str:
+    """Copy a parent's tensors into a network; returns how many were loaded, are new and were left over, and why.
 
-    New may only be the attention gates, and only where the parent has none. The classifier then has more inputs
-    than the parent's: their weights are zero, so that the network starts as exactly the parent's function
-    (DESIGN 3.4). Anything else that does not match stops the run.
+    New may only be the attention gates where the parent has none, and the classifier of one that restored volumes,
+    whose decoder is then left over. Where the gates are new, the classifier has more inputs than the parent's: their
+    weights are zero, so that the network starts as exactly the parent's function (DESIGN 3.4).
     """
+    if parent["phase"] is None:  # weights from elsewhere, with reasons of their own
+        return fill(network, parent["state_dict"], parent["may_be_new"], parent["may_be_left"], path)
     own, given = network.state_dict(), dict(parent["state_dict"])
-    gates_are_new = not parent["attention"]
-    new = [name for name in own if name not in given and name.startswith("gate") and gates_are_new]
-    if new:
+    may_be_new, may_be_left = {}, {}
+    if not parent["attention"]:
+        may_be_new |= {"gate": "phase 4 adds the gates"}
+    if parent["task"] == RESTORE and not hasattr(network, "out"):
+        may_be_new |= {"classifier": "phase 0 has none"}
+        may_be_left |= DECODER
+    elif any(name.startswith("gate") for name in own.keys() - given.keys()):
         wider = torch.zeros_like(own["classifier.weight"])  # (1, features and gated features)
         wider[:, : given["classifier.weight"].shape[1]] = given["classifier.weight"]
         given["classifier.weight"] = wider
+    return fill(network, given, may_be_new, may_be_left, path)
 
-    missing = sorted(own.keys() - given.keys() - set(new))
-    left_over = sorted(given.keys() - own.keys())
-    misshapen = [name for name in own.keys() & given.keys() if own[name].shape != given[name].shape]
-    for problem, names in {"missing": missing, "left over": left_over, "of another shape": misshapen}.items():
+
+def fill(network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_left: dict[str, str], path: Path) -> str:
+    """Copy tensors into a network by name; anything that is not expected to differ stops the run.
+
+    may_be_new, may_be_left: how a tensor's name may begin -> why it is in the network only, or in `given` only.
+    Returns:
+        a sentence with all counts and reasons.
+    """
+    own = network.state_dict()
+    new, missing = sort_out(own.keys() - given.keys(), may_be_new)
+    left, unknown = sort_out(given.keys() - own.keys(), may_be_left)
+    misshapen = sorted(name for name in own.keys() & given.keys() if own[name].shape != given[name].shape)
+    for problem, names in {"missing": missing, "left over": unknown, "of another shape": misshapen}.items():
         if names:
             raise InputError(f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not fit its own "
-                             "description; train its phase again.")
-    network.load_state_dict(given, strict=False)
-    return len(given), len(new)
+                             "description, or is not what it seems to be; nothing was loaded.")
+    network.load_state_dict({name: given[name] for name in own.keys() & given.keys()}, strict=False)
+    return f"{len(own.keys() & given.keys())} tensors loaded, {in_words(new)} new, {in_words(left)} left over"
+
+
+def sort_out(names: Iterable[str], expected: dict[str, str]) -> tuple[dict[str, int], list[str]]:
+    """Count names by the reason for which they were expected; returns the counts, and the names that were not."""
+    reasons = {name: next((why for begin, why in expected.items() if name.startswith(begin)), None) for name in names}
+    counts = Counter(why for why in reasons.values() if why)
+    return dict(sorted(counts.items())), sorted(name for name, why in reasons.items() if not why)
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """{"no classes here": 2} -> "2 (no classes here)"."""
+    return f"{sum(counts.values())} ({'; '.join(counts)})" if counts else "0"
 
 
 def prove_frozen(path: Path, names: Sequence[str], parent: dict) -> None:

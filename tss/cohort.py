@@ -24,6 +24,7 @@ SCANS = ("dwi", "b0", "adc", "flair", "lesion")  # columns that hold paths
 SIDES = ("left", "right")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
+RESTORE = "restore"  # phase 0's task: no labels, so it is none of TASKS (paper 2.2)
 BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (DESIGN 3.7)
 MOST_PROBLEMS_SHOWN = 10
 
@@ -214,8 +215,12 @@ def samples(patients: list[Patient], task: str, split: str) -> list[Sample]:
 
     "stroke": both hemispheres of patients whose side is known; 1 = stroke in this hemisphere.
     "tss<3h", "tss<4.5h": hemispheres with stroke of patients whose onset is known; 1 = onset less long ago.
+    "restore": both hemispheres of everybody, without labels (-1); side and onset may be unknown.
     """
-    taking_part = [p for p in patients if p.status == "ok" and p.split == split and p.side]
+    usable = [p for p in patients if p.status == "ok" and p.split == split]
+    if task == RESTORE:
+        return [Sample(p.id, side, -1) for p in usable for side in SIDES]
+    taking_part = [p for p in usable if p.side]
     limit = TASKS[task]
     if limit is None:
         return [Sample(p.id, side, int(p.side in (side, "both"))) for p in taking_part for side in SIDES]

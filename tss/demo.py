@@ -16,11 +16,12 @@ from tss import phantom
 
 PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
 GRID = (112, 112, 13)  # half the paper's resolution along each axis
-WIDTH = {"2d": 16}  # a quarter of the paper's channels
+WIDTH = {"2d": 16, "3d": 8}  # a quarter of the paper's channels
 EPOCHS = ("--epochs", "12", "--patience", "6")
 # The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
 RATES = {1: ("--lr", "2e-3"), 2: ("--lr", "5e-4", "--final-lr", "1e-2"), 3: ("--lr", "5e-4", "--final-lr", "1e-2"),
          4: ("--lr", "5e-5")}
+PHASE_0 = {"2d": {}, "3d": {0: ("--lr", "2e-3")}}  # Models Genesis
 
 Script = Callable[[Sequence[str]], int]
 
@@ -35,7 +36,8 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
     started = time.monotonic()
     jobs = os.cpu_count() or 1
     raw, data, runs, results = out / "phantom", out / "data", out / "runs" / model, out / "eval" / model
-    best = [runs / f"phase{number}" / "best.pt" for number in RATES]
+    rates_of = PHASE_0[model] | RATES
+    best = {number: runs / f"phase{number}" / "best.pt" for number in rates_of}
 
     print(f"1. Make {patients} phantom patients and their atlas in {raw}", flush=True)
     atlas = raw / "atlas_t2w.nii.gz"
@@ -50,15 +52,16 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
         return code
 
     print("\n3. Train the phases, each from the one before", flush=True)
-    for number, rates in RATES.items():
-        start = ["--model", model, "--width", WIDTH[model]] if number == 1 else ["--init", best[number - 2]]
+    for number, rates in rates_of.items():
+        is_first = number == min(rates_of)
+        start = ["--model", model, "--width", WIDTH[model]] if is_first else ["--init", best[number - 1]]
         if code := type_in("run_train.py", train, [
                 "--phase", number, *start, "--data", data, "--out", runs, *rates, *epochs, "--seed", seed, "--resume"]):
             return code
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
     if code := type_in("run_eval.py", evaluate, [
-            *best, "--data", data, "--out", results, "--gradcam", 3, "--overwrite"]):
+            *(best[number] for number in RATES), "--data", data, "--out", results, "--gradcam", 3, "--overwrite"]):
         return code
     print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
           f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"

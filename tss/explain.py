@@ -27,21 +27,25 @@ class Explanation(NamedTuple):
 
     heat: np.ndarray  # (X, Y, Z) in [0, 1]: evidence for the verdict; 0 in the other hemisphere
     slices: list[int]  # z of those that weigh most, from bottom to top
-    contributions: np.ndarray  # (Z,) what each slice adds to the logit
+    contributions: np.ndarray  # (Z,) 2D: what each slice adds to the logit; 3D: its share of the map
 
 
 def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> Explanation:
     """Explain the verdict on one hemisphere: evidence for the class where it was called positive, else against it.
 
-    Slices weigh by |slice weight * slice output|; a slice with nothing of the head in it does not count.
+    In the 2D model slices weigh by |slice weight * slice output|, in the 3D model, which has no outputs of slices, by
+    their share of the map. A slice with nothing of the head in it does not count.
     """
     row = SIDES.index(prediction.side)
     hemisphere = hemispheres[row].to(next(model.network.parameters()).device).float()  # (C, D, H, W)
     both = np.zeros((2, *hemisphere.shape[1:]), dtype=np.float32)  # (2, D, H, W)
     both[row] = grad_cam(model.network, hemisphere, TARGETS[model.checkpoint["model"]], sign=_sign(model, prediction))
-    with torch.no_grad():
-        outputs = model.network.slice_outputs(hemisphere[None])[0].float()  # (D,)
-        contributions = (model.network.slice_weights() * outputs).cpu().numpy()
+    if model.checkpoint["model"] == "2d":
+        with torch.no_grad():
+            outputs = model.network.slice_outputs(hemisphere[None])[0].float()  # (D,)
+            contributions = (model.network.slice_weights() * outputs).cpu().numpy()
+    else:
+        contributions = both[row].sum(axis=(1, 2)) / max(both[row].sum(), 1e-12)
     filled = (hemisphere.amax(dim=(0, 2, 3)) > 0).cpu().numpy()  # (D,)
     order = np.argsort(np.where(filled, -np.abs(contributions), np.inf), kind="stable")
     return Explanation(join(both), sorted(order[:min(SLICES_SHOWN, filled.sum())].tolist()), contributions)
@@ -63,7 +67,7 @@ def draw_on_atlas(path: Path, model: Model, prediction: Prediction, hemispheres:
     lesion = _outline(scans["lesion"]) if "lesion" in scans else None
     figures.draw_gradcam(
         path, {name: volume.data for name, volume in volumes.items()}, explanation.heat, explanation.slices,
-        [f"slice {z + 1}: {explanation.contributions[z]:+.2f}" for z in explanation.slices],
+        [f"slice {z + 1}: {amount(model, explanation.contributions[z])}" for z in explanation.slices],
         title(model, prediction, patient.id, truth(model, prediction, patient)), scale(model, prediction),
         nifti.voxel_sizes(volumes["DWI"].affine), lesion)
 
@@ -81,11 +85,17 @@ def verdict(model: Model, prediction: Prediction) -> bool:
     return prediction.probability >= model.threshold
 
 
+def amount(model: Model, contribution: float) -> str:
+    """Write a slice's contribution: to the logit in 2D, a share in 3D."""
+    return f"{contribution:+.2f}" if model.checkpoint["model"] == "2d" else f"{contribution:.0%}"
+
+
 def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
     words = POSITIVE[model.task]
+    numbers = "what it adds to the logit" if model.checkpoint["model"] == "2d" else "its share of the map"
     return (f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.probability:.3f}, threshold "
             f"{model.threshold:.3f}: {'positive' if verdict(model, prediction) else 'negative'}\n"
-            f"{last}; {model.name}; above each slice: what it adds to the logit")
+            f"{last}; {model.name}; above each slice: {numbers}")
 
 
 def truth(model: Model, prediction: Prediction, patient: Patient) -> str:

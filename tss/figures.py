@@ -1,4 +1,4 @@
-"""Pictures: learning curves, ROC, Grad-CAM, quality control. The only module that knows of matplotlib.
+"""Pictures: learning curves, restoration, ROC, Grad-CAM, quality control. The only module that knows of matplotlib.
 
 In:  plain arrays and numbers; volumes are (X, Y, Z) on canonical RAS axes.
 Out: PNG files, written whole.
@@ -27,8 +27,12 @@ AIR = 0.04  # our choice: share of a scan's maximum below which there is only no
 def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: int, title: str) -> None:
     """Draw losses and validation AUC over epochs; the epoch that best.pt was kept from is marked.
 
-    history: one dict an epoch with epoch, train_loss, val_loss and val_auc.
+    history: one dict an epoch with epoch, train_loss, val_loss and val_auc; or, where volumes are restored, with
+    nothing_loss instead of val_auc.
     """
+    if "val_auc" not in history[0]:
+        _draw_errors(path, history, best_epoch, title)
+        return
     epochs, train_loss, val_loss, auc = (np.array([row[name] for row in history], dtype=float)
                                          for name in ("epoch", "train_loss", "val_loss", "val_auc"))
     best = int(np.flatnonzero(epochs == best_epoch)[0])
@@ -48,6 +52,46 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: in
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _draw_errors(path: str | os.PathLike, history: Sequence[dict], best_epoch: int, title: str) -> None:
+    figure = Figure(figsize=(4.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10)
+    epochs = [row["epoch"] for row in history]
+    for name, colour, label in (("train_loss", "0.5", "training"), ("val_loss", "tab:blue", "validation"),
+                                ("nothing_loss", "0.7", "doing nothing")):
+        axes.plot(epochs, [row[name] for row in history], color=colour, label=label,
+                  marker="o" if len(epochs) < 3 else None, linestyle="--" if name == "nothing_loss" else "-")
+    least = next(row["val_loss"] for row in history if row["epoch"] == best_epoch)
+    axes.plot(best_epoch, least, "o", color="tab:red", label=f"best: {least:.4f} in epoch {best_epoch}")
+    axes.set(xlabel="epoch", ylabel="mean squared error", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_restoration(path: str | os.PathLike, rows: dict[str, Sequence[np.ndarray]], title: str) -> None:
+    """Draw slices of hemispheres: original, distorted, restored, all from black = 0 to white = 1.
+
+    rows: caption -> three slices (H, W) = (row y, column x with the midline last), front at the top.
+    """
+    groups = [list(rows.items())[start : start + 3] for start in range(0, len(rows), 3)]  # a hemisphere's channels
+    columns = 9
+    height, width = next(iter(rows.values()))[0].shape
+    figure = Figure(figsize=(columns * 1.1, len(groups) * (1.1 * height / width + 0.25) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    grid = figure.subplots(len(groups), columns, squeeze=False)
+    for line, group in zip(grid, groups, strict=True):
+        for axes in line:
+            axes.set_axis_off()
+        pictures = [(caption, word, picture) for caption, pictures in group
+                    for word, picture in zip(("original", "distorted", "restored"), pictures, strict=True)]
+        for axes, (caption, word, picture) in zip(line, pictures, strict=False):
+            axes.imshow(picture[::-1], cmap="gray", vmin=0, vmax=1)
+            axes.set_title(f"{caption}\n{word}" if word == "original" else word, fontsize=6, loc="left")
     _save(figure, path)
 
 

@@ -31,7 +31,14 @@ class Target(NamedTuple):
 # slice was 1.7 times as dense on the lesion as on the brain with layer3, 1.1 times with layer4.
 # ResNet's convolutions of stride 2 are centred on voxel 0, so cell i looks at voxel 16 i. Resizing the map as a
 # picture would put it at 16 i + 7.5, half a cell away from what it saw.
-TARGETS = {"2d": Target("backbone.layer3", step=(1, 16, 16), first=(0, 0, 0))}
+#
+# 3D: down3, again the last stage but one, at a quarter of the input's resolution where down4 has an eighth; it is the
+# stage that the second gate looks at. Poolings by 2 put cell i in the middle of the voxels 4 i to 4 i + 3. What phase
+# 4's first gate lets through from down2 does not pass here.
+TARGETS = {
+    "2d": Target("backbone.layer3", step=(1, 16, 16), first=(0, 0, 0)),
+    "3d": Target("encoder.down3", step=(4, 4, 4), first=(1.5, 1.5, 1.5)),
+}
 
 
 def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: int = 1) -> np.ndarray:

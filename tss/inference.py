@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tss.checkpoint import load_model
-from tss.cohort import SIDES, TASKS, Patient
+from tss.cohort import RESTORE, SIDES, TASKS, Patient
 from tss.files import InputError
 from tss.loop import predict, probability, read_hemispheres
 
@@ -63,7 +63,11 @@ def open_models(paths: Sequence[str]) -> list[Model]:
             break
     else:
         raise InputError(f"the names of {', '.join(map(str, paths))} cannot be told apart. Rename one.")
-    return [Model(Path(path), name, *load_model(path)) for path, name in zip(paths, names, strict=True)]
+    models = [Model(Path(path), name, *load_model(path)) for path, name in zip(paths, names, strict=True)]
+    if restoring := [str(model.path) for model in models if model.task == RESTORE]:
+        raise InputError(f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Leave "
+                         "it away; its error is in log.csv beside it.")
+    return models
 
 
 def side_picker(model: Model, models: Sequence[Model]) -> Model | None:

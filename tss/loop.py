@@ -24,13 +24,12 @@ from tss.files import InputError
 LOSS = F.binary_cross_entropy_with_logits  # paper 2.4; on logits, since it is stable there (DESIGN 3.3)
 
 
-
 class Split(NamedTuple):
     """The hemispheres of one task in one split."""
 
     samples: list[Sample]
-    hemispheres: Tensor  # (N, C, D, H, W) float16 in [0, 1], on the CPU
-    labels: Tensor  # (N,) float32, 0 or 1
+    hemispheres: Tensor  # (N, C, D, H, W) float16 in [0, 1], on the CPU; or what the frozen layers made of them
+    labels: Tensor  # (N,) float32, 0 or 1; -1 where the task has none
 
 
 def load_split(data: str | os.PathLike, patients: list[Patient], task: str, split: str, grid: Sequence[int]) -> Split:
@@ -81,7 +80,12 @@ def batches(split: Split, order: Sequence[int], size: int, device: torch.device)
     """
     for start in range(0, len(order), size):
         rows = torch.as_tensor(order[start : start + size])
-        yield split.hemispheres[rows].to(device).float(), split.labels[rows].to(device)
+        yield at_least_float(split.hemispheres[rows].to(device)), split.labels[rows].to(device)
+
+
+def at_least_float(stored: Tensor) -> Tensor:
+    """Hemispheres lie in float16, which no layer computes with; what a frozen layer gave is taken as it gave it."""
+    return stored.float() if stored.dtype == torch.float16 else stored
 
 
 def train_one_epoch(
@@ -91,24 +95,24 @@ def train_one_epoch(
     batches: Iterable[tuple[Tensor, Tensor]],
     precision: str,
 ) -> float:
-    """Take one step a batch; returns the mean loss over hemispheres.
+    """Take one step a batch (inputs, targets); returns the mean loss over hemispheres.
 
     Raises:
         FloatingPointError: the loss is no longer a finite number.
     """
     network.train()  # frozen modules stay as they are (tss.phases.freeze)
     total, count = 0.0, 0
-    for inputs, labels in batches:
+    for inputs, targets in batches:
         with at_precision(precision, inputs.device):
-            logits = network(inputs)
-        loss = loss_of(logits.float(), labels)
+            outputs = network(inputs)
+        loss = loss_of(outputs.float(), targets)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the training loss is {loss.item()}")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.item() * len(labels)
-        count += len(labels)
+        total += loss.item() * len(targets)
+        count += len(targets)
     return total / count
 
 
@@ -123,7 +127,7 @@ def predict(network: nn.Module, hemispheres: Tensor, size: int, device: torch.de
     logits = []
     for batch in hemispheres.split(size):
         with at_precision(precision, device):
-            logits.append(network(batch.to(device).float()).double().cpu())
+            logits.append(network(at_least_float(batch.to(device))).double().cpu())
     logits = torch.cat(logits).numpy()
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network's outputs are not finite numbers")

@@ -187,7 +187,8 @@ def draw_on_scan(path: Path, model: Model, prediction: Prediction, hemispheres: 
         weight = explanation.heat[..., z] if explanation.heat[..., z].any() else prepared.mask[..., z]
         x, y = np.unravel_index(np.argmax(weight), weight.shape)
         own = int(np.clip(np.rint((to_voxel @ [x, y, z, 1])[2]), 0, dwi.data.shape[2] - 1))
-        captions.setdefault(own, f"slice {own + 1} (atlas {z + 1}): {explanation.contributions[z]:+.2f}")
+        captions.setdefault(own, f"slice {own + 1} (atlas {z + 1}): "
+                            f"{explain.amount(model, explanation.contributions[z])}")
     shown = sorted(captions)
     figures.draw_gradcam(path, {"DWI": dwi.data, "FLAIR": flair}, heat, shown, [captions[z] for z in shown],
                          explain.title(model, prediction, "new patient", "on the patient's own scans"),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tss.cohort import RESTORE
 from tss.files import InputError
 
 if TYPE_CHECKING:
@@ -25,53 +26,77 @@ class Phase:
     """One row of the schedule. Rates are AdaBound's: lr at first, drifting towards final_lr (SGD's)."""
 
     number: int
-    task: str  # a key of tss.cohort.TASKS
-    starts_from: int | None  # the phase whose best checkpoint it takes; None: random weights
+    task: str  # a key of tss.cohort.TASKS, or RESTORE
+    starts_from: int | None  # the phase whose best checkpoint it takes; None, or not of this model: random weights
+    freezes: bool  # do the layers in FROZEN stand still?
     attention: bool
     batch_size: int
     lr: float
     final_lr: float
     quote: str  # the paper's words for it
+    models: tuple[str, ...] = ("2d", "3d")
     epochs: int = 100  # 2.4 "for 100 epochs with early stopping"
     patience: int = 10  # 2.4 "based on the validation AUC during training with a patience of 10"
+
+    def parent_of(self, model: str) -> int | None:
+        """The phase that a model of this kind starts from; None: random weights."""
+        return self.starts_from if self.starts_from in PHASES and model in PHASES[self.starts_from].models else None
 
 
 # Batch sizes and rates, 2.4: "The batch size was 16 for the stroke detection task and 8 for the TSS classification
 # tasks"; "in stroke side detection task, the initial learning rate was 0.0005 and the final learning rate was 0.01;
 # in TSS classification task, the initial learning rate was 0.00001 and the final learning rate was 0.001".
+# Phase 0: the paper gives no rates, so AdaBound with those of phase 1 (our choice; Zhou 2019 trains Models Genesis by
+# SGD with lr 1, up to 10,000 epochs), and batches of 8, since the decoder works at full size. Patience counts epochs
+# since the restoration error last fell.
 PHASES = {
+    0: Phase(
+        number=0, task=RESTORE, starts_from=None, freezes=False, attention=False, batch_size=8, lr=5e-4, final_lr=1e-2,
+        quote="2.2: Using Models Genesis, we first modified the original images [...] and then trained the model to "
+              "restore the original image", models=("3d",),
+    ),
     1: Phase(
-        number=1, task="stroke", starts_from=None, attention=False, batch_size=16, lr=5e-4, final_lr=1e-2,
-        quote="2.3: The first phase consisted of stroke detection; the 2D model was trained from random initialization",
+        number=1, task="stroke", starts_from=0, freezes=False, attention=False, batch_size=16, lr=5e-4, final_lr=1e-2,
+        quote="2.3: The first phase consisted of stroke detection; the 2D model was trained from random "
+              "initialization; for our 3D model, initial weights were generated in a self-supervised fashion",
     ),
     2: Phase(
-        number=2, task="tss<3h", starts_from=1, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
+        number=2, task="tss<3h", starts_from=1, freezes=True, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
         quote="2.3: In the second phase, we froze early convolutional weights and trained our model on TSS < 3 h",
     ),
     3: Phase(
-        number=3, task="tss<4.5h", starts_from=2, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
+        number=3, task="tss<4.5h", starts_from=2, freezes=True, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
         quote="2.3: we used the pretrained weights of the TSS < 3 h model to train on the TSS < 4.5 h task",
     ),
     4: Phase(
-        number=4, task="tss<4.5h", starts_from=3, attention=True, batch_size=8, lr=1e-5, final_lr=1e-3,
+        number=4, task="tss<4.5h", starts_from=3, freezes=True, attention=True, batch_size=8, lr=1e-5, final_lr=1e-3,
         quote="2.3: The last phase involved fine-tuning the soft attention modules",
     ),
 }  # fmt: skip
 
-# 2.3: "we froze the first 7x7 convolutional layer as well as the following two Resblocks [...] conv2_x".
-# Their BatchNorms stand still with them. Everything else is trained, in phase 4 too (Table 2 "Attention+fine-tune").
-FROZEN = {"2d": ("backbone.conv1", "backbone.bn1", "backbone.layer1")}
+# 2.3: "we froze the first 7x7 convolutional layer as well as the following two Resblocks [...] conv2_x"; "for 3D
+# models, we froze the two layers in the downward path". Their BatchNorms stand still with them. Everything else is
+# trained, in phase 4 too (Table 2 "Attention+fine-tune").
+FROZEN = {
+    "2d": ("backbone.conv1", "backbone.bn1", "backbone.layer1"),
+    "3d": ("encoder.down1", "encoder.down2"),
+}
 
-WIDTH = {"2d": 64}  # channels of the first stage in the paper
+WIDTH = {"2d": 64, "3d": 32}  # channels of the first stage in the paper
 
 
-def build_model(model: str, width: int, grid: Sequence[int], attention: bool) -> nn.Module:
+def build_model(model: str, width: int, grid: Sequence[int], attention: bool, task: str = "stroke") -> nn.Module:
     """A network with fresh random weights (torch's global generator): (N, C, D, H, W) -> logits (N,).
 
-    model: "2d"; grid: voxels [X, Y, Z] of the whole brain, so that a hemisphere is D, H, W = Z, Y, X / 2.
+    model: "2d" or "3d"; grid: voxels [X, Y, Z] of the whole brain, so that a hemisphere is D, H, W = Z, Y, X / 2;
+    task: that of the phase; for RESTORE the network gives volumes (N, C, D, H, W) instead of logits.
     """
     if model not in FROZEN:
         raise InputError(f"there is no model '{model}': choose one of {', '.join(FROZEN)}")
+    if model == "3d":
+        from tss.unet3d import UNet3D, VolumeClassifier
+
+        return UNet3D(3, 3, width) if task == RESTORE else VolumeClassifier(width, attention)
     if grid[2] < 2:
         raise InputError(f"the 2D model weighs slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
     from tss.resnet2d import SliceClassifier
@@ -92,11 +117,21 @@ def freeze(network: nn.Module, modules: Sequence[str]) -> list[str]:
 
 def describe() -> str:
     """The table as text, for --help."""
-    head = f"{'phase':<6} {'task':<9} {'starts from':<12} {'gates':<6} {'batch':>5} {'lr':>7} {'final lr':>9}"
+    head = f"{'phase':<6} {'task':<9} {'2d from':<8} {'3d from':<8} {'gates':<6} {'batch':>5} {'lr':>7} {'final lr':>9}"
     rows = [
-        f"{phase.number:<6} {phase.task:<9} "
-        f"{'random' if phase.starts_from is None else f'phase {phase.starts_from}':<12} "
+        f"{phase.number:<6} {phase.task:<9} {start(phase, '2d'):<8} {start(phase, '3d'):<8} "
         f"{'yes' if phase.attention else 'no':<6} {phase.batch_size:>5} {phase.lr:>7g} {phase.final_lr:>9g}"
         for phase in PHASES.values()
     ]
-    return "\n".join([head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound"])
+    return "\n".join([
+        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound",
+        "phase 0 is Models Genesis: no labels, mean squared error, patience 10 (validation restoration error)",
+    ])  # fmt: skip
+
+
+def start(phase: Phase, model: str) -> str:
+    """What a phase starts from, in a word."""
+    if model not in phase.models:
+        return "-"
+    parent = phase.parent_of(model)
+    return "random" if parent is None else f"phase {parent}"

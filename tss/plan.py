@@ -16,15 +16,17 @@ import torch
 from torch import nn
 
 import tss
-from tss.checkpoint import check_parent, load
-from tss.cohort import Patient, read_prepared, samples, split_hash
+from tss.checkpoint import check, check_parent, read
+from tss.cohort import RESTORE, Patient, read_prepared, samples, split_hash
 from tss.files import InputError, read_json, sha256
+from tss.foreign import recognise
 from tss.loop import Split, choose_device
-from tss.phases import PHASES, WIDTH, Phase
+from tss.phases import FROZEN, PHASES, WIDTH, Phase
 
-MODEL = "2d"  # where neither --model nor a checkpoint says otherwise
+MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
+FIRST_PHASE = {model: min(number for number, phase in PHASES.items() if model in phase.models) for model in FROZEN}
 VALUES = ("batch_size", "lr", "final_lr", "epochs", "patience")  # of a phase, that a user may change
-LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "settings.json")
+LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "restored.png", "settings.json")
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Run:
     about: dict  # model, width, grid, attention, phase, task, parent, cohort, settings: as in the checkpoint
     parent: dict | None
     parent_path: Path | None
-    history: list[dict] = field(default_factory=list)  # a dict of LOG an epoch
+    history: list[dict] = field(default_factory=list)  # a dict an epoch, as log.csv has it
     frozen: list[str] = field(default_factory=list)
     network: nn.Module | None = None
+    learner: nn.Module | None = None  # the network, or what lies behind its frozen layers (tss.frozen)
     optimizer: torch.optim.Optimizer | None = None
 
     def say(self, text: str) -> None:
@@ -67,11 +70,15 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     """Settle what the run is, and refuse what cannot work before anything heavy is read."""
     phase = replace(PHASES[number], **job.values)
     parent_path, parent = open_parent(job, phase, init)
+    model = job.model or (parent["model"] if parent else default_model(phase))
+    if model not in phase.models:
+        raise InputError(f"phase {number} ({phase.task}) is for --model {' or '.join(phase.models)}, not {model}: the "
+                         f"{model} model starts in phase {FIRST_PHASE[model]}. Type: python run_train.py --phase "
+                         f"{FIRST_PHASE[model]} --model {model}")
     patients = read_prepared(job.data)
     preprocessing = read_json(job.data / "settings.json")
     if "grid" not in preprocessing:
         raise InputError(f"{job.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
-    model = job.model or (parent["model"] if parent else MODEL)
     about = {
         "model": model,
         "width": job.width or (parent["width"] if parent else WIDTH[model]),
@@ -98,26 +105,44 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
 
 
 def open_parent(job: Job, phase: Phase, init: str | None) -> tuple[Path | None, dict | None]:
-    """Read the checkpoint to start from; (None, None) means random weights."""
-    if init == "random" or (init is None and phase.starts_from is None):
+    """Read the checkpoint, or weights from elsewhere, to start from; (None, None) means random weights."""
+    model = job.model or default_model(phase)
+    number = phase.parent_of(model)
+    if init == "random" or (init is None and number is None):
         return None, None
     if init is None:
-        expected = default_out(job, MODEL) / f"phase{phase.starts_from}" / "best.pt"
-        raise InputError(f"phase {phase.number} needs --init: the checkpoint that phase {phase.starts_from} left, or "
-                         f"the word random. Type: python run_train.py --phase {phase.number} --init {expected}")
-    return Path(init), load(init)
+        expected = default_out(job, model) / f"phase{number}" / "best.pt"
+        raise InputError(f"phase {phase.number} needs --init: the checkpoint that phase {number} left, or the word "
+                         f"random. Type: python run_train.py --phase {phase.number} --init {expected}")
+    content = read(init)
+    is_ours = isinstance(content, dict) and "format" in content
+    return Path(init), check(init, content) if is_ours else recognise(content, Path(init))
+
+
+def default_model(phase: Phase) -> str:
+    """The kind of network where neither --model nor a checkpoint names one: 2D, except for phase 0."""
+    return MODEL if MODEL in phase.models else phase.models[0]
+
+
+def phases_of(job: Job, init: str | None) -> tuple[str, list[Phase]]:
+    """Return the kind of model and the phases that `--phase all` trains."""
+    model = job.model or (open_parent(job, PHASES[1], init)[1] or {}).get("model", MODEL)
+    return model, [phase for phase in PHASES.values() if model in phase.models]
 
 
 def default_out(job: Job, model: str) -> Path:
-    """The folder that holds phase1 to phase4."""
+    """The folder that holds phase0 or phase1 to phase4."""
     return job.out or Path("runs") / (job.model or model)
 
 
 def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
-    """Refuse a task that cannot be learned or validated: a split with one class only."""
+    """Refuse a task that cannot be learned or validated: a split with one class only, or empty for phase 0."""
     for split in ("train", "val"):
         labels = [sample.label for sample in samples(patients, phase.task, split)]
-        if len(set(labels)) < 2:
+        if phase.task == RESTORE and not labels:
+            raise InputError(f"{data}/cohort.csv: phase {phase.number} ({phase.task}) has no patient in split "
+                             f"'{split}'. Add patients, and run run_preprocess.py again.")
+        if phase.task != RESTORE and len(set(labels)) < 2:
             raise InputError(
                 f"{data}/cohort.csv: phase {phase.number} ({phase.task}) has {sum(labels)} positive of {len(labels)} "
                 f"hemispheres in split '{split}'; both classes are needed there. Add patients, or change the column "
@@ -148,7 +173,8 @@ def fingerprint(train: Split, val: Split) -> str:
 def announce(run: Run, train: Split, val: Split) -> None:
     """Say once what is trained on what."""
     about, phase = run.about, run.phase
-    counts = [f"{name} {len(split.labels)} hemispheres ({int(split.labels.sum())} positive)"
+    counts = [f"{name} {len(split.labels)} hemispheres "
+              f"({'no labels' if phase.task == RESTORE else f'{int(split.labels.sum())} positive'})"
               for name, split in (("train", train), ("val", val))]
     memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
     run.say(f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "

@@ -30,7 +30,16 @@ class SliceClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> logits (N,), in float32 whatever the precision of the layers before."""
-        return (self.slice_outputs(x).float() * self.slice_weights()).sum(dim=1)
+        return self.after_frozen(self.frozen(x))
+
+    def frozen(self, x: Tensor) -> Tensor:
+        """x: (N, C, D, H, W) -> (N, D, width, H/4, W/4): conv1 and conv2_x, the layers that phases 2-4 freeze."""
+        slices = x.movedim(2, 1)  # (N, D, C, H, W)
+        return self.backbone.early(slices.flatten(0, 1)).unflatten(0, slices.shape[:2])
+
+    def after_frozen(self, early: Tensor) -> Tensor:
+        """early: what frozen() gives -> logits (N,)."""
+        return (self.outputs_after_frozen(early).float() * self.slice_weights()).sum(dim=1)
 
     def slice_weights(self) -> Tensor:
         """(D,): how much each slice counts, each in (0, 1)."""
@@ -38,13 +47,17 @@ class SliceClassifier(nn.Module):
 
     def slice_outputs(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> z (N, D), the output of each slice before weighting."""
-        slices = x.movedim(2, 1).flatten(0, 1)  # (N * D, C, H, W)
-        fine, last = self.backbone(slices)  # (N * D, 4 width, H/16, W/16), (N * D, 8 width, H/32, W/32)
+        return self.outputs_after_frozen(self.frozen(x))
+
+    def outputs_after_frozen(self, early: Tensor) -> Tensor:
+        """early: what frozen() gives -> z (N, D)."""
+        # (N * D, 4 width, H/16, W/16) and (N * D, 8 width, H/32, W/32)
+        fine, last = self.backbone.late(early.flatten(0, 1))
         features = last.mean(dim=(2, 3))  # (N * D, 8 width)
         if self.gate is not None:
             gated, _ = self.gate(fine, last)  # (N * D, 4 width, H/16, W/16)
             features = torch.cat([features, gated.mean(dim=(2, 3))], dim=1)  # (N * D, 12 width)
-        return self.classifier(features).view(x.shape[0], x.shape[2])  # (N, D)
+        return self.classifier(features).view(early.shape[:2])  # (N, D)
 
 
 class ResNet18(nn.Module):
@@ -69,10 +82,16 @@ class ResNet18(nn.Module):
         For a 224 x 112 slice these are 14 x 7 and 7 x 4. Fig. 4 prints 28 x 14 for the 256-channel stage,
         which is where ResNet-18 has 128 channels; we keep the 256-channel stage (DESIGN 3.2).
         """
+        return self.late(self.early(x))
+
+    def early(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) -> layer1's map (N, width, H/4, W/4)."""
         x = F.relu(self.bn1(self.conv1(x)))  # (N, width, H/2, W/2)
-        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)  # (N, width, H/4, W/4)
-        x = self.layer2(self.layer1(x))  # (N, 2 width, H/8, W/8)
-        fine = self.layer3(x)
+        return self.layer1(F.max_pool2d(x, kernel_size=3, stride=2, padding=1))
+
+    def late(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: layer1's map -> layer3's and layer4's."""
+        fine = self.layer3(self.layer2(x))
         return fine, self.layer4(fine)
 
 

@@ -1,8 +1,8 @@
 """A phase from start to finish: weights from its parent, epochs, early stopping, exact continuation, proof.
 
 In:  a Job and the number of a phase; DATA as run_preprocess.py leaves it; a parent checkpoint, or random weights.
-Out: OUT/phase<N>/ with best.pt, last.pt, log.csv, curves.png and settings.json.
-Paper: 2.3 (freezing), 2.4 (early stopping on validation AUC).
+Out: OUT/phase<N>/ with best.pt, last.pt, log.csv, curves.png and settings.json; restored.png too in phase 0.
+Paper: 2.2 (phase 0), 2.3 (freezing), 2.4 (early stopping on validation AUC).
 See: tests/test_train.py
 
 Training and validation patients only: nothing here asks for the test split. No random generator has a state to
@@ -12,20 +12,22 @@ continues bit for bit from last.pt, on the CPU with the same number of threads a
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from tss import restore
 from tss.checkpoint import FORMAT, load, prove_frozen, save, start_from
-from tss.cohort import read_prepared
+from tss.cohort import RESTORE, read_prepared
 from tss.files import InputError, write_json, write_text
+from tss.frozen import compute_once
 from tss.loop import LOSS, Split, batches, build_optimizer, load_split, predict, probability, train_one_epoch
 from tss.metrics import roc_auc, youden_threshold
-from tss.phases import FROZEN, PHASES, Phase, build_model, freeze
+from tss.phases import FROZEN, Phase, build_model, freeze
 from tss.plan import (
     LEFT_BY_A_PHASE,
-    MODEL,
     Job,
     Run,
     announce,
@@ -33,22 +35,24 @@ from tss.plan import (
     check_folder,
     default_out,
     fingerprint,
+    phases_of,
     plan,
 )
 
 SHOWN = 24  # characters: enough to tell two hashes apart
-LOG = ("epoch", "train_loss", "val_loss", "val_auc")  # no times: a continued log equals an uninterrupted one
 
 
 def train_all(job: Job, init: str | None = None) -> list[Path]:
-    """Train phases 1 to 4, each from the best checkpoint of the one before; returns the four best checkpoints."""
+    """Train a model's phases, each from the best checkpoint of the one before; returns the best checkpoints."""
+    model, phases = phases_of(job, init)
     patients = read_prepared(job.data)
-    for phase in PHASES.values():  # what would stop phase 4 hours later is refused now
+    for phase in phases:  # what would stop phase 4 hours later is refused now
         check_classes(job.data, patients, phase)
-        check_folder(job, default_out(job, MODEL) / f"phase{phase.number}")
+        check_folder(job, default_out(job, model) / f"phase{phase.number}")
     best = []
-    for number in PHASES:
-        best.append(train_phase(job, number, init=str(best[-1]) if best else init))
+    for phase in phases:
+        init = str(best[-1]) if best else init
+        best.append(train_phase(replace(job, model=model), phase.number, init))
     return best
 
 
@@ -67,6 +71,8 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     announce(run, train, val)
     prepare(run)
     try:
+        if run.frozen and not is_finished(run.history, run.phase):
+            run.learner, (train, val) = compute_once(run.network, (train, val), run.device, job.precision, run.say)
         while not is_finished(run.history, run.phase):
             train_and_validate(run, train, val)
     except torch.OutOfMemoryError as error:
@@ -75,7 +81,7 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     except FloatingPointError as error:
         raise InputError(f"phase {number}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and --final-lr, "
                          "or --precision fp32.") from error
-    return finish(run)
+    return finish(run, val)
 
 
 def prepare(run: Run) -> None:
@@ -83,18 +89,19 @@ def prepare(run: Run) -> None:
     about = run.about
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(run.job.seed)
-        run.network = build_model(about["model"], about["width"], about["grid"], about["attention"])
+        run.network = build_model(about["model"], about["width"], about["grid"], about["attention"], about["task"])
     if run.parent:
-        loaded, new = start_from(run.network, run.parent, run.parent_path)
-        run.frozen = freeze(run.network, FROZEN[about["model"]])
-        run.say(f"starts from {run.parent_path} (phase {run.parent['phase']}, epoch {run.parent['epoch']}, val auc "
-                f"{run.parent['val_auc']:.4f}): {loaded} tensors loaded, {new} new, 0 left over")
+        loaded = start_from(run.network, run.parent, run.parent_path)
+        run.say(f"starts from {run.parent_path} ({known_of(run.parent)}): {loaded}")
+        if run.phase.freezes:
+            run.frozen = freeze(run.network, FROZEN[about["model"]])
     else:
         run.say(f"starts from random weights, seed {run.job.seed}; nothing is frozen")
     run.network.to(run.device)
+    run.learner = run.network
     run.optimizer = build_optimizer(run.network, run.phase.lr, run.phase.final_lr)
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
-    still = sum(p.numel() for p in run.network.parameters()) - trained
+    still = sum(p.numel() for name, p in run.network.named_parameters() if name in run.frozen)
     run.say(f"{trained:,} parameters trained, {still:,} frozen ({len(run.frozen)} tensors with BatchNorm's statistics)")
 
     for name in LEFT_BY_A_PHASE:  # what a kill in the middle of writing left beside them
@@ -104,6 +111,14 @@ def prepare(run: Run) -> None:
         resume(run)
     else:
         start_anew(run)
+
+
+def known_of(parent: dict) -> str:
+    """Say in a few words what a parent is."""
+    if parent["phase"] is None:
+        return f"published weights of {parent['name']}"
+    auc = "" if parent["val_auc"] is None else f", val auc {parent['val_auc']:.4f}"
+    return f"phase {parent['phase']}, epoch {parent['epoch']}{auc}"
 
 
 def start_anew(run: Run) -> None:
@@ -147,17 +162,16 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     started = time.monotonic()
     epoch, phase = len(run.history) + 1, run.phase
     order = np.random.default_rng([run.job.seed, phase.number, epoch]).permutation(len(train.labels))
-    in_order = batches(train, order, phase.batch_size, run.device)
-    train_loss = train_one_epoch(run.network, run.optimizer, LOSS, in_order, run.job.precision)
-
-    logits = predict(run.network, val.hemispheres, phase.batch_size, run.device, run.job.precision)
-    val_loss = LOSS(torch.from_numpy(logits), val.labels.double()).item()
-    scores, labels = probability(logits), val.labels.numpy()
-    run.history.append(dict(zip(LOG, (epoch, train_loss, val_loss, roc_auc(labels, scores)), strict=True)))
+    if phase.task == RESTORE:
+        loss, in_order = restore.LOSS, restore.batches(train, order, phase.batch_size, run.device, run.job.seed, epoch)
+    else:
+        loss, in_order = LOSS, batches(train, order, phase.batch_size, run.device)
+    train_loss = train_one_epoch(run.learner, run.optimizer, loss, in_order, run.job.precision)
+    scores, threshold = (errors_of_restoring if phase.task == RESTORE else scores_of_classifying)(run, val)
+    run.history.append({"epoch": epoch, "train_loss": train_loss, **scores})
 
     # best.pt, then last.pt, then log.csv: after a kill between two of them this epoch is repeated, to the same bits.
     is_best = best_epoch(run.history) == epoch
-    threshold = youden_threshold(labels, scores)
     if is_best:
         keep(run, "best.pt", threshold)
     keep(run, "last.pt", threshold, resume={"optimizer": run.optimizer.state_dict(), "history": run.history})
@@ -165,36 +179,56 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     say_epoch(run, time.monotonic() - started, is_best)
 
 
+def scores_of_classifying(run: Run, val: Split) -> tuple[dict, float]:
+    """Return validation loss and AUC, and the threshold that is best there (DESIGN 3.8)."""
+    logits = predict(run.learner, val.hemispheres, run.phase.batch_size, run.device, run.job.precision)
+    loss = LOSS(torch.from_numpy(logits), val.labels.double()).item()
+    scores, labels = probability(logits), val.labels.numpy()
+    return {"val_loss": loss, "val_auc": roc_auc(labels, scores)}, youden_threshold(labels, scores)
+
+
+def errors_of_restoring(run: Run, val: Split) -> tuple[dict, None]:
+    """Return the validation error of what was restored, and that of the distorted hemispheres as they are."""
+    ours, nothing = restore.validate(run.learner, val, run.phase.batch_size, run.device, run.job.precision,
+                                     run.job.seed)
+    return {"val_loss": ours, "nothing_loss": nothing}, None
+
+
+def merit(row: dict) -> float:
+    """What early stopping watches: the validation AUC (2.4), or in phase 0 how small the validation error is."""
+    return row["val_auc"] if "val_auc" in row else -row["val_loss"]
+
+
 def best_epoch(history: list[dict]) -> int:
-    """The epoch with the highest validation AUC; of equal ones that with the lowest validation loss, then the first.
+    """The epoch with the highest merit; of equal ones that with the lowest validation loss, then the first.
 
     Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say).
     """
-    return max(history, key=lambda row: (row["val_auc"], -row["val_loss"], -row["epoch"]))["epoch"]
+    return max(history, key=lambda row: (merit(row), -row["val_loss"], -row["epoch"]))["epoch"]
 
 
 def is_finished(history: list[dict], phase: Phase) -> bool:
-    """All epochs done, or `patience` epochs since the validation AUC last rose (2.4)."""
+    """All epochs done, or `patience` epochs since the merit last rose (2.4)."""
     if not history:
         return False
-    highest = max(row["val_auc"] for row in history)
-    rose = next(row["epoch"] for row in history if row["val_auc"] == highest)
+    highest = max(map(merit, history))
+    rose = next(row["epoch"] for row in history if merit(row) == highest)
     return len(history) >= phase.epochs or len(history) - rose >= phase.patience
 
 
-def keep(run: Run, name: str, threshold: float, **more: dict) -> None:
+def keep(run: Run, name: str, threshold: float | None, **more: dict) -> None:
     """Write a checkpoint of this moment."""
     row = run.history[-1]
     tensors = {tensor_name: tensor.cpu() for tensor_name, tensor in run.network.state_dict().items()}
     save(run.folder / name, {
-        "format": FORMAT, **run.about, "epoch": row["epoch"], "val_auc": row["val_auc"],
+        "format": FORMAT, **run.about, "epoch": row["epoch"], "val_auc": row.get("val_auc"),
         "threshold": threshold, "frozen": run.frozen, "state_dict": tensors, **more,
     })  # fmt: skip
 
 
 def write_log(run: Run) -> None:
-    """log.csv: a line an epoch, every digit."""
-    lines = [",".join(LOG)] + [",".join(repr(row[name]) for name in LOG) for row in run.history]
+    """log.csv: a line an epoch, every digit; no times, so that a continued log equals an uninterrupted one."""
+    lines = [",".join(run.history[0])] + [",".join(map(repr, row.values())) for row in run.history]
     write_text(run.folder / "log.csv", "\n".join(lines) + "\n")
 
 
@@ -204,11 +238,16 @@ def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
     left = (phase.epochs - row["epoch"]) * seconds  # at most: early stopping may come first
     left_text = f"{left / 60:3.0f} min" if left >= 120 else f"{left:3.0f} s  "
     run.say(f"epoch {row['epoch']:03d}/{phase.epochs:03d}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
-            f"auc {row['val_auc']:.4f}  lr {phase.lr:.1e}  {seconds:5.1f} s  left <= {left_text}"
+            f"{watched(row)}  lr {phase.lr:.1e}  {seconds:5.1f} s  left <= {left_text}"
             f"{'  best' if is_best else ''}".rstrip())
 
 
-def finish(run: Run) -> Path:
+def watched(row: dict) -> str:
+    """The figure beside the losses: the AUC, or what phase 0's error would be if nothing were restored."""
+    return f"auc {row['val_auc']:.4f}" if "val_auc" in row else f"doing nothing {row['nothing_loss']:.4f}"
+
+
+def finish(run: Run, val: Split) -> Path:
     """Draw the curves, prove on the written files that the frozen part stood still, and say where the best is."""
     from tss import figures
 
@@ -222,5 +261,10 @@ def finish(run: Run) -> Path:
     row = run.history[best_epoch(run.history) - 1]
     title = f"Phase {run.phase.number}: {run.phase.task}"
     figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title)
-    run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, val auc {row['val_auc']:.4f}")
+    result = f"val loss {row['val_loss']:.4f}, {watched(row)}"
+    if run.phase.task == RESTORE:
+        run.network.load_state_dict(load(best)["state_dict"])
+        shown = restore.pictures(run.network, val, run.device, run.job.seed)
+        figures.draw_restoration(run.folder / "restored.png", shown, f"{title}, epoch {row['epoch']}: {result}")
+    run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, {result}")
     return best

@@ -1,0 +1,129 @@
+"""Phases 2-4 with the frozen part computed once, beside the same network with requires_grad off: time, memory, outcome.
+
+    python tests/benchmarks/frozen.py                                the paper's size, 3D and 2D: some minutes
+    python tests/benchmarks/frozen.py --size 13 112 56 --width 8 --model 3d --steps 3
+
+Each variant runs in a process of its own, so that its peak memory is its own. Both make the same steps (same weights,
+same hemispheres, same order); at the end losses and weights are compared. "plain" is what one would write first:
+requires_grad off for the frozen layers, everything computed in every step.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tss.frozen import compute_once  # noqa: E402
+from tss.loop import LOSS, Split, at_precision, batches, build_optimizer  # noqa: E402
+from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+
+PHASE = PHASES[4]  # with gates; phases 2 and 3 are the same without
+WAYS = ("plain", "once")
+
+
+def main() -> int:
+    args = parse()
+    if args.way:
+        run(args)
+        return 0
+    for model in [args.model] if args.model else list(FROZEN):
+        compare(args, model)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(FROZEN), help="without it both")
+    parser.add_argument("--size", type=int, nargs=3, default=[26, 224, 112], metavar=("D", "H", "W"))
+    parser.add_argument("--width", type=int, help="without it the paper's")
+    parser.add_argument("--batch-size", type=int, default=PHASE.batch_size)
+    parser.add_argument("--hemispheres", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--leave", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def compare(args: argparse.Namespace, model: str) -> None:
+    """Run both ways and print them side by side."""
+    width = args.width or WIDTH[model]
+    print(f"{model}, width {width}, batch {args.batch_size}, {' x '.join(map(str, args.size))}, {args.precision}, "
+          f"{args.steps} steps on {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
+          f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for way in WAYS:
+            leave = Path(folder) / f"{way}.pt"
+            command = [sys.executable, __file__, "--model", model, "--width", str(width), "--way", way,
+                       "--leave", str(leave), "--size", *map(str, args.size)]
+            for name in ("batch_size", "hemispheres", "steps", "device", "precision"):
+                command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+            results[way] = json.loads(done.stdout.splitlines()[-1])
+            results[way]["weights"] = torch.load(leave, weights_only=True)
+            print(f"  {way:6s} median step {results[way]['step']:.3f} s, peak memory {results[way]['peak']:.2f} GiB "
+                  f"({results[way]['before']:.2f} before the first step), preparing {results[way]['preparing']:.1f} s",
+                  flush=True)
+    plain, once = (results[way] for way in WAYS)
+    print(f"  ratio  time {plain['step'] / once['step']:.2f}, memory {plain['peak'] / once['peak']:.2f}")
+    losses = max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], once["losses"], strict=True))
+    weights = {name: float((tensor.double() - once["weights"][name].double()).abs().max()
+                           / tensor.double().abs().max().clamp(min=1e-30)) for name, tensor in plain["weights"].items()}
+    worst = max(weights, key=weights.get)
+    print(f"  largest relative difference: losses {losses:.1e}, weights {weights[worst]:.1e} ({worst})", flush=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """One way, in this process; prints a line of JSON."""
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    d, h, w = args.size
+    network = build_model(args.model, args.width, [2 * w, h, d], attention=True)
+    split = Split([], torch.rand(args.hemispheres, 3, d, h, w).half(), torch.arange(args.hemispheres) % 2.0)
+    network.train()
+    freeze(network, FROZEN[args.model])
+    network.to(device)
+    optimizer = build_optimizer(network, PHASE.lr, PHASE.final_lr)
+    before, started = peak(device), time.perf_counter()
+    learner = network
+    if args.way == "once":
+        learner, (split,) = compute_once(network, [split], device, args.precision,
+                                         lambda text: print(text, file=sys.stderr))
+    preparing = time.perf_counter() - started
+    order = torch.arange(args.steps * args.batch_size) % args.hemispheres
+    seconds, losses = [], []
+    for inputs, labels in batches(split, order, args.batch_size, device):
+        started = time.perf_counter()
+        with at_precision(args.precision, device):
+            logits = learner(inputs)
+        loss = LOSS(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - started)
+    torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, args.leave)
+    print(json.dumps({"step": sorted(seconds)[len(seconds) // 2], "peak": peak(device), "before": before,
+                      "preparing": preparing, "losses": losses}))
+
+
+def peak(device: torch.device) -> float:
+    """Most memory held so far, in GiB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Phase 0's batches and errors: the same distortions for the same seed, fixed ones in validation, no label used."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tss import restore
+from tss.cohort import Sample
+from tss.genesis import distort
+from tss.loop import Split
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def split():
+    torch.manual_seed(0)
+    samples = [Sample(f"p{n // 2}", ("left", "right")[n % 2], -1) for n in range(6)]
+    return Split(samples, torch.rand(6, 3, 5, 24, 12).half(), torch.full((6,), float("nan")))
+
+
+def test_a_batch_is_distorted_and_original_in_the_order_given(split):
+    (distorted, original), (last, _) = restore.batches(split, [4, 1, 3], 2, CPU, seed=5, epoch=2)
+    assert torch.equal(original, split.hemispheres[[4, 1]].float()) and len(last) == 1
+    by_hand = distort(split.hemispheres[1].float().numpy(), np.random.default_rng([5, 0, 2, 1]))
+    assert torch.equal(distorted[1], torch.from_numpy(by_hand))
+    assert distorted.dtype == torch.float32 and not torch.equal(distorted, original)
+
+
+def test_distortions_follow_from_seed_epoch_and_place_not_from_the_order(split):
+    def at_place_3(order, seed, epoch):
+        return torch.cat([d for d, _ in restore.batches(split, order, 2, CPU, seed, epoch)])[order.index(3)]
+
+    same = at_place_3([3, 0], 5, 2)
+    assert torch.equal(same, at_place_3([1, 2, 3], 5, 2))
+    assert not torch.equal(same, at_place_3([3, 0], 6, 2)) and not torch.equal(same, at_place_3([3, 0], 5, 3))
+
+
+class Half(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+
+def test_errors_by_hand_whatever_the_batch_size(split):
+    pairs = [(distort(h.float().numpy(), np.random.default_rng([5, 0, 0, n])), h.float().numpy())
+             for n, h in enumerate(split.hemispheres)]
+    ours = np.mean([np.square(d / 2 - o).mean() for d, o in pairs])
+    nothing = np.mean([np.square(d - o).mean() for d, o in pairs])
+    for size in (1, 4):
+        assert restore.validate(Half(), split, size, CPU, "fp32", seed=5) == pytest.approx((ours, nothing), rel=1e-5)
+    assert restore.validate(nn.Identity(), split, 4, CPU, "fp32", seed=5)[0] == pytest.approx(nothing, rel=1e-6)
+
+
+def test_an_error_that_is_not_a_number_stops(split):
+    split.hemispheres[2, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="not finite"):
+        restore.validate(Half(), split, 4, CPU, "fp32", seed=5)
+
+
+def test_pictures_are_the_middle_slices_of_validation_as_it_is_distorted(split):
+    shown = restore.pictures(Half(), split, CPU, seed=5)
+    assert list(shown)[:3] == ["p0 left, dwi", "p0 left, t2w", "p0 left, flair"] and len(shown) == 3 * restore.SHOWN
+    original, distorted, restored = shown["p2 right, flair"]
+    assert np.array_equal(original, split.hemispheres[5, 2, 2].float().numpy())
+    assert np.array_equal(restored, distorted / 2)

@@ -21,7 +21,7 @@ EPOCHS = ("--epochs", "12", "--patience", "6")
 # The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
 RATES = {1: ("--lr", "2e-3"), 2: ("--lr", "5e-4", "--final-lr", "1e-2"), 3: ("--lr", "5e-4", "--final-lr", "1e-2"),
          4: ("--lr", "5e-5")}
-PHASE_0 = {"2d": {}, "3d": {0: ("--lr", "2e-3")}}  # Models Genesis
+PHASE_0 = {"2d": {}, "3d": {0: ("--lr", "2e-3", "--epochs", "2")}}  # Models Genesis; a minute an epoch
 
 Script = Callable[[Sequence[str]], int]
 
@@ -56,7 +56,7 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
         is_first = number == min(rates_of)
         start = ["--model", model, "--width", WIDTH[model]] if is_first else ["--init", best[number - 1]]
         if code := type_in("run_train.py", train, [
-                "--phase", number, *start, "--data", data, "--out", runs, *rates, *epochs, "--seed", seed, "--resume"]):
+                "--phase", number, *start, "--data", data, "--out", runs, *epochs, *rates, "--seed", seed, "--resume"]):
             return code
 
     print("\n4. Evaluate each phase on the test patients", flush=True)

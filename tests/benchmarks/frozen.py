@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tss.frozen import compute_once  # noqa: E402
-from tss.loop import LOSS, Split, at_precision, batches, build_optimizer  # noqa: E402
+from tss.loop import LOSS, Split, batches, build_optimizer, train_one_epoch  # noqa: E402
 from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 PHASE = PHASES[4]  # with gates; phases 2 and 3 are the same without
@@ -91,7 +91,6 @@ def run(args: argparse.Namespace) -> None:
     d, h, w = args.size
     network = build_model(args.model, args.width, [2 * w, h, d], attention=True)
     split = Split([], torch.rand(args.hemispheres, 3, d, h, w).half(), torch.arange(args.hemispheres) % 2.0)
-    network.train()
     freeze(network, FROZEN[args.model])
     network.to(device)
     optimizer = build_optimizer(network, PHASE.lr, PHASE.final_lr)
@@ -103,15 +102,9 @@ def run(args: argparse.Namespace) -> None:
     preparing = time.perf_counter() - started
     order = torch.arange(args.steps * args.batch_size) % args.hemispheres
     seconds, losses = [], []
-    for inputs, labels in batches(split, order, args.batch_size, device):
+    for batch in batches(split, order, args.batch_size, device):
         started = time.perf_counter()
-        with at_precision(args.precision, device):
-            logits = learner(inputs)
-        loss = LOSS(logits.float(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(train_one_epoch(learner, optimizer, LOSS, [batch], args.precision))
         seconds.append(time.perf_counter() - started)
     torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, args.leave)
     print(json.dumps({"step": sorted(seconds)[len(seconds) // 2], "peak": peak(device), "before": before,

@@ -43,9 +43,10 @@ def test_curves_of_a_single_epoch_are_visible(tmp_path, drawn):
 
 
 def test_curves_of_phase_0_show_the_error_of_doing_nothing(tmp_path, drawn):
-    history = [{"epoch": n, "train_loss": 0.1 / n, "val_loss": 0.2 / n, "nothing_loss": 0.3} for n in (1, 2, 3)]
+    history = [{"epoch": n, "train_loss": 0.1 / n, "val_loss": 0.2 / n, "nothing_loss": 0.3,
+                "mean_loss": 0.25} for n in (1, 2, 3)]
     figures.draw_curves(tmp_path / "curves.png", history, 3, "Phase 0")
-    assert {"doing nothing", "best: 0.0667 in epoch 3", "mean squared error"} <= set(words(drawn[0]))
+    assert {"doing nothing", "mean hemisphere", "best: 0.0667 in epoch 3", "mean squared error"} <= set(words(drawn[0]))
     assert drawn[0].axes[0].lines[2].get_ydata().tolist() == [0.3] * 3
 
 

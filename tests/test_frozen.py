@@ -13,13 +13,18 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def split():
+    return make_split(width=16)
+
+
+def make_split(width):
     torch.manual_seed(0)
-    return Split([], torch.rand(6, 3, 6, 32, 16).half(), torch.tensor([0.0, 1, 0, 1, 1, 0]))
+    return Split([], torch.rand(6, 3, 6, 32, width).half(), torch.tensor([0.0, 1, 0, 1, 1, 0]))
 
 
 def trained(model, split, once, precision, attention):
     torch.manual_seed(1)
-    network = build_model(model, 4, [32, 32, 6], attention)
+    d, h, w = split.hemispheres.shape[2:]
+    network = build_model(model, 4, [2 * w, h, d], attention)
     freeze(network, FROZEN[model])
     learner = network
     if once:
@@ -43,8 +48,9 @@ def test_losses_weights_and_outputs_are_those_of_the_direct_way(model, attention
 
 
 @pytest.mark.parametrize("model", ["2d", "3d"])
-def test_bf16_is_kept_as_the_layers_give_it(model, split):
-    network = build_model(model, 4, [32, 32, 6], attention=False)
+def test_bf16_is_kept_as_the_layers_give_it(model):
+    split = make_split(width=48)  # narrower, and torch's bf16 is wrong on some CPUs (tests/test_train.py)
+    network = build_model(model, 4, [96, 32, 6], attention=False)
     freeze(network, FROZEN[model])
     said = []
     _, (kept,) = compute_once(network, [split], CPU, "bf16", said.append)

@@ -9,6 +9,7 @@ from tss import restore
 from tss.cohort import Sample
 from tss.genesis import distort
 from tss.loop import Split
+from tss.unet3d import UNet3D
 
 CPU = torch.device("cpu")
 
@@ -45,18 +46,34 @@ class Half(nn.Module):
 def test_errors_by_hand_whatever_the_batch_size(split):
     pairs = [(distort(h.float().numpy(), np.random.default_rng([5, 0, 0, n])), h.float().numpy())
              for n, h in enumerate(split.hemispheres)]
-    ours = np.mean([np.square(d / 2 - o).mean() for d, o in pairs])
-    nothing = np.mean([np.square(d - o).mean() for d, o in pairs])
+    mean = split.hemispheres[:4].float().mean(0)  # as if of other patients
+    assert torch.allclose(restore.mean_hemisphere(split._replace(hemispheres=split.hemispheres[:4])), mean, atol=1e-6)
+    by_hand = {"val_loss": np.mean([np.square(d / 2 - o).mean() for d, o in pairs]),
+               "nothing_loss": np.mean([np.square(d - o).mean() for d, o in pairs]),
+               "mean_loss": np.mean([np.square(mean.numpy() - o).mean() for _, o in pairs])}
     for size in (1, 4):
-        assert restore.validate(Half(), split, size, CPU, "fp32", seed=5) == pytest.approx((ours, nothing), rel=1e-5)
-    assert restore.validate(nn.Identity(), split, 4, CPU, "fp32", seed=5)[0] == pytest.approx(nothing, rel=1e-6)
+        errors = restore.validate(Half(), split, mean, size, CPU, "fp32", seed=5)
+        assert errors == pytest.approx(by_hand, rel=1e-5)
+    left = restore.validate(nn.Identity(), split, mean, 4, CPU, "fp32", seed=5)
+    assert left["val_loss"] == pytest.approx(by_hand["nothing_loss"], rel=1e-6)
+
+
+def test_an_untrained_network_begins_at_the_means_of_the_channels():
+    mean = torch.stack([torch.full((5, 24, 12), level) for level in (0.05, 0.3, 0.0)])
+    torch.manual_seed(0)
+    network = UNet3D(3, 3, width=2)
+    restore.start_at_mean(network, mean)
+    with torch.no_grad():
+        network.out.weight.zero_()  # what lies before the last convolution is noise
+        answer = network(torch.rand(2, 3, 5, 24, 12)).mean(dim=(0, 2, 3, 4))
+    assert answer.tolist() == pytest.approx([0.05, 0.3, 0.001], rel=1e-4)  # a dark channel: not -inf
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 def test_an_error_that_is_not_a_number_stops(split):
     split.hemispheres[2, 0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="not finite"):
-        restore.validate(Half(), split, 4, CPU, "fp32", seed=5)
+        restore.validate(Half(), split, restore.mean_hemisphere(split), 4, CPU, "fp32", seed=5)
 
 
 def test_pictures_are_the_middle_slices_of_validation_as_it_is_distorted(split):

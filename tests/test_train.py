@@ -109,9 +109,9 @@ def assert_phase_0(folder, names, said):
     assert (checkpoint["task"], checkpoint["parent"], checkpoint["frozen"]) == ("restore", "random", [])
     assert "out.weight" in checkpoint["state_dict"]
     rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
-    assert rows[0] == ["epoch", "train_loss", "val_loss", "nothing_loss"] and len(rows) == 3
+    assert rows[0] == ["epoch", "train_loss", "val_loss", "nothing_loss", "mean_loss"] and len(rows) == 3
     assert rows[1][3] == rows[2][3]  # validation is distorted alike in every epoch
-    assert f"doing nothing {float(rows[1][3]):.4f}" in said
+    assert f"doing nothing {float(rows[1][3]):.4f}, mean hemisphere {float(rows[1][4]):.4f}" in said
     assert "phase 0  train 36 hemispheres (no labels), val 20 hemispheres (no labels)" in said
     assert "50 (the decoder is not needed to classify) left over" in said
 
@@ -443,7 +443,10 @@ def test_help_names_every_flag_and_the_table(capsys):
 
 
 def test_bf16_trains_and_differs(job, no_drawing):
-    train.train_phase(job, 1)
-    train.train_phase(replace(job, out=Path("half"), precision="bf16"), 1)
-    assert load("half/phase1/best.pt")["state_dict"]["backbone.conv1.weight"].dtype == torch.float32
-    assert not weights_equal("runs/2d/phase1/best.pt", "half/phase1/best.pt")
+    # 3D: on CPUs with AMX torch 2.13's bf16 convolutions with stride 2 are wrong where a map ends up 1 pixel wide, as
+    # the 2D model's do on this tiny grid (seen for no other width, 1 to 6 pixels tried, nor at the paper's sizes).
+    job = replace(job, model="3d", values={"epochs": 1})
+    train.train_phase(job, 1, "random")
+    train.train_phase(replace(job, out=Path("half"), precision="bf16"), 1, "random")
+    assert load("half/phase1/best.pt")["state_dict"]["encoder.down1.0.weight"].dtype == torch.float32
+    assert not weights_equal("runs/3d/phase1/best.pt", "half/phase1/best.pt")

@@ -21,7 +21,8 @@ EPOCHS = ("--epochs", "12", "--patience", "6")
 # The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
 RATES = {1: ("--lr", "2e-3"), 2: ("--lr", "5e-4", "--final-lr", "1e-2"), 3: ("--lr", "5e-4", "--final-lr", "1e-2"),
          4: ("--lr", "5e-5")}
-PHASE_0 = {"2d": {}, "3d": {0: ("--lr", "2e-3", "--epochs", "2")}}  # Models Genesis; a minute an epoch
+# Models Genesis; 20 s an epoch.
+PHASE_0 = {"2d": {}, "3d": {0: ("--lr", "1e-2", "--final-lr", "1e-1", "--batch-size", "4", "--epochs", "5")}}
 
 Script = Callable[[Sequence[str]], int]
 

@@ -28,7 +28,7 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: in
     """Draw losses and validation AUC over epochs; the epoch that best.pt was kept from is marked.
 
     history: one dict an epoch with epoch, train_loss, val_loss and val_auc; or, where volumes are restored, with
-    nothing_loss instead of val_auc.
+    nothing_loss and mean_loss instead of val_auc.
     """
     if "val_auc" not in history[0]:
         _draw_errors(path, history, best_epoch, title)
@@ -61,9 +61,9 @@ def _draw_errors(path: str | os.PathLike, history: Sequence[dict], best_epoch: i
     axes.set_title(title, fontsize=10)
     epochs = [row["epoch"] for row in history]
     for name, colour, label in (("train_loss", "0.5", "training"), ("val_loss", "tab:blue", "validation"),
-                                ("nothing_loss", "0.7", "doing nothing")):
+                                ("nothing_loss", "0.7", "doing nothing"), ("mean_loss", "0.3", "mean hemisphere")):
         axes.plot(epochs, [row[name] for row in history], color=colour, label=label,
-                  marker="o" if len(epochs) < 3 else None, linestyle="--" if name == "nothing_loss" else "-")
+                  marker="o" if len(epochs) < 3 else None, linestyle="-" if label[0] in "tv" else "--")
     least = next(row["val_loss"] for row in history if row["epoch"] == best_epoch)
     axes.plot(best_epoch, least, "o", color="tab:red", label=f"best: {least:.4f} in epoch {best_epoch}")
     axes.set(xlabel="epoch", ylabel="mean squared error", ylim=(0, None))

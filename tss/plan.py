@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import tss
 from tss.checkpoint import check, check_parent, read
@@ -61,6 +61,7 @@ class Run:
     network: nn.Module | None = None
     learner: nn.Module | None = None  # the network, or what lies behind its frozen layers (tss.frozen)
     optimizer: torch.optim.Optimizer | None = None
+    mean: Tensor | None = None  # (C, D, H, W), the mean training hemisphere; phase 0 alone
 
     def say(self, text: str) -> None:
         print(f"phase {self.phase.number}  {text}", flush=True)

@@ -69,7 +69,7 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
     run.about["settings"]["data"] = fingerprint(train, val)
     announce(run, train, val)
-    prepare(run)
+    prepare(run, train)
     try:
         if run.frozen and not is_finished(run.history, run.phase):
             run.learner, (train, val) = compute_once(run.network, (train, val), run.device, job.precision, run.say)
@@ -84,7 +84,7 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     return finish(run, val)
 
 
-def prepare(run: Run) -> None:
+def prepare(run: Run, train: Split) -> None:
     """Build network and optimizer, fill them from the parent, or from last.pt where the run continues."""
     about = run.about
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
@@ -97,6 +97,10 @@ def prepare(run: Run) -> None:
             run.frozen = freeze(run.network, FROZEN[about["model"]])
     else:
         run.say(f"starts from random weights, seed {run.job.seed}; nothing is frozen")
+    if run.phase.task == RESTORE:
+        run.mean = restore.mean_hemisphere(train)
+        if not run.parent:
+            restore.start_at_mean(run.network, run.mean)
     run.network.to(run.device)
     run.learner = run.network
     run.optimizer = build_optimizer(run.network, run.phase.lr, run.phase.final_lr)
@@ -188,10 +192,9 @@ def scores_of_classifying(run: Run, val: Split) -> tuple[dict, float]:
 
 
 def errors_of_restoring(run: Run, val: Split) -> tuple[dict, None]:
-    """Return the validation error of what was restored, and that of the distorted hemispheres as they are."""
-    ours, nothing = restore.validate(run.learner, val, run.phase.batch_size, run.device, run.job.precision,
-                                     run.job.seed)
-    return {"val_loss": ours, "nothing_loss": nothing}, None
+    """Return the validation error of what was restored, and those of the two easy answers (tss.restore)."""
+    return restore.validate(run.learner, val, run.mean, run.phase.batch_size, run.device, run.job.precision,
+                            run.job.seed), None
 
 
 def merit(row: dict) -> float:
@@ -243,8 +246,10 @@ def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
 
 
 def watched(row: dict) -> str:
-    """The figure beside the losses: the AUC, or what phase 0's error would be if nothing were restored."""
-    return f"auc {row['val_auc']:.4f}" if "val_auc" in row else f"doing nothing {row['nothing_loss']:.4f}"
+    """The figure beside the losses: the AUC, or in phase 0 the errors of doing nothing and of the mean hemisphere."""
+    if "val_auc" in row:
+        return f"auc {row['val_auc']:.4f}"
+    return f"doing nothing {row['nothing_loss']:.4f}, mean hemisphere {row['mean_loss']:.4f}"
 
 
 def finish(run: Run, val: Split) -> Path:

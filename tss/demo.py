@@ -17,18 +17,20 @@ from tss import phantom
 PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
 GRID = (112, 112, 13)  # half the paper's resolution along each axis
 WIDTH = {"2d": 16, "3d": 8}  # a quarter of the paper's channels
-EPOCHS = ("--epochs", "12", "--patience", "6")
 # The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
-RATES = {1: ("--lr", "2e-3"), 2: ("--lr", "5e-4", "--final-lr", "1e-2"), 3: ("--lr", "5e-4", "--final-lr", "1e-2"),
-         4: ("--lr", "5e-5")}
-# Models Genesis; 20 s an epoch.
-PHASE_0 = {"2d": {}, "3d": {0: ("--lr", "1e-2", "--final-lr", "1e-1", "--batch-size", "4", "--epochs", "5")}}
+TWELVE = "--epochs 12 --patience 6 "
+CLASSIFYING = {2: TWELVE + "--lr 5e-4 --final-lr 1e-2", 3: TWELVE + "--lr 5e-4 --final-lr 1e-2", 4: TWELVE + "--lr 5e-5"}
+FLAGS = {  # model -> phase -> what is typed besides
+    "2d": {1: TWELVE + "--lr 2e-3"} | CLASSIFYING,
+    "3d": {0: "--epochs 5 --batch-size 4 --lr 1e-2 --final-lr 1e-1",
+           1: "--epochs 20 --patience 10 --batch-size 8 --lr 2e-3"} | CLASSIFYING,
+}
 
 Script = Callable[[Sequence[str]], int]
 
 
 def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, evaluate: Script,
-        patients: int = PATIENTS, grid: tuple[int, int, int] = GRID, epochs: Sequence[str] = EPOCHS) -> int:
+        patients: int = PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
     """Run the four steps, printing each as the command to type; a finished step is not done twice.
 
     Returns:
@@ -37,8 +39,8 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
     started = time.monotonic()
     jobs = os.cpu_count() or 1
     raw, data, runs, results = out / "phantom", out / "data", out / "runs" / model, out / "eval" / model
-    rates_of = PHASE_0[model] | RATES
-    best = {number: runs / f"phase{number}" / "best.pt" for number in rates_of}
+    flags = FLAGS[model]
+    best = {number: runs / f"phase{number}" / "best.pt" for number in flags}
 
     print(f"1. Make {patients} phantom patients and their atlas in {raw}", flush=True)
     atlas = raw / "atlas_t2w.nii.gz"
@@ -53,16 +55,15 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
         return code
 
     print("\n3. Train the phases, each from the one before", flush=True)
-    for number, rates in rates_of.items():
-        is_first = number == min(rates_of)
-        start = ["--model", model, "--width", WIDTH[model]] if is_first else ["--init", best[number - 1]]
+    for number, words in flags.items():
+        start = ["--init", best[number - 1]] if number - 1 in best else ["--model", model, "--width", WIDTH[model]]
         if code := type_in("run_train.py", train, [
-                "--phase", number, *start, "--data", data, "--out", runs, *epochs, *rates, "--seed", seed, "--resume"]):
+                "--phase", number, *start, "--data", data, "--out", runs, *words.split(), "--seed", seed, "--resume"]):
             return code
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
     if code := type_in("run_eval.py", evaluate, [
-            *(best[number] for number in RATES), "--data", data, "--out", results, "--gradcam", 3, "--overwrite"]):
+            *(best[number] for number in flags if number), "--data", data, "--out", results, "--gradcam", 3, "--overwrite"]):
         return code
     print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
           f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"

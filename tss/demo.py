@@ -19,11 +19,11 @@ GRID = (112, 112, 13)  # half the paper's resolution along each axis
 WIDTH = {"2d": 16, "3d": 8}  # a quarter of the paper's channels
 # The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
 TWELVE = "--epochs 12 --patience 6 "
-CLASSIFYING = {2: TWELVE + "--lr 5e-4 --final-lr 1e-2", 3: TWELVE + "--lr 5e-4 --final-lr 1e-2", 4: TWELVE + "--lr 5e-5"}
+TSS = {2: TWELVE + "--lr 5e-4 --final-lr 1e-2", 3: TWELVE + "--lr 5e-4 --final-lr 1e-2", 4: TWELVE + "--lr 5e-5"}
 FLAGS = {  # model -> phase -> what is typed besides
-    "2d": {1: TWELVE + "--lr 2e-3"} | CLASSIFYING,
+    "2d": {1: TWELVE + "--lr 2e-3"} | TSS,
     "3d": {0: "--epochs 5 --batch-size 4 --lr 1e-2 --final-lr 1e-1",
-           1: "--epochs 20 --patience 10 --batch-size 8 --lr 2e-3"} | CLASSIFYING,
+           1: "--epochs 20 --patience 10 --batch-size 8 --lr 2e-3"} | TSS,
 }
 
 Script = Callable[[Sequence[str]], int]
@@ -63,7 +63,8 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
     if code := type_in("run_eval.py", evaluate, [
-            *(best[number] for number in flags if number), "--data", data, "--out", results, "--gradcam", 3, "--overwrite"]):
+            *(best[number] for number in flags if number > 0), "--data", data, "--out", results, "--gradcam", 3,
+            "--overwrite"]):
         return code
     print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
           f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"

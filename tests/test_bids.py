@@ -219,6 +219,13 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, message):
         read(tmp_path)
 
 
+def test_names_that_differ_by_capitals_alone_are_refused(tmp_path):
+    lay(tmp_path, "sub-a1/x")
+    put(tmp_path, {"participants.tsv": TABLE + "sub-A1\t30\tleft\n"})
+    with pytest.raises(InputError, match="sub-A1: another subject's name differs by capitals alone"):
+        read(tmp_path)
+
+
 def test_a_folder_that_is_no_dataset_is_refused_with_a_hint(tmp_path, capsys):
     assert run_preprocess.main([str(tmp_path), "--out", str(tmp_path / "d"), "--atlas", "a.nii", "--tools",
                                 "builtin"]) == 2

@@ -59,14 +59,20 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
         row, said = _row(data, folder / name, facts.get(name, {}))
         remarks += [f"{name}: {remark}" for remark in said]
         patients.append(Patient(row, folder))
-    refuse(folder / "participants.tsv", [f"{patient.id}: {problem}" for patient in patients
-                                         for problem in row_problems(patient.row)])
-    complete, timed, sided, masked = (sum(map(bool, what)) for what in zip(*(
-        (not patient.row["not_found"], patient.minutes, patient.side, patient.row["lesion"]) for patient in patients),
-        strict=True))
-    say(f"BIDS dataset {description.get('Name', folder)}, version {description.get('BIDSVersion', 'unknown')}: "
-        f"{len(patients)} patients; DWI, b0 and FLAIR of {complete}, onset of {timed}, side of {sided}, lesion mask of "
-        f"{masked}")
+    problems = [f"{patient.id}: {problem}" for patient in patients for problem in row_problems(patient.row)]
+    folded = [name.casefold() for name in known]
+    problems += [f"{name}: another subject's name differs by capitals alone; rename one" for name in known
+                 if folded.count(name.casefold()) > 1]
+    refuse(folder / "participants.tsv", problems)
+
+    def count(known: Callable[[Patient], object]) -> int:
+        return sum(bool(known(patient)) for patient in patients)
+
+    title = " ".join(str(description.get("Name", folder)).split())
+    say(f"BIDS dataset {title}, version {description.get('BIDSVersion', 'unknown')}: "
+        f"{len(patients)} patients; DWI, b0 and FLAIR of {count(lambda patient: not patient.row['not_found'])}, "
+        f"onset of {count(lambda patient: patient.minutes)}, side of {count(lambda patient: patient.side)}, "
+        f"lesion mask of {count(lambda patient: patient.row['lesion'])}")
     for remark in remarks:
         say(f"  {remark}")
     return patients

@@ -61,7 +61,7 @@ def load_dwi(path: Path, bval: Path) -> Diffusion:
     if dark := [number + 1 for number in np.flatnonzero(weighted | unweighted) if not series.data[..., number].any()]:
         raise InputError(f"{path}: volume {', '.join(map(str, dark))} of {volumes} is zero everywhere. Export the "
                          "series again.")
-    dwi = series._replace(data=_geometric_mean(series.data[..., weighted]))
+    dwi = series._replace(data=_geometric_mean(series.data, np.flatnonzero(weighted)))
     b0 = series._replace(data=np.ascontiguousarray(series.data[..., unweighted].mean(-1))) if unweighted.any() else None
     return Diffusion(dwi, float(bvals[weighted].mean()), b0)
 
@@ -96,7 +96,7 @@ def listed(bvals: np.ndarray) -> str:
                      for b, count in zip(values, counts, strict=True))
 
 
-def _geometric_mean(directions: np.ndarray) -> np.ndarray:
-    """Return the geometric mean (X, Y, Z) of (X, Y, Z, N); 0 where a direction has no signal."""
+def _geometric_mean(series: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return the geometric mean (X, Y, Z) of some volumes of (X, Y, Z, N); 0 where one of them has no signal."""
     with np.errstate(divide="ignore"):
-        return np.ascontiguousarray(np.exp(np.log(np.clip(directions, 0, None)).mean(-1)))
+        return np.exp(sum(np.log(np.clip(series[..., number], 0, None)) for number in numbers) / len(numbers))

@@ -56,8 +56,8 @@ def test_the_names_of_isles_22(tmp_path):
         "dwi": f"{root}/dwi/{stem}_dwi.nii.gz", "adc": f"{root}/dwi/{stem}_adc.nii.gz",
         "flair": f"{root}/anat/{stem}_FLAIR.nii.gz", "lesion": f"derivatives/{root}/{stem}_msk.nii.gz"}
     assert patients["sub-strokecase0001"].row["session"] == "ses-0001"
-    assert said == ["BIDS dataset made up, version 1.10.0: 1 patients; DWI, b0 and FLAIR of 1, onset of 0, side of 0, "
-                    "lesion mask of 1", "  there is no participants.tsv: onset times and sides are unknown"]
+    assert said == ["BIDS dataset made up, version 1.10.0: 1 patients; DWI, b0 or ADC, and FLAIR of 1, onset of 0, "
+                    "side of 0, lesion mask of 1", "  there is no participants.tsv: onset times and sides are unknown"]
 
 
 def test_the_names_of_soop_with_its_masks_and_its_table(tmp_path):
@@ -94,6 +94,7 @@ def test_the_names_of_soop_with_its_masks_and_its_table(tmp_path):
     (["acq-b1000_dwi", "acq-b0_dwi", "desc-adc_dwi"], {}, {"dwi": "acq-b1000_dwi", "b0": "acq-b0_dwi"}),
     (["run-1_dwi", "run-2_dwi"], {"run-1_dwi": "0", "run-2_dwi": "1000"}, {"dwi": "run-2_dwi", "b0": "run-1_dwi"}),
     (["run-1_dwi", "run-2_dwi", "run-1_ADC", "run-2_ADC"], {}, {"dwi": "run-2_dwi", "adc": "run-2_ADC"}),
+    (["run-1_trace", "run-1_ADC", "run-2_ADC"], {}, {"dwi": "run-1_trace", "adc": "run-1_ADC"}),  # of one series
     (["part-mag_dwi", "part-phase_dwi"], dict.fromkeys(["part-mag_dwi", "part-phase_dwi"], "0 1000"),
      {"dwi": "part-mag_dwi"}),
     (["dwi"], {"dwi": "0 3000"}, {"dwi": "dwi"}),  # nothing better: it fails with its b-values
@@ -132,10 +133,12 @@ def test_sidecars_are_inherited_from_above_and_the_lowest_counts(tmp_path):
 
 def test_of_several_flairs_the_plain_one_and_the_last_run(tmp_path):
     lay(tmp_path, *(f"sub-1/anat/sub-1_{name}FLAIR.nii.gz" for name in ("", "ce-GD_", "acq-3D_")),
-        *(f"sub-2/anat/sub-2_{name}FLAIR.nii.gz" for name in ("run-2_", "run-10_", "ce-GD_")))
+        *(f"sub-2/anat/sub-2_{name}FLAIR.nii.gz" for name in ("run-2_", "run-10_", "ce-GD_")),
+        *(f"sub-3/anat/sub-3_{name}FLAIR.nii.gz" for name in ("ce-GD_", "rec-NORM_")))
     patients, said = read(tmp_path)
     assert patients["sub-1"].row["flair"] == "sub-1/anat/sub-1_FLAIR.nii.gz"
     assert patients["sub-2"].row["flair"] == "sub-2/anat/sub-2_run-10_FLAIR.nii.gz"
+    assert patients["sub-3"].row["flair"] == "sub-3/anat/sub-3_rec-NORM_FLAIR.nii.gz"
     assert "  sub-2: sub-2_run-10_FLAIR.nii.gz is read, sub-2_run-2_FLAIR.nii.gz, sub-2_ce-GD_FLAIR.nii.gz not" in said
 
 
@@ -189,7 +192,7 @@ def test_what_is_missing_is_said_and_stays_in_the_cohort(tmp_path):
                  "  sub-old_copy is left out: a subject's folder is called sub- and then letters and digits"):
         assert line in said
     assert (patients["sub-4"].minutes, patients["sub-10"].side, patients["sub-3"].minutes) == (30, "both", None)
-    assert said[0].endswith("4 patients; DWI, b0 and FLAIR of 0, onset of 2, side of 2, lesion mask of 0")
+    assert said[0].endswith("4 patients; DWI, b0 or ADC, and FLAIR of 0, onset of 2, side of 2, lesion mask of 0")
 
 
 def test_codes_are_read_by_the_json_beside_the_table_and_our_columns_are_not_overwritten(tmp_path):

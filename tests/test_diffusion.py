@@ -55,7 +55,7 @@ def test_series_of_scaled_integers_on_other_axes(tmp_path):
 @pytest.mark.parametrize(("bvals", "weighted", "unweighted", "b"), [
     ([0, 995, 1005, 1000], [1, 2, 3], [0], 1000),
     ([5, 50, 2000, 1000, 700], [3], [0, 1], 1000),  # of several shells the one nearest 1000
-    ([0, 800, 800, 1190], [3], [0], 1190),  # 190 is nearer than 200, and shells are not mixed
+    ([0, 800, 800, 1190], [3], [0], 1190), ([0, 900, 1000], [2], [0], 1000),  # shells are not mixed
     ([60, 800], [1], [], 800), ([0, 799], [], [0], None), ([0, 1201], [], [0], None), ([0, 0], [], [0, 1], None)])
 def test_which_volumes_are_b1000_and_which_b0(bvals, weighted, unweighted, b):
     bvals = np.array(bvals, float)

@@ -69,8 +69,8 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
         return sum(bool(known(patient)) for patient in patients)
 
     title = " ".join(str(description.get("Name", folder)).split())
-    say(f"BIDS dataset {title}, version {description.get('BIDSVersion', 'unknown')}: "
-        f"{len(patients)} patients; DWI, b0 and FLAIR of {count(lambda patient: not patient.row['not_found'])}, "
+    say(f"BIDS dataset {title}, version {description.get('BIDSVersion', 'unknown')}: {len(patients)} patients; "
+        f"DWI, b0 or ADC, and FLAIR of {count(lambda patient: not patient.row['not_found'])}, "
         f"onset of {count(lambda patient: patient.minutes)}, side of {count(lambda patient: patient.side)}, "
         f"lesion mask of {count(lambda patient: patient.row['lesion'])}")
     for remark in remarks:

@@ -82,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     patient = parser.add_argument_group("one new patient")
     patient.add_argument("--patient", nargs=3, metavar=("DWI", "B0", "FLAIR"), default=GIVEN,
-                         help="the scans of a patient who is in no cohort, as NIfTI; --data is not needed")
+                         help="the scans of a patient who is in no cohort, as NIfTI; --data is not needed. B0 is - "
+                              "where the DWI is a 4-D series with its .bval beside it")
     patient.add_argument("--atlas", metavar="FILE", default=GIVEN,
                          help="the T2w atlas that the training patients were brought to")
     patient.add_argument("--adc", action="store_true", default=GIVEN,
@@ -103,6 +104,8 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
     if "patient" in args:
         if "atlas" not in args:
             parser.error("--patient needs --atlas FILE, the T2w atlas that the training patients were brought to")
+        if "adc" in args and args.patient[1] == "-":
+            parser.error("--adc says that the second scan is the ADC map, and - that there is none: leave one away")
         if alien := [name for name in FOR_A_COHORT if name in args]:
             parser.error(f"--{alien[0]} is about a cohort and --patient about one new patient: leave one away")
     elif alien := [name for name in FOR_A_PATIENT if name in args]:

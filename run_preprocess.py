@@ -3,6 +3,7 @@
     python run_preprocess.py cohort.csv --out data
     python run_preprocess.py cohort.csv --out data --atlas mni_icbm152_t2_tal_nlin_sym_09a.nii --jobs 8
     python run_preprocess.py cohort.csv --out data --shard $SLURM_ARRAY_TASK_ID/20
+    python run_preprocess.py bids_folder --out data
 
 The same line continues an interrupted run: finished patients are skipped, failed ones are tried again.
 """
@@ -21,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done, 1 some patients failed (the rest is complete), 2 wrong use or unusable input")
     parser.add_argument("cohort", type=Path, metavar="COHORT_CSV",
                         help="table with patient, dwi, flair, b0 or adc, onset_to_mri_min, stroke_side; "
-                             "paths relative to the table")
+                             "paths relative to the table. Or a BIDS folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DATA", help="folder to write to")
     parser.add_argument("--atlas", type=Path, metavar="FILE",
                         help="T2w atlas in MNI152 space; unset = FSL's, where FSLDIR has one")

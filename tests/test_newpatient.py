@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -147,8 +148,28 @@ def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient.json"]
 
 
+def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, monkeypatch, capsys):
+    folder, _ = patient
+    monkeypatch.setattr(builtin, "find_affine", lambda *_, **__: np.eye(4))
+    dwi, b0 = (nifti.load(folder / f"{name}.nii.gz") for name in ("dwi", "b0"))
+    series = np.stack([b0.data, dwi.data * 1.5, dwi.data / 1.5], -1)
+    nibabel.save(nibabel.Nifti1Image(series, dwi.affine), tmp_path / "series.nii.gz")
+    (tmp_path / "series.bval").write_text("0 1000 1000")
+    line = words(folder, tmp_path / "three", "phase4/best.pt", "--gradcam", "0")
+    assert run_eval.main(line) == 0
+    line[2:4], line[line.index("--out") + 1] = [str(tmp_path / "series.nii.gz"), "-"], str(tmp_path / "series")
+    assert run_eval.main(line) == 0
+    three, four = (json.loads((tmp_path / name / "patient.json").read_text()) for name in ("three", "series"))
+    assert four["results"][0]["probability"] == pytest.approx(three["results"][0]["probability"], abs=1e-4)
+    assert four["scans"]["second"] == "-" and four["figures"] == pytest.approx(three["figures"], abs=1e-3)
+    with pytest.raises(SystemExit):
+        run_eval.main([*line, "--adc"])
+    assert "--adc says that the second scan is the ADC map, and - that there is none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("spoil", "message"), [
     (lambda line, tmp: line.__setitem__(2, str(tmp / "no.nii.gz")), "no.nii.gz does not exist"),
+    (lambda line, tmp: line.__setitem__(3, "-"), "dwi.nii.gz holds no b0 (b <= 50)"),
     (lambda line, tmp: line.__setitem__(3, line[line.index("--atlas") + 1]), "lie "),
     (lambda line, tmp: line.append("--adc"), "Give b0 instead"),
 ])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tss import clock, lesion, nifti, phantom
-from tss.cohort import read_cohort
+from tss import bids, clock, lesion, nifti, phantom, phantombids
+from tss.cohort import read_cohort, write_cohort
 from tss.contrast import SUBSTANCES, Contrast, Lesion, render, signals
 from tss.files import InputError, read_json
+from tss.preprocess import load_scans
 from tss.scanner import bias_field, make_pose
 from tss.subject import MATTER, Variation, make_subject, noise_field, vary
 
@@ -58,6 +59,19 @@ def test_cohort_can_be_read_as_a_lab_s_own(cohort):
         assert 20 <= patient.minutes <= 4320
         assert patient.side in ("left", "right")
         assert patient.path("lesion").is_file()
+
+
+def test_a_patient_written_as_bids_has_the_same_scans(cohort, tmp_path):
+    original = read_cohort(cohort)[0]
+    write_cohort(tmp_path / "one.csv", [original])
+    (patient,) = bids.read(phantombids.write(tmp_path / "one.csv", tmp_path / "bids"))
+    assert patient.path("dwi").name == "sub-p001_dwi.nii.gz" and not patient.path("b0")
+    assert (patient.minutes, patient.side) == (original.minutes, original.side)
+    expected, found = load_scans(original), load_scans(patient)
+    assert found.keys() == expected.keys() == {"dwi", "b0", "flair", "lesion"}
+    for name, scan in expected.items():  # integers are scaled anew: half a step is less than 10^-4 of the range
+        assert np.abs(found[name].data - scan.data).max() <= 1e-4 * scan.data.max() and scan.data.any()
+        assert np.allclose(found[name].affine, scan.affine, atol=1e-4)
 
 
 def test_same_seed_same_files_whatever_the_jobs(cohort, tmp_path):

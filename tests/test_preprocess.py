@@ -1,10 +1,13 @@
 """One patient through all steps: sides, contrast, spaces; what is refused and with which words."""
 
+import re
+
 import heads
 import numpy as np
 import pytest
 
 from tss import builtin, fsl, hemispheres, nifti, preprocess
+from tss.cohort import Patient
 from tss.files import InputError
 from tss.nifti import Volume
 
@@ -128,6 +131,34 @@ def test_a_flair_without_the_brain_is_refused(scans, atlas):
 
     with pytest.raises(InputError, match="FLAIR of the same head"):
         preprocess.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, Astray)
+
+
+def test_a_flair_that_shows_a_part_of_the_brain_is_flagged(scans, atlas, prepared):
+    class Known:  # the affines of `prepared`: the cut is what this is about
+        find_brain = staticmethod(builtin.find_brain)
+
+        @staticmethod
+        def find_affine(moving, fixed, dof, fixed_mask=None):
+            return prepared.flair_to_b0 if dof == 6 else prepared.b0_to_atlas
+
+    whole, flair = prepared.figures["flair_coverage"], scans["flair"]
+    top = flair._replace(data=flair.data[:, :, :flair.data.shape[2] // 2])
+    cut = preprocess.prepare(scans["dwi"], scans["b0"], top, atlas, Known)
+    assert whole > 0.99 and cut.figures["flair_coverage"] < 0.6
+    assert re.search(r"the FLAIR shows \d\d% of the brain: its field of view is cut", "; ".join(cut.flags))
+    assert "FLAIR shows" not in "; ".join(prepared.flags)
+
+
+def test_a_mask_without_lesion_and_a_patient_without_scans(tmp_path, scans):
+    for name in ("dwi", "b0", "flair"):
+        heads.save(tmp_path / f"{name}.nii.gz", scans[name].data, scans[name].affine)
+    heads.save(tmp_path / "lesion.nii.gz", np.zeros(scans["dwi"].data.shape, np.uint8), scans["dwi"].affine)
+    row = {"patient": "p"} | {name: f"{name}.nii.gz" for name in ("dwi", "b0", "flair", "lesion")}
+    assert not preprocess.load_scans(Patient(row, tmp_path))["lesion"].data.any()
+    with pytest.raises(InputError, match="no flair is given"):
+        preprocess.load_scans(Patient(row | {"flair": ""}, tmp_path))
+    with pytest.raises(InputError, match="^no FLAIR in sub-1/anat$"):
+        preprocess.load_scans(Patient(row | {"flair": "", "not_found": "no FLAIR in sub-1/anat"}, tmp_path))
 
 
 def test_an_atlas_with_skull_is_stripped(atlas):

@@ -6,6 +6,9 @@ Tables and files
     files         files that appear whole or not at all, and the one error that users see
     cohort        cohort.csv: checks, labels, the split by patient, Table 1
     nifti         NIfTI in and out, canonical axes, resampling
+    diffusion     b1000 and b0 out of a diffusion series
+    bidsfiles     BIDS: file names, sidecars, kinds of image, tables
+    bids          a BIDS folder as a cohort
     figures       every picture; the only module that knows matplotlib
 Phantom: made-up patients with a known answer
     geometry      shapes as signed distances
@@ -17,6 +20,7 @@ Phantom: made-up patients with a known answer
     contrast      what tissues look like on b0, DWI and FLAIR
     scanner       pose, thick slices, bias field, noise, the file's axes
     phantom       a patient and a cohort, as NIfTI files and cohort.csv
+    phantombids   the same cohort as a BIDS folder
     ceiling       the best AUC that anyone can reach on them
 Preprocessing (paper 2.1)
     registration  affine registration by mutual information

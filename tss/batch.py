@@ -1,6 +1,6 @@
 """A whole cohort through preprocessing: what is done, what is left, on how many cores, and what came of it.
 
-In:  cohort.csv, the atlas, the choices of run_preprocess.py.
+In:  cohort.csv or a BIDS folder, the atlas, the choices of run_preprocess.py.
 Out: DATA: cohort.csv with split and status, hemispheres/, registered/, transforms/, qc/, settings.json.
 Paper: 2.1 (split 64/16/20 % by patient; histogram matching to one reference study).
 See: tests/test_batch.py
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import tss
-from tss import nifti, preprocess, quality, records
+from tss import bids, nifti, preprocess, quality, records
 from tss.cohort import Patient, assign_splits, read_cohort, table1, write_cohort
 from tss.files import InputError, read_json, sha256, write_json, write_text
 
@@ -50,7 +50,7 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     Raises:
         InputError: the table, the atlas or DATA cannot be used, or DATA was made with other settings.
     """
-    patients = read_cohort(choices.cohort)
+    patients = bids.read(choices.cohort) if choices.cohort.is_dir() else read_cohort(choices.cohort)
     tools = preprocess.find_tools(choices.tools)
     atlas = preprocess.load_atlas(choices.atlas, choices.grid)
     settings = {

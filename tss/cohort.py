@@ -20,7 +20,7 @@ import numpy as np
 
 from tss.files import InputError, write_text
 
-SCANS = ("dwi", "b0", "adc", "flair", "lesion")  # columns that hold paths
+SCANS = ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion")  # columns that hold paths
 SIDES = ("left", "right")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
@@ -43,6 +43,12 @@ class Patient:
     def path(self, column: str) -> Path | None:
         """Return the scan's path, or None where the cell is empty."""
         return self.folder / self.row[column] if self.row.get(column) else None
+
+    @property
+    def bval(self) -> Path:
+        """Where a 4-D DWI has its b-values: the table's dwi_bval, else beside the DWI, as dcm2niix leaves them."""
+        dwi = self.path("dwi")
+        return self.path("dwi_bval") or dwi.with_name(dwi.name.removesuffix(".gz").removesuffix(".nii") + ".bval")
 
     @property
     def minutes(self) -> float | None:
@@ -102,17 +108,24 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
             problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
             continue
         patient = Patient(dict(zip(header, cells, strict=True)), path.parent)
-        problems += [f"line {number}: {problem}" for problem in _row_problems(patient.row)]
+        # A prepared table keeps patients whose scans were not found: they failed, and the reason stands there.
+        found = row_problems(patient.row) + ([] if "status" in patient.row else _scan_problems(patient))
+        problems += [f"line {number}: {problem}" for problem in found]
         # Folded, since some file systems do not tell A.npy from a.npy.
         if first := seen.get(patient.id.casefold()):
             problems.append(f"line {number}: patient {patient.id!r} is already on line {first}; one line a patient")
         seen.setdefault(patient.id.casefold(), number)
         patients.append(patient)
+    refuse(path, problems)
+    return patients
+
+
+def refuse(path: Path, problems: list[str]) -> None:
+    """Raise an InputError that lists what is wrong with a table, unless nothing is."""
     if problems:
         more = len(problems) - MOST_PROBLEMS_SHOWN
         shown = problems[:MOST_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
         raise InputError(f"{path} cannot be used; correct these cells:\n  " + "\n  ".join(shown))
-    return patients
 
 
 def _check_header(header: list[str], path: Path) -> None:
@@ -128,13 +141,18 @@ def _check_header(header: list[str], path: Path) -> None:
                          "Add it, separated by commas; cells may be empty where a time or side is unknown.")
 
 
-def _row_problems(row: dict[str, str]) -> list[str]:
+def _scan_problems(patient: Patient) -> list[str]:
+    problems = [f"{column} is empty; give the scan's path" for column in ("dwi", "flair") if not patient.row[column]]
+    if patient.row["dwi"] and not (patient.row.get("b0") or patient.row.get("adc") or patient.bval.is_file()):
+        problems.append("neither b0 nor adc is given; one of the two is needed, or a 4-D DWI with its .bval beside it")
+    return problems
+
+
+def row_problems(row: dict[str, str]) -> list[str]:
+    """Return what is wrong with a patient's name and values, the scans apart, a sentence each."""
     problems = []
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", row["patient"]) or ".." in row["patient"]:
         problems.append(f"patient {row['patient']!r} cannot name a file; use letters, digits, '-', '_' and '.'")
-    problems += [f"{column} is empty; give the scan's path" for column in ("dwi", "flair") if not row[column]]
-    if not row.get("b0") and not row.get("adc"):
-        problems.append("neither b0 nor adc is given; one of the two is needed")
     minutes = row["onset_to_mri_min"]
     if minutes and not (_is_number(minutes) and float(minutes) > 0):
         problems.append(f"onset_to_mri_min is {minutes!r}; write minutes above 0, or leave it empty if unknown")

@@ -27,7 +27,7 @@ RESEARCH_NOTE = "Research software: not a medical device, not for treatment deci
 
 
 class Scans(NamedTuple):
-    """Paths of the patient's scans; the second is b0, or the ADC."""
+    """Paths of the patient's scans; the second is b0, or the ADC, or "-" where a 4-D DWI holds the b0."""
 
     dwi: str
     second: str
@@ -35,8 +35,9 @@ class Scans(NamedTuple):
     second_is_adc: bool = False
 
     def as_patient(self) -> Patient:
-        row = {"patient": "patient", "dwi": self.dwi, "adc" if self.second_is_adc else "b0": self.second,
-               "flair": self.flair}
+        row = {"patient": "patient", "dwi": self.dwi, "flair": self.flair}
+        if self.second != "-":
+            row["adc" if self.second_is_adc else "b0"] = self.second
         return Patient(row, Path())
 
 

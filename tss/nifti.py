@@ -30,15 +30,57 @@ class Volume(NamedTuple):
     path: Path | None = None
 
 
-def load(path: str | os.PathLike) -> Volume:
+def load(path: str | os.PathLike, mask: bool = False) -> Volume:
     """Read one 3-D NIfTI volume on canonical RAS axes. World positions stay as the file has them.
 
-    A fourth axis of length 1 is dropped.
+    A fourth axis of length 1 is dropped. A mask may be zero everywhere.
 
     Raises:
         InputError: missing, not NIfTI, cut off, not 3-D, no orientation, an unusable affine, NaN, or all zero.
     """
+    if (volumes := count_volumes(path)) > 1:
+        raise InputError(f"{path} is 4-D with {volumes} volumes; one 3-D volume is needed. "
+                         "Split a series with fslsplit or fslroi and name the volume you mean.")
+    series = load_series(path)
+    if not mask and not series.data.any():
+        raise InputError(f"{path} is zero everywhere. Export the scan again.")
+    return series._replace(data=series.data[..., 0])
+
+
+def count_volumes(path: str | os.PathLike) -> int:
+    """Return how many volumes a 3-D or 4-D NIfTI file holds, by its header alone.
+
+    Raises:
+        InputError: missing, not NIfTI, or of another dimension.
+    """
+    shape = _open(Path(path)).shape
+    return shape[3] if len(shape) == 4 else 1
+
+
+def load_series(path: str | os.PathLike) -> Volume:
+    """Read a 3-D or 4-D NIfTI file as a Volume whose data is (X, Y, Z, N), on canonical RAS axes.
+
+    Raises:
+        InputError: as `load`, but for the number of volumes and for zeros.
+    """
     path = Path(path)
+    image = _open(path)
+    _check_orientation(image, path)
+    try:
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path} is cut off or damaged ({_first_line(error)}). Copy it again.") from error
+    if data.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
+    data = data.reshape(*data.shape[:3], -1).astype(np.float32)
+    if not np.isfinite(data).all():
+        raise InputError(f"{path} has {np.count_nonzero(~np.isfinite(data))} voxels that are NaN or infinite. "
+                         "Set them to 0 (for example: fslmaths IN -nan OUT) or export the scan again.")
+    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, image.affine))
+    return Volume(np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine.astype(np.float64), path)
+
+
+def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
     if not path.is_file():
         raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
     try:
@@ -47,22 +89,7 @@ def load(path: str | os.PathLike) -> Volume:
         raise InputError(f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). "
                          "Convert or copy it again.") from error
     _check_shape(image.shape, path)
-    _check_orientation(image, path)
-    try:
-        data = np.asarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path} is cut off or damaged ({_first_line(error)}). Copy it again.") from error
-    if data.dtype.kind not in "fiub":
-        raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
-    data = data.reshape(data.shape[:3]).astype(np.float32)
-    if not np.isfinite(data).all():
-        raise InputError(f"{path} has {np.count_nonzero(~np.isfinite(data))} voxels that are NaN or infinite. "
-                         "Set them to 0 (for example: fslmaths IN -nan OUT) or export the scan again.")
-    if not data.any():
-        raise InputError(f"{path} is zero everywhere. Export the scan again.")
-
-    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, image.affine))
-    return Volume(np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine.astype(np.float64), path)
+    return image
 
 
 def _first_line(error: Exception) -> str:
@@ -70,11 +97,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_shape(shape: tuple[int, ...], path: Path) -> None:
-    dimensions = shape[:3] if len(shape) == 4 and shape[3] == 1 else shape
-    if len(dimensions) != 3:
-        raise InputError(f"{path} is {len(dimensions)}-D, shape {shape}; one 3-D volume is needed. "
-                         "Split a series with fslsplit or fslroi and name the volume you mean.")
-    if min(dimensions) < FEWEST_VOXELS:
+    if len(shape) not in (3, 4):
+        raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
+    if min(shape[:3]) < FEWEST_VOXELS:
         raise InputError(f"{path} has shape {shape}: fewer than {FEWEST_VOXELS} voxels along one axis is not "
                          "a head. Name the whole volume.")
 

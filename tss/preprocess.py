@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from tss import builtin, fsl, hemispheres, intensity, quality
 from tss.cohort import Patient
+from tss.diffusion import B0_MOST, B_WANTED, load_dwi
 from tss.files import InputError
 from tss.nifti import Volume, atlas_grid, load, resample, voxel_sizes
 
@@ -107,18 +108,31 @@ def _laid_out(atlas: Volume, shape: tuple[int, int, int]) -> Atlas:
 
 
 def load_scans(patient: Patient) -> dict[str, Volume]:
-    """Load a patient's dwi, b0 (made from the ADC where there is none), flair, and lesion if given.
+    """Load a patient's dwi, b0, flair, and lesion if given.
+
+    The b0 is the one that is named, else the one within a 4-D DWI, else it is made from the ADC.
 
     Raises:
         InputError: a file is missing or unusable, or two that share a space differ in shape or place.
     """
-    scans = {name: load(patient.path(name)) for name in ("dwi", "b0", "adc", "flair") if patient.path(name)}
+    for name in ("dwi", "flair"):
+        if not patient.path(name):
+            raise InputError(patient.row.get("not_found") or f"no {name} is given. Name the file in column {name}.")
+    dwi, b, b0 = load_dwi(patient.path("dwi"), patient.bval)
+    scans = {"dwi": dwi, "flair": load(patient.path("flair"))}
     if patient.path("lesion"):
-        scans["lesion"] = load(patient.path("lesion"))
-    if "b0" not in scans:
-        check_same_space(scans["dwi"], scans["adc"])
-        scans["b0"] = b0_from_adc(scans["dwi"], scans["adc"])
-    scans.pop("adc", None)
+        scans["lesion"] = load(patient.path("lesion"), mask=True)
+    if patient.path("b0"):
+        scans["b0"] = load(patient.path("b0"))
+    elif b0 is not None:
+        scans["b0"] = b0
+    elif patient.path("adc"):
+        adc = load(patient.path("adc"))
+        check_same_space(dwi, adc)
+        scans["b0"] = b0_from_adc(dwi, adc, b)
+    else:
+        raise InputError(patient.row.get("not_found") or f"{dwi.path} holds no b0 (b <= {B0_MOST:.0f}), and neither "
+                         "b0 nor adc is given. Name one of the two.")
     return scans
 
 
@@ -140,8 +154,8 @@ def check_same_space(dwi: Volume, other: Volume) -> None:
                          "DWI, b0, ADC and lesion come from one acquisition: export them on the same grid.")
 
 
-def b0_from_adc(dwi: Volume, adc: Volume) -> Volume:
-    """Return b0 = DWI * exp(b * ADC), b = 1000 s/mm^2. The ADC's unit is recognised by its size.
+def b0_from_adc(dwi: Volume, adc: Volume, b: float = B_WANTED) -> Volume:
+    """Return b0 = DWI * exp(b * ADC), b in s/mm^2. The ADC's unit is recognised by its size.
 
     Raises:
         InputError: the ADC's median fits neither 10^-3 nor 10^-6 mm^2/s.
@@ -150,7 +164,7 @@ def b0_from_adc(dwi: Volume, adc: Volume) -> Volume:
     for low, high, factor in ADC_UNITS.values():
         if low <= median <= high:
             # Brain and CSF end near 3.2; what lies above is noise over noise, and its exponential would dwarf the head.
-            exponent = np.clip(adc.data * factor, 0, 3.5)
+            exponent = np.clip(adc.data * factor, 0, 3.5) * (b / 1000)
             return Volume(dwi.data * np.exp(exponent), dwi.affine, adc.path)
     raise InputError(f"{adc.path}: the median of positive voxels is {median:.3g}, which is neither "
                      f"{' nor '.join(ADC_UNITS)} of a brain. Give b0 instead, or bring the ADC to one of these units.")

@@ -94,7 +94,8 @@ def _figure(name: str, value: float | None) -> str:
     if value is None:
         return _cell("", "")
     low, high, _ = LIMITS.get(name, (value, value, ""))
-    return _cell(value, f"{value:.3g}", "" if low <= value <= high else "beyond")
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return _cell(value, text, "" if low <= value <= high else "beyond")
 
 
 def _json(content: object) -> str:

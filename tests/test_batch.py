@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import run_preprocess
-from tss import builtin, figures, files
+from tss import batch, builtin, figures, files, records
 from tss.cohort import read_prepared, split_hash
 
 GRID = ["16", "16", "8"]
@@ -114,6 +114,24 @@ def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
     assert [row["status"] for row in rows(out).values()] == ["", "ok", "", "ok"]
     assert preprocess(raw, out, "--shard", "1/2", "--jobs", "2") == 0
     assert content(out) == content(done)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw, done, tmp_path, monkeypatch, missing):
+    out, read, times = tmp_path / "data", records.read, []
+    shutil.copytree(done, out)
+
+    def busy(patient, *more):
+        record = read(patient, *more)
+        if patient.id == "p0" and len(times) < 9:  # another shard does p0 again and again, nine times
+            times.append(1)
+            record["flags"] = [f"flag {len(times)}"]
+        return None if missing and patient.id == "p3" else record
+
+    monkeypatch.setattr(records, "read", busy)
+    written = batch._assemble(read_prepared(out), out, json.loads((out / "settings.json").read_text()))
+    assert len(times) == (4 if missing else 9)  # the last one, after writing, is only looked at
+    assert written[0].row["flags"] == rows(out)["p0"]["flags"] == ("flag 3" if missing else "")
 
 
 @pytest.mark.parametrize(("more", "message"), [

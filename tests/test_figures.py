@@ -135,7 +135,7 @@ def test_quality_control_has_one_scale_for_all_patients_and_few_colours(tmp_path
     kept, draw = [], FigureCanvasAgg.draw
     monkeypatch.setattr(FigureCanvasAgg, "draw", lambda self: kept.append(self.figure) or draw(self))
     picture = qc(tmp_path / "p7.png")
-    assert {"p7   a flag", "mask", "atlas", "lesion", "midline", "R   dwi", "R   t2w", "L"} <= set(words(kept[0]))
+    assert {"p7   a flag", "mask", "atlas", "lesion", "midline", "R   dwi\nwhite: 2.5", "L"} <= set(words(kept[0]))
     images = [image for axes in kept[0].axes for image in axes.images]
     assert [image.get_clim() for image in images] == [(0, figures.QC_WHITE[name]) for name in ("dwi", "t2w", "flair")]
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) <= figures.GREYS + 10

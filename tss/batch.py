@@ -26,6 +26,7 @@ from tss.cohort import VERDICT_COLUMNS, Patient, as_table, assign_splits, read_c
 from tss.files import InputError, read_json, sha256, write_json, write_text
 
 FORMAT = "tss data 1"
+ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,16 @@ def _assemble(patients: list[Patient], out: Path, settings: dict) -> list[Patien
     """Write cohort.csv and qc/index.html from the records there are; returns the patients as written.
 
     Read again after writing: another shard may have finished a patient meanwhile, and whoever writes last must
-    have seen every record. Verdicts are those in DATA/cohort.csv, where quality control puts them; one whose picture
-    is gone, since the patient is being done again or fails now, goes too.
+    have seen every record. While patients are still missing a shard gives up after some ROUNDS: the others finish
+    patients faster than 422 pictures are put on a page, and write again when they end.
+
+    Verdicts are those in DATA/cohort.csv, where quality control puts them; one whose picture is gone, since the
+    patient is being done again or fails now, goes too.
     """
-    seen, written = None, []
-    while (found := [records.read(patient, out, settings) for patient in patients]) != seen:
-        seen, written, verdicts = found, [], _verdicts(out / "cohort.csv")
+    seen, written, rounds = None, [], 0
+    while ((found := [records.read(patient, out, settings) for patient in patients]) != seen
+           and (rounds < ROUNDS or None not in found)):
+        seen, written, rounds, verdicts = found, [], rounds + 1, _verdicts(out / "cohort.csv")
         for patient, record in zip(patients, found, strict=True):
             outcome = {"status": record["status"] if record else "", "reason": record["reason"] if record else "",
                        "flags": "; ".join(record["flags"]) if record else ""}

@@ -226,7 +226,7 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
             if row(outlined).any():
                 axes.contour(row(outlined), levels=[0.5], colors=QC_COLOURS[part], linewidths=PIXEL, antialiased=False)
         axes.set_axis_off()
-        axes.text(3, 3, f"R   {name}", color="white", fontsize=8, va="top")
+        axes.text(3, 3, f"R   {name}\nwhite: {QC_WHITE[name]:g}", color="white", fontsize=8, va="top")
         axes.text(columns - 3, 3, "L", color="white", fontsize=8, va="top", ha="right")
         if histograms:
             axes = figure.add_axes(((wide + 10) / width, bottom + 26 / height, (QC_HISTOGRAM - 24) / width,

@@ -113,10 +113,10 @@ JUDGING = ('<div class="judge"><button data-verdict="accept">1 accept</button><b
 
 HOW_TO = """<p>Look at every picture. The patient's right is on the left. The mask (blue) should hold the brain and
 nothing else and lie within the atlas' outline (orange); the fissure should lie on the dotted line; FLAIR should lie
-as DWI does; a lesion's outline (magenta) should lie on the lesion. Black is 0 and white is 2.5 (DWI), 3.5 (T2w) and
-2 (FLAIR) medians of healthy brain in every patient. Histograms, in medians: red the raw scan, white the result, grey
-where the middle 50 % and 90 % of the reference's healthy brain lie: the white peak belongs there. Click on a column's
-name to sort.</p>
+as DWI does; a lesion's outline (magenta) should lie on the lesion. Black is 0 and white is the same in every patient,
+so many medians of healthy brain as is written there. Histograms of the brain, in medians: red the raw scan, white the
+result, grey where the middle 50 % and 90 % of the reference's healthy brain lie: the white peak belongs there. Click
+on a column's name to sort.</p>
 <p><kbd>1</kbd> accept and go on, <kbd>2</kbd> reject, <kbd>3</kbd> unsure (then a remark, <kbd>Enter</kbd> goes on),
 <kbd>0</kbd> take back, <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>r</kbd> remark. This browser keeps your verdicts
 until you download cohort.csv: put it in place of the cohort.csv in the folder above this page's. Rejected patients
@@ -126,8 +126,8 @@ STYLE = """
 body { font: 14px/1.35 sans-serif; margin: 0 1em } h1 { font-size: 1.3em } p { max-width: 75em }
 nav { position: sticky; top: 0; background: white; border-bottom: 2px solid #888; z-index: 1; padding: 4px 0 }
 .bar { display: flex; gap: 1.5em; align-items: center; padding: 0 8px 4px } #progress { flex: 1 }
-.line { display: grid; gap: 0 6px; grid-template-columns: 9em 4em 4em repeat(var(--figures), minmax(0, 1fr)) }
-nav .line { padding-left: 8px; align-items: end }
+.line { display: grid; gap: 0 6px; grid-template-columns: 9em 5em 5em repeat(var(--figures), minmax(0, 1fr)) }
+nav .line { padding-left: 16px; align-items: end }
 nav .line button { border: 0; background: none; padding: 0; text-align: left; font: bold 11px/1.1 sans-serif;
  cursor: pointer; overflow-wrap: anywhere }
 nav .line button[aria-sort=ascending]::after { content: " \\25B2" }
@@ -210,8 +210,14 @@ function go(step) {
   const next = shown[place < 0 ? 0 : place + step];
   if (next) { choose(next); next.scrollIntoView({block: "start"}); }
 }
+function start() {
+  if (current) current.classList.remove("current");
+  current = null;
+  go(0);
+}
 function judge(card, verdict) {
-  if (!card || !card.dataset.key) return;
+  if (!card) return;
+  if (!card.dataset.key) { go(1); return; }  // failed: nothing to judge
   rowOf(card)[VERDICT] = verdict;
   keep(card); show(card); report();
   if (verdict === "accept") go(1);
@@ -232,7 +238,7 @@ function sortBy(number) {
   main.append(...cards);
   heads.forEach(head => head.removeAttribute("aria-sort"));
   heads[number].setAttribute("aria-sort", ascending ? "ascending" : "descending");
-  go(0);
+  start();
 }
 function filter() {
   for (const card of cards) {
@@ -240,8 +246,7 @@ function filter() {
     if (card.dataset.key && !verdict) is.push("open");
     card.hidden = select.value !== "all" && !is.includes(select.value);
   }
-  current = null;
-  go(0);
+  start();
 }
 
 function csv() {  // as Python's csv module writes it

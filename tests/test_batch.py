@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import run_preprocess
-from tss import builtin, figures, files
-from tss.cohort import read_prepared
+from tss import batch, builtin, figures, files, records
+from tss.cohort import read_prepared, split_hash
 
 GRID = ["16", "16", "8"]
 
@@ -116,6 +116,24 @@ def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
     assert content(out) == content(done)
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw, done, tmp_path, monkeypatch, missing):
+    out, read, times = tmp_path / "data", records.read, []
+    shutil.copytree(done, out)
+
+    def busy(patient, *more):
+        record = read(patient, *more)
+        if patient.id == "p0" and len(times) < 9:  # another shard does p0 again and again, nine times
+            times.append(1)
+            record["flags"] = [f"flag {len(times)}"]
+        return None if missing and patient.id == "p3" else record
+
+    monkeypatch.setattr(records, "read", busy)
+    written = batch._assemble(read_prepared(out), out, json.loads((out / "settings.json").read_text()))
+    assert len(times) == (4 if missing else 9)  # the last one, after writing, is only looked at
+    assert written[0].row["flags"] == rows(out)["p0"]["flags"] == ("flag 3" if missing else "")
+
+
 @pytest.mark.parametrize(("more", "message"), [
     (["--grid", "16", "16", "10"], "grid was [16, 16, 8], now [16, 16, 10]"), (["--seed", "3"], "seed was 0, now 3"),
     (["--reference", "p9"], "now p9")])
@@ -132,6 +150,43 @@ def test_overwrite_takes_other_settings(raw, done, tmp_path, known_affines):
     shutil.copytree(done, out)
     assert preprocess(raw, out, "--overwrite", "--grid", "12", "16", "8") == 0
     assert np.load(out / "hemispheres" / "p0.npy").shape == (2, 3, 8, 16, 6)
+
+
+def judge(out: Path, verdicts: dict[str, tuple[str, str]]) -> None:
+    """Put verdicts into DATA/cohort.csv, as the file that qc/index.html offers has them."""
+    table = [row | dict(zip(("verdict", "verdict_remark"), verdicts.get(name, ("", "")), strict=True))
+             for name, row in rows(out).items()]
+    heads.write_table(out, table)
+
+
+def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path, known_affines, capsys):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    reference = json.loads((out / "settings.json").read_text())["reference"]["patient"]
+    given = {"p0": ("accept", ""), "p1": ("reject", 'eyes, "kept"\nübrigens'), reference: ("reject", "tilted")}
+    judge(out, given)
+    split, before = split_hash(read_prepared(done)), content(out)
+    assert preprocess(raw, out) == 0
+    said = capsys.readouterr().out
+    assert f"{len({'p1', reference})} of 4 patients are rejected at quality control" in said
+    assert "the histogram reference is one of them" in said and "--reference PATIENT --overwrite" in said
+    assert {name: (row["verdict"], row["verdict_remark"]) for name, row in rows(out).items() if row["verdict"]} == given
+    patients = {patient.id: patient for patient in read_prepared(out)}
+    assert patients["p1"].status == "rejected" and split_hash(list(patients.values())) == split
+    assert {name for name, data in content(out).items() if before[name] != data} == {"cohort.csv", "qc/index.html"}
+    assert json.dumps(given["p1"][1]) in (out / "qc" / "index.html").read_text()
+
+    # p1's FLAIR is another file now, so p1 is done again; nobody else is.
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
+    folder = spoiled(raw, tmp_path / "raw", lambda folder: None)
+    for row in table:
+        row |= {name: str(raw / row[name]) for name in ("dwi", "b0", "flair")}
+    table[1]["flair"] = str(folder / "p1_flair.nii.gz")
+    heads.write_table(folder, table)
+    assert preprocess(folder, out) == 0
+    assert {name for name, row in rows(out).items() if row["verdict"]} == set(given) - {"p1"}
+    assert preprocess(folder, out, "--overwrite", "--shard", "1/4") == 0
+    assert {name for name, row in rows(out).items() if row.get("verdict")} == set(given) - {"p0", "p1"}
 
 
 def test_dry_run_writes_nothing(raw, tmp_path, capsys):

@@ -133,6 +133,28 @@ def test_labels_of_each_task_come_from_one_time_column():
     assert cohort.samples(patients, "stroke", "test") == []
 
 
+def test_whom_quality_control_rejects_takes_no_part_and_the_split_stays_the_same():
+    patients = people(6, split="train")
+    before = cohort.split_hash(patients)
+    patients[0].row |= {"verdict": "reject", "verdict_remark": "eyes in\n the mask"}
+    patients[1].row |= {"verdict": "reject"}
+    patients[2].row |= {"verdict": "accept", "verdict_remark": "fine"}
+    patients[3].row |= {"verdict": "unsure"}
+    patients[4].row |= {"status": "failed", "reason": "no b0", "verdict": "reject"}
+    patients[5].row |= {"status": ""}
+    assert [p.status for p in patients] == ["rejected", "rejected", "ok", "ok", "failed", ""]
+    assert [p.reason for p in patients] == ["rejected at quality control: eyes in the mask",
+                                            "rejected at quality control", "", "", "no b0", "not preprocessed"]
+    for task in (*cohort.TASKS, cohort.RESTORE):
+        assert {sample.patient for sample in cohort.samples(patients, task, "train")} == {"p2", "p3"}
+    assert cohort.split_hash(patients) == before
+
+
+def test_a_misspelt_verdict_is_refused_rather_than_ignored(tmp_path):
+    with pytest.raises(InputError, match="line 2: verdict is 'rejected'; write accept, reject or unsure"):
+        cohort.read_cohort(table(tmp_path, GOOD + ",rejected", header=HEADER + ",verdict"))
+
+
 def test_a_written_table_finds_the_scans_from_its_new_place(tmp_path):
     path = table(tmp_path, GOOD)
     patients = cohort.read_cohort(path)

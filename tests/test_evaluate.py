@@ -130,6 +130,23 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     assert f"{ceiling:.3f}" in said
 
 
+def test_whom_quality_control_rejects_is_not_scored_and_counted_with_the_reason(made, tmp_path, capsys):
+    shutil.copytree(made / "data", tmp_path / "data")
+    patients = {patient.id: patient for patient in read_prepared(tmp_path / "data")}
+    patients["p28"].row |= {"verdict": "reject", "verdict_remark": "FLAIR of another head"}
+    patients["p32"].row |= {"verdict": "unsure"}
+    write_cohort(tmp_path / "data" / "cohort.csv", list(patients.values()))
+    words = [str(made / "runs" / "phase4" / "best.pt"), "--data", str(tmp_path / "data"), "--gradcam", "0"]
+    assert run_eval.main([*words, "--out", str(tmp_path / "eval"), "--device", "cpu"]) == 0  # the same split
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["n"] == 5 and (metrics["coverage"]["patients"], metrics["coverage"]["scored"]) == (8, 5)
+    assert metrics["coverage"]["no_probability"] == {"p28": "rejected at quality control: FLAIR of another head",
+                                                     "p29": "b0.nii.gz is cut off"}
+    lines = {line["patient"]: line for line in table(tmp_path / "eval")}
+    assert (lines["p28"]["label"], lines["p28"]["probability"]) == ("0", "") and lines["p32"]["probability"]
+    assert "p28 has no probability (rejected at quality control: FLAIR of another head)" in capsys.readouterr().out
+
+
 def test_one_class_only_is_told_plainly(made, tmp_path, capsys):
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -115,3 +116,48 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match="file/roc.png cannot be written"):
         figures.draw_roc(tmp_path / "file" / "roc.png", (np.array([0, 1]), np.array([0, 1])), 0.5, (0, 1), (0, 0), 0.5,
                          "", "")
+
+
+def qc(path, **changes):
+    brain = np.zeros((20, 24, 6), bool)
+    brain[5:15, 4:20, 1:5] = True
+    lesion = np.zeros_like(brain)
+    lesion[12:14, 8:10, 2:4] = True  # on the patient's right: right of the midline in x
+    edges = np.linspace(0, 3, 61)
+    histogram = {"edges": edges, "raw": np.full(60, 0.5), "matched": np.full(60, 1.0), "reference": np.arange(7) / 6}
+    scans = {name: np.where(brain, level, 0).astype(np.float32) for name, level in
+             (("dwi", 1.25), ("t2w", 3.5), ("flair", 0.0))}
+    figures.draw_qc(path, scans, changes.get("mask", brain), brain, (8, 7, 20), "p7   a flag", lesion,
+                    {name: histogram for name in scans})
+    return imread(path)[..., :3]
+
+
+def test_quality_control_has_one_scale_for_all_patients_and_few_colours(tmp_path, drawn, monkeypatch):
+    kept, draw = [], FigureCanvasAgg.draw
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda self: kept.append(self.figure) or draw(self))
+    picture = qc(tmp_path / "p7.png")
+    assert {"p7   a flag", "mask", "atlas", "lesion", "midline", "R   dwi\nwhite: 2.5", "L"} <= set(words(kept[0]))
+    images = [image for axes in kept[0].axes for image in axes.images]
+    assert [image.get_clim() for image in images] == [(0, figures.QC_WHITE[name]) for name in ("dwi", "t2w", "flair")]
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) <= figures.GREYS + 10
+    # Of the first slice shown: mid-grey DWI (half of white), white T2w, black FLAIR, where no line is drawn.
+    tall = (len(picture) - figures.QC_TITLE) // 3
+    levels = [np.median(picture[figures.QC_TITLE + k * tall + tall // 3:, 60:62][:tall // 3]) for k in range(3)]
+    assert levels == pytest.approx([0.5, 1, 0], abs=0.02)
+
+
+def test_outlines_of_quality_control_lie_where_the_masks_do(tmp_path):
+    picture = np.rint(255 * qc(tmp_path / "p7.png")).astype(int)
+    part = picture[figures.QC_TITLE:, :-figures.QC_HISTOGRAM]
+
+    def columns(name):
+        colour = [int(figures.QC_COLOURS[name][k:k + 2], 16) for k in (1, 3, 5)]
+        return np.flatnonzero((np.abs(part - colour).sum(-1) <= 6).any(0))
+
+    each = part.shape[1] / 4  # four slices hold something
+    middle = columns("midline")
+    assert len(middle) == 4 and middle / each % 1 == pytest.approx(0.5, abs=0.02)
+    lesion = columns("lesion") / each % 1
+    assert 0 < lesion.min() and lesion.max() < 0.45  # the patient's right is on the left
+    assert columns("atlas").size  # drawn last but one, on top of the mask's, which is the same here
+    assert (tmp_path / "p7.png").read_bytes() == (qc(tmp_path / "again.png"), (tmp_path / "again.png").read_bytes())[1]

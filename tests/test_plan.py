@@ -9,7 +9,8 @@ import pytest
 from tss.checkpoint import save
 from tss.cohort import read_prepared, split_hash
 from tss.files import InputError, sha256
-from tss.plan import Job, plan
+from tss.loop import load_split
+from tss.plan import Job, announce, plan
 
 
 @pytest.fixture
@@ -55,6 +56,19 @@ def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(job, made_up):
     save("ckpt.pt", made_up(phase=0, model="3d", cohort=split_hash(read_prepared(job.data))))
     run, _ = plan(job, 1, "ckpt.pt")
     assert (run.about["model"], run.about["width"], run.folder) == ("3d", 4, Path("runs/3d/phase1"))
+
+
+def test_who_is_left_out_of_training_is_said(job, capsys):
+    patients = read_prepared(job.data)
+    patients[0].row |= {"status": "failed"}
+    for patient in patients[1:3]:
+        patient.row |= {"verdict": "reject"}
+    patients[-1].row |= {"verdict": "reject"}  # of the test split: not this table's
+    run, _ = plan(job, 1, None)
+    train, val = (load_split(job.data, patients, "stroke", split, [32, 32, 4]) for split in ("train", "val"))
+    announce(run, patients, train, val)
+    said = capsys.readouterr().out
+    assert "train 30 hemispheres" in said and "left out of train and val: 1 failed, 2 rejected; the reasons" in said
 
 
 def test_phase_0_is_not_for_2d(job):

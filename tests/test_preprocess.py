@@ -64,6 +64,17 @@ def test_affines_bring_the_heads_together(prepared):
     assert np.linalg.norm(((back - np.eye(4)) @ points)[:3], axis=0).max() < 3
 
 
+def test_figures_of_the_lesion_and_histograms_are_the_scans_own(prepared):
+    figures = prepared.figures
+    assert figures["lesion_in_mask"] == 1
+    assert figures["dwi_contrast_raw"] == pytest.approx(220 / 90, rel=0.05)  # heads.VALUES: lesion over white matter
+    assert figures["flair_contrast_raw"] == pytest.approx(320 / 220, rel=0.06)
+    assert figures["dwi_contrast_kept"] == figures["dwi_contrast"] / figures["dwi_contrast_raw"]
+    assert figures["flair_contrast_kept"] == pytest.approx(1, abs=0.1)
+    for raw, matched in prepared.histograms.values():
+        assert raw.sum() <= 1 and matched.sum() <= 1 and abs(raw.argmax() - 20) <= 1 and abs(matched.argmax() - 20) <= 1
+
+
 def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):
     mirror = prepared.lesion[::-1] & prepared.mask
     for name, scan, world in (("dwi", scans["dwi"], prepared.b0_to_atlas),

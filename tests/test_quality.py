@@ -1,4 +1,4 @@
-"""Quality figures against values worked out by hand, flags at their limits, the page."""
+"""Quality figures against values worked out by hand, flags at their limits."""
 
 import numpy as np
 import pytest
@@ -49,10 +49,39 @@ def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
     assert len(quality.flags({name: -1 for name in quality.LIMITS})) == len(quality.LIMITS)
 
 
-def test_page_puts_failed_patients_first_and_escapes_what_it_is_given():
-    record = {"status": "ok", "reason": "", "flags": [], "figures": {"brain_ml": 1400.0}}
-    page = quality.index_page([record | {"patient": "good"}, record | {"patient": "odd", "flags": ["a < b"]},
-                               record | {"patient": "bad", "status": "failed", "reason": "no <brain>", "figures": {}}])
-    assert page.index(">bad<") < page.index(">odd<") < page.index(">good<")
-    assert "1 ok, 1 flagged, 1 failed" in page
-    assert "no &lt;brain&gt;" in page and "a &lt; b" in page and 'src="good.png"' in page and "bad.png" not in page
+def test_contrast_by_hand_at_mirrored_places_of_scans_that_lie_differently():
+    """A head at 10 + x on the patient's left, lesion of 30 on 4 voxels, seen by two scans and on the atlas grid."""
+    atlas = np.eye(4)
+    atlas[:3, 3] = (-9.5, 0, 0)  # 20 columns, the midline between the 10th and the 11th
+    world = np.eye(4)
+    world[:3, 3] = (5, 1, 0)  # mm of the DWI -> mm of the atlas
+    dwi = Volume(np.full((20, 8, 4), 10, np.float32), np.linalg.inv(world) @ atlas)
+    lesion = np.zeros((20, 8, 4), bool)
+    lesion[13:17, 2:5, 1] = True
+    dwi.data[lesion] = 30
+    dwi.data[3:7, 2:5, 1] = 12  # the lesion's mirror image
+    mask = np.ones((20, 8, 4), bool)
+    mask[16] = False  # eats a quarter of the lesion
+    here, mirror, in_mask = quality.mirrored_pairs(dwi._replace(data=lesion.astype(np.float32)), mask, atlas, world)
+    assert in_mask == pytest.approx(0.75) and here.shape == mirror.shape == (3, 9)
+    assert sorted(set(here[0])) == [3.5, 4.5, 5.5] and sorted(set(mirror[0])) == [-5.5, -4.5, -3.5]
+    assert quality.contrast(dwi, world, here, mirror) == pytest.approx(30 / 12)
+    finer = Volume(np.repeat(dwi.data, 2, axis=1), atlas @ np.diag([1, 0.5, 1, 1]))
+    finer.affine[1, 3] = -0.25
+    assert quality.contrast(finer, np.eye(4), here, mirror) == pytest.approx(30 / 12)
+
+    both = lesion | lesion[::-1]
+    here, _, _ = quality.mirrored_pairs(dwi._replace(data=both.astype(np.float32)), mask, atlas, world)
+    assert here.shape == (3, 0)  # lesion opposite lesion says nothing
+
+
+def test_a_contrast_that_has_changed_by_more_than_a_tenth_is_flagged():
+    assert quality.flags({"dwi_contrast_kept": 0.91, "flair_contrast_kept": 1.09, "dwi_contrast": 5.0}) == []
+    assert quality.flags({"dwi_contrast_kept": 0.894, "flair_contrast_kept": 1.11}) == [
+        "the lesion's contrast on DWI is 0.89 of the raw scan's",
+        "the lesion's contrast on FLAIR is 1.11 of the raw scan's"]
+
+
+def test_histogram_counts_shares_in_medians():
+    shares = quality.histogram(np.array([0.01, 1.01, 1.02, 2.99, 7.0]))
+    assert shares[[0, 20, 59]] == pytest.approx([0.2, 0.4, 0.2]) and shares.sum() == pytest.approx(0.8)

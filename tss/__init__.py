@@ -28,7 +28,8 @@ Preprocessing (paper 2.1)
     fsl           brain and affine by FSL, the same functions
     intensity     bias field, landmarks, matching to the reference, [0, 1]
     hemispheres   from volumes to mirrored hemispheres and back
-    quality       figures, flags and the page that shows all patients
+    quality       figures and flags
+    qcpage        the page on which a person looks at every patient and judges
     preprocess    one patient, step by step
     records       one patient's files, and the record that says they are finished
     batch         a whole cohort, on several cores or shards

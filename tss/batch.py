@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 
 import tss
-from tss import bids, nifti, preprocess, quality, records
-from tss.cohort import Patient, assign_splits, read_cohort, table1, write_cohort
+from tss import bids, nifti, preprocess, qcpage, records
+from tss.cohort import VERDICT_COLUMNS, Patient, as_table, assign_splits, read_cohort, table1, write_cohort
 from tss.files import InputError, read_json, sha256, write_json, write_text
 
 FORMAT = "tss data 1"
+ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,13 @@ def run(choices: Choices, dry_run: bool = False) -> int:
         for patient in mine:
             records.path_of(choices.out, patient).unlink(missing_ok=True)
     write_json(choices.out / "settings.json", settings)
-    _assemble(patients, choices.out, settings)
+    rejected = [patient.id for patient in _assemble(patients, choices.out, settings) if patient.status == "rejected"]
+    if rejected:
+        print(f"{len(rejected)} of {len(patients)} patients are rejected at quality control (column verdict of "
+              f"{choices.out / 'cohort.csv'}): they take no part in training and evaluation", flush=True)
+    if settings["reference"]["patient"] in rejected:
+        print("the histogram reference is one of them, and all others are matched to it: name a better one with "
+              "--reference PATIENT --overwrite", flush=True)
 
     left = [p for p in mine if not records.is_finished(p, choices.out, settings)]
     if len(left) < len(mine):
@@ -178,20 +185,36 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; workers end their patient
 
 
-def _assemble(patients: list[Patient], out: Path, settings: dict) -> None:
-    """Write cohort.csv and qc/index.html from the records there are.
+def _assemble(patients: list[Patient], out: Path, settings: dict) -> list[Patient]:
+    """Write cohort.csv and qc/index.html from the records there are; returns the patients as written.
 
     Read again after writing: another shard may have finished a patient meanwhile, and whoever writes last must
-    have seen every record.
+    have seen every record. While patients are still missing a shard gives up after some ROUNDS: the others finish
+    patients faster than 422 pictures are put on a page, and write again when they end.
+
+    Verdicts are those in DATA/cohort.csv, where quality control puts them; one whose picture is gone, since the
+    patient is being done again or fails now, goes too.
     """
-    seen = None
-    while (found := [records.read(patient, out, settings) for patient in patients]) != seen:
-        seen = found
+    seen, written, rounds = None, [], 0
+    while ((found := [records.read(patient, out, settings) for patient in patients]) != seen
+           and (rounds < ROUNDS or None not in found)):
+        seen, written, rounds, verdicts = found, [], rounds + 1, _verdicts(out / "cohort.csv")
         for patient, record in zip(patients, found, strict=True):
-            patient.row |= {"status": record["status"] if record else "", "reason": record["reason"] if record else "",
-                            "flags": "; ".join(record["flags"]) if record else ""}
-        write_cohort(out / "cohort.csv", patients)
-        write_text(out / "qc" / "index.html", quality.index_page(record for record in found if record))
+            outcome = {"status": record["status"] if record else "", "reason": record["reason"] if record else "",
+                       "flags": "; ".join(record["flags"]) if record else ""}
+            if outcome["status"] == "ok":
+                outcome |= verdicts.get(patient.id, {})
+            written.append(Patient(patient.row | outcome, patient.folder))
+        write_cohort(out / "cohort.csv", written)
+        write_text(out / "qc" / "index.html", qcpage.index_page(as_table(written, out), found, out / "qc"))
+    return written
+
+
+def _verdicts(table: Path) -> dict[str, dict[str, str]]:
+    """Return patient -> verdict and remark, of those that somebody judged."""
+    given = {patient.id: {name: patient.row.get(name, "") for name in VERDICT_COLUMNS}
+             for patient in (read_cohort(table) if table.is_file() else ())}
+    return {name: verdict for name, verdict in given.items() if any(verdict.values())}
 
 
 def _summary(patients: list[Patient], choices: Choices, settings: dict) -> int:

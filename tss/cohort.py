@@ -22,6 +22,8 @@ from tss.files import InputError, write_text
 
 SCANS = ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion")  # columns that hold paths
 SIDES = ("left", "right")
+VERDICTS = ("accept", "reject", "unsure")  # of the person who looks at qc/index.html
+VERDICT_COLUMNS = ("verdict", "verdict_remark")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
 RESTORE = "restore"  # phase 0's task: no labels, so it is none of TASKS (paper 2.2)
@@ -66,8 +68,17 @@ class Patient:
 
     @property
     def status(self) -> str:
-        """"ok", "failed", or "" = not preprocessed yet."""
-        return self.row.get("status", "")
+        """"ok", "failed", "rejected" (ok, but a person rejects it), or "" = not preprocessed yet."""
+        status = self.row.get("status", "")
+        return "rejected" if status == "ok" and self.row.get("verdict") == "reject" else status
+
+    @property
+    def reason(self) -> str:
+        """Why the patient takes no part in training and evaluation; "" where it does."""
+        if self.status == "rejected":
+            remark = " ".join(self.row.get("verdict_remark", "").split())
+            return "rejected at quality control" + (f": {remark}" if remark else "")
+        return self.row.get("reason", "") or ("" if self.status == "ok" else "not preprocessed")
 
 
 class Sample(NamedTuple):
@@ -160,6 +171,9 @@ def row_problems(row: dict[str, str]) -> list[str]:
         problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
     if row.get("split", "") not in (*SPLITS, ""):
         problems.append(f"split is {row['split']!r}; write train, val or test, or leave it empty")
+    if row.get("verdict", "") not in (*VERDICTS, ""):
+        problems.append(f"verdict is {row['verdict']!r}; write accept, reject or unsure, or leave it empty; "
+                        "this column is quality control's")
     if row.get("phantom") and not _is_number(row["phantom"]):
         problems.append(f"phantom is {row['phantom']!r}; this column marks made-up patients with the spread of their "
                         "clock: rename yours")
@@ -191,15 +205,19 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
 
 def write_cohort(path: str | os.PathLike, patients: list[Patient]) -> None:
     """Write the table with every column that any patient has. Paths become relative to the new file."""
-    path = Path(path)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(as_table(patients, Path(path).parent))
+    write_text(path, text.getvalue())
+
+
+def as_table(patients: list[Patient], folder: Path) -> list[list[str]]:
+    """Return header and lines with every column that any patient has, paths relative to `folder`."""
     columns = list(dict.fromkeys(column for patient in patients for column in patient.row))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for patient in patients:
-        moved = {name: os.path.relpath(patient.path(name), path.parent) for name in SCANS if patient.path(name)}
-        writer.writerow(patient.row | moved)
-    write_text(path, table.getvalue())
+        moved = {name: os.path.relpath(patient.path(name), folder) for name in SCANS if patient.path(name)}
+        lines.append([(patient.row | moved).get(column, "") for column in columns])
+    return [columns, *lines]
 
 
 def assign_splits(patients: list[Patient], rng: np.random.Generator) -> None:
@@ -234,6 +252,7 @@ def samples(patients: list[Patient], task: str, split: str) -> list[Sample]:
     "stroke": both hemispheres of patients whose side is known; 1 = stroke in this hemisphere.
     "tss<3h", "tss<4.5h": hemispheres with stroke of patients whose onset is known; 1 = onset less long ago.
     "restore": both hemispheres of everybody, without labels (-1); side and onset may be unknown.
+    Who failed, or was rejected at quality control, is in none of them.
     """
     usable = [p for p in patients if p.status == "ok" and p.split == split]
     if task == RESTORE:

@@ -9,9 +9,13 @@ Slices are shown as radiologists hang them: the patient's right is on the left o
 """
 
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure  # not pyplot: a Figure of its own draws to a file with Agg and asks for no screen
 
 from tss.files import write_whole
@@ -19,7 +23,14 @@ from tss.files import write_whole
 MAP_COLOURS = "inferno"
 MAP_OPACITY = 0.6  # our choice: at the map's peak; it falls to 0 with the map, so that the scan stays readable
 QC_SLICES = 7
-QC_WIDTH = 13.0  # inches
+QC_DPI = 100
+PIXEL = 72 / QC_DPI  # points
+QC_PIXELS_PER_MM = 0.9  # our choice: DWI has voxels of 1.7 mm, so nothing is lost
+QC_HISTOGRAM, QC_TITLE = 220, 18  # pixels: width of the panel of histograms, height of the line above
+QC_WHITE = {"dwi": 2.5, "t2w": 3.5, "flair": 2.0}  # our choice: medians of healthy brain that are drawn white
+QC_COLOURS = {"mask": "#00c8ff", "atlas": "#ff9000", "lesion": "#ff50ff", "midline": "#ffff00"}
+QC_RAW = "#ff4040"  # the histogram of the raw scan
+GREYS = 48  # our choice: no steps are seen yet, and the file is small
 WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
 AIR = 0.04  # our choice: share of a scan's maximum below which there is only noise
 
@@ -173,13 +184,16 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
 
 
 def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndarray, atlas_brain: np.ndarray,
-            sizes: Sequence[float], title: str, lesion: np.ndarray | None = None) -> None:
-    """Draw slices of each scan on the atlas grid with the outlines by which registration is judged.
+            sizes: Sequence[float], title: str, lesion: np.ndarray | None = None,
+            histograms: dict[str, dict[str, np.ndarray]] | None = None) -> None:
+    """Draw slices of each scan on the atlas grid with the outlines by which registration is judged, and histograms.
 
     Args:
-        scans: name -> (X, Y, Z) on the atlas grid, one row each.
-        mask, atlas_brain: (X, Y, Z) bool, outlined in green and red; lesion in cyan.
+        scans: name -> (X, Y, Z) on the atlas grid in medians of healthy brain, one row each; drawn from black at 0
+            to white at QC_WHITE in every patient, so that patients can be compared.
+        mask, atlas_brain, lesion: (X, Y, Z) bool, outlined in QC_COLOURS.
         sizes: voxel edges (x, y, z) in mm.
+        histograms: name -> edges (B + 1,) in medians, raw (B,), matched (B,), and reference (7,), its landmarks.
     """
     inside = np.flatnonzero((mask | atlas_brain).any((0, 1)))
     slices = np.unique(np.linspace(inside[0], inside[-1], QC_SLICES + 2).round().astype(int)[1:-1])
@@ -188,28 +202,49 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
     def row(volume: np.ndarray) -> np.ndarray:
         return np.concatenate([_hang(volume, z, box) for z in slices], axis=1)
 
-    height, width = row(mask).shape
-    figure = Figure(figsize=(QC_WIDTH, QC_WIDTH * len(scans) * height * sizes[1] / (width * sizes[0]) + 0.7),
-                    facecolor="black")
-    figure.suptitle(title, fontsize=9, color="white", y=0.995, va="top")
-    lines = figure.subplots(len(scans), 1, squeeze=False,
-                            gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 1 - 0.6 / figure.get_figheight(),
-                                         "hspace": 0.01})
-    column = width // len(slices)
+    rows, columns = row(mask).shape
+    wide, tall = round(columns * sizes[0] * QC_PIXELS_PER_MM), round(rows * sizes[1] * QC_PIXELS_PER_MM)
+    width = wide + (QC_HISTOGRAM if histograms else 0)
+    height = QC_TITLE + len(scans) * tall
+    figure = Figure(figsize=(width / QC_DPI, height / QC_DPI), facecolor="black")
+    figure.text(4 / width, 1 - 3 / height, title, color="white", fontsize=8, va="top")
+    outlines = {"mask": mask, "atlas": atlas_brain} | ({"lesion": lesion} if lesion is not None else {})
+    place = 1 - 8 / width
+    for name in reversed(["midline", *outlines]):
+        figure.text(place, 1 - 3 / height, name, color=QC_COLOURS[name], fontsize=8, va="top", ha="right")
+        place -= (len(name) + 2) * 6 / width
+    each = columns // len(slices)
     midline = box[0].stop - mask.shape[0] / 2 - 0.5  # between the two middle columns, seen from the picture's left
-    for (name, scan), (axes,) in zip(scans.items(), lines, strict=True):
-        low, high = window(scan)
-        axes.imshow(row(scan), cmap="gray", vmin=low, vmax=high, aspect=sizes[1] / sizes[0])
-        outlines = [(mask, "lime"), (atlas_brain, "red")] + ([(lesion, "cyan")] if lesion is not None else [])
-        for outlined, colour in outlines:
-            if row(outlined).any():
-                axes.contour(row(outlined), levels=[0.5], colors=colour, linewidths=0.5)
+    for number, (name, scan) in enumerate(scans.items()):
+        bottom = (height - QC_TITLE - (number + 1) * tall) / height
+        axes = figure.add_axes((0, bottom, wide / width, tall / height))
+        axes.imshow(row(scan), cmap="gray", vmin=0, vmax=QC_WHITE[name], aspect="auto", interpolation="bilinear")
         for k in range(len(slices)):
-            axes.axvline(k * column + midline, color="yellow", linewidth=0.4)
+            axes.axvline(k * each + midline, color=QC_COLOURS["midline"], linewidth=PIXEL, antialiased=False,
+                         linestyle=(0, (2, 8)))
+        for part, outlined in outlines.items():
+            if row(outlined).any():
+                axes.contour(row(outlined), levels=[0.5], colors=QC_COLOURS[part], linewidths=PIXEL, antialiased=False)
         axes.set_axis_off()
-        axes.text(3, 3, f"R   {name}", color="white", fontsize=8, va="top")
-        axes.text(width - 3, 3, "L", color="white", fontsize=8, va="top", ha="right")
-    _save(figure, path, dpi=90)
+        axes.text(3, 3, f"R   {name}\nwhite: {QC_WHITE[name]:g}", color="white", fontsize=8, va="top")
+        axes.text(columns - 3, 3, "L", color="white", fontsize=8, va="top", ha="right")
+        if histograms:
+            axes = figure.add_axes(((wide + 10) / width, bottom + 26 / height, (QC_HISTOGRAM - 24) / width,
+                                    (tall - 34) / height), facecolor="black")
+            _draw_histogram(axes, histograms[name])
+    _save_small(figure, path)
+
+
+def _draw_histogram(axes, histogram: dict[str, np.ndarray]) -> None:
+    """Draw the brain's histogram on the raw scan and at last, over the range of the reference's healthy brain."""
+    edges, reference = histogram["edges"], histogram["reference"]
+    axes.axvspan(reference[0], reference[-1], color="0.18")
+    axes.axvspan(reference[2], reference[4], color="0.30")
+    axes.stairs(histogram["raw"], edges, color=QC_RAW, linewidth=PIXEL)
+    axes.stairs(histogram["matched"], edges, color="white", linewidth=PIXEL)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None), yticks=[])
+    axes.tick_params(colors="0.7", labelsize=7, length=2, pad=1)
+    axes.spines[:].set_visible(False)
 
 
 def window(scan: np.ndarray) -> tuple[float, float]:
@@ -241,3 +276,31 @@ def _bounding_box(scans: Sequence[np.ndarray], margin: int = 3) -> tuple[slice, 
 def _save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
     # No date and no version in the file: the same numbers give the same bytes.
     write_whole(path, lambda beside: figure.savefig(beside, dpi=dpi, metadata={"Software": None}))
+
+
+def _save_small(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a grey picture with a few colours as a PNG with a palette: half the bytes, or less, of 4 channels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    colours = np.array([to_rgb(colour) for colour in (*QC_COLOURS.values(), QC_RAW)])
+    greys = np.repeat(np.linspace(0, 1, GREYS)[:, None], 3, 1)
+    palette = np.rint(255 * np.concatenate([greys, colours, colours / 2])).astype(np.uint8)  # half: edges of letters
+    index = np.rint(pixels[..., 0] * ((GREYS - 1) / 255)).astype(np.uint8)
+    coloured = (pixels[..., 0] != pixels[..., 1]) | (pixels[..., 0] != pixels[..., 2])
+    distinct, which = np.unique(pixels[coloured] @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+    distinct = distinct[:, None, None] >> np.array([16, 8, 0]) & 255  # (N, 1, 3)
+    index[coloured] = np.abs(distinct - palette).sum(-1).argmin(1)[which]
+    write_whole(path, lambda beside: beside.write_bytes(_png(index, palette)))
+
+
+def _png(index: np.ndarray, palette: np.ndarray) -> bytes:
+    """Return a PNG file of indices (H, W) into a palette (K, 3), both uint8 (PNG specification, 11.2)."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = index.shape
+    steps = np.diff(index, axis=0, prepend=np.uint8(0))  # uint8 wraps round, as the filter "up" wants it
+    lines = np.pad(steps, [(0, 0), (1, 0)], constant_values=2).tobytes()  # each line begins with its filter: 2 = up
+    return b"".join([b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
+                     chunk(b"PLTE", palette.tobytes()), chunk(b"IDAT", zlib.compress(lines, 6)), chunk(b"IEND", b"")])

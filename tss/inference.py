@@ -85,8 +85,7 @@ def predict_patients(model: Model, picker: Model | None, patients: list[Patient]
     predictions, said = [], time.monotonic()
     for number, patient in enumerate(patients, 1):
         if patient.status != "ok":
-            remark = patient.row.get("reason") or "not preprocessed"
-            predictions += [Prediction(patient.id, *line, None, remark) for line in lines_of(patient, model)]
+            predictions += [Prediction(patient.id, *line, None, patient.reason) for line in lines_of(patient, model)]
             continue
         predictions += predict_patient(model, picker, patient, hemispheres_of(patient, model, data), device)
         if time.monotonic() - said > SECONDS_BETWEEN_LINES:

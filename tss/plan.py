@@ -9,6 +9,7 @@ See: tests/test_plan.py
 import hashlib
 import os
 import platform
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -171,8 +172,8 @@ def fingerprint(train: Split, val: Split) -> str:
     return digest.hexdigest()
 
 
-def announce(run: Run, train: Split, val: Split) -> None:
-    """Say once what is trained on what."""
+def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> None:
+    """Say once what is trained on what, and who is left out."""
     about, phase = run.about, run.phase
     counts = [f"{name} {len(split.labels)} hemispheres "
               f"({'no labels' if phase.task == RESTORE else f'{int(split.labels.sum())} positive'})"
@@ -181,5 +182,10 @@ def announce(run: Run, train: Split, val: Split) -> None:
     run.say(f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
             f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     run.say(f"{', '.join(counts)}; {memory:.2f} GiB in memory")
+    left_out = Counter(patient.status or "not preprocessed" for patient in patients
+                       if patient.split in ("train", "val") and patient.status != "ok")
+    if left_out:
+        run.say(f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
+                f"reasons are in {run.job.data / 'cohort.csv'}")
     run.say(f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
             f"patience {phase.patience}")

@@ -55,6 +55,7 @@ class Prepared:
     b0_to_atlas: np.ndarray  # (4, 4) world mm -> world mm
     flair_to_b0: np.ndarray  # (4, 4) world mm -> world mm
     landmarks: dict[str, list[float]]  # channel -> percentiles of healthy brain, in scanner units
+    histograms: dict[str, np.ndarray]  # channel -> (2, 60): the brain's on the raw scan, and at last (quality.BINS)
     figures: dict[str, float]
     flags: list[str]
 
@@ -224,9 +225,15 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     halves = hemispheres.split(unit)
 
     figures = _figures(brain, dwi, flair, matched, mask, atlas, b0_to_atlas, flair_to_b0)
-    carried_lesion = None if lesion is None else _on_grid(lesion.data > 0, dwi.affine, atlas, b0_to_atlas)
+    carried_lesion = None
+    if lesion is not None:
+        carried_lesion = _on_grid(lesion.data > 0, dwi.affine, atlas, b0_to_atlas)
+        figures |= _lesion_figures(lesion, {"dwi": dwi, "flair": flair}, to_atlas, matched, mask, atlas)
+    raw = {"dwi": dwi, "t2w": b0, "flair": flair}
+    histograms = {name: np.stack([quality.histogram(raw[name].data[brain_of[name]] / landmarks[name][3]),
+                                  quality.histogram(matched[name][mask])]) for name in hemispheres.CHANNELS}
     return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, landmarks,
-                    figures, quality.flags(figures))
+                    histograms, figures, quality.flags(figures))
 
 
 def _carried(mask: np.ndarray, source: Volume, target: Volume, world: np.ndarray) -> np.ndarray:
@@ -266,3 +273,16 @@ def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, n
         "flair_turn_deg": quality.turn_deg(flair_to_b0),
         "size": quality.size(b0_to_atlas),
     }
+
+
+def _lesion_figures(lesion: Volume, raw: dict[str, Volume], to_atlas: dict[str, np.ndarray],
+                    matched: dict[str, np.ndarray], mask: np.ndarray, atlas: Atlas) -> dict[str, float]:
+    """Lesion-to-mirror contrast at the same places of the head, on the raw scans and at last (DESIGN 7)."""
+    here, mirror, in_mask = quality.mirrored_pairs(lesion, mask, atlas.affine, to_atlas["dwi"])
+    figures = {"lesion_in_mask": in_mask}
+    for name, scan in raw.items() if here.shape[1] >= quality.FEWEST_PAIRS else ():
+        before = quality.contrast(scan, to_atlas[name], here, mirror)
+        after = quality.contrast(Volume(matched[name], atlas.affine), np.eye(4), here, mirror)
+        figures |= {f"{name}_contrast_raw": before, f"{name}_contrast": after,
+                    f"{name}_contrast_kept": after / max(before, 1e-6)}
+    return figures

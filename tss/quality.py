@@ -1,21 +1,23 @@
-"""Figures that say whether a patient's preprocessing can be believed, flags where not, and the page that shows all.
+"""Figures that say whether a patient's preprocessing can be believed, and flags where not.
 
-In:  what preprocessing found for one patient, on the atlas grid (X, Y, Z); the records of all patients.
-Out: figures (numbers), flags (short sentences), qc/index.html.
+In:  what preprocessing found for one patient: scans as they came, volumes on the atlas grid (X, Y, Z), affines.
+Out: figures (numbers), histograms, flags (short sentences).
 Paper: 2.1 ("a visual quality check was manually performed for all cases"; the flags say where to look first).
 See: tests/test_quality.py
 """
 
-import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+from scipy import ndimage
 from scipy.linalg import polar
 
 from tss.nifti import Volume
 
 EVERY = 10  # our choice: of so many voxels one is looked at for the field of view
 LEVELS = 32  # our choice: histogram bins of the correlation ratio
+FEWEST_PAIRS = 10  # our choice: of lesion voxels with a mirror, for a contrast to be more than noise
+BINS = np.linspace(0, 3, 61)  # our choice: edges of the histograms, in medians; on T2w CSF lies beyond
 
 # figure: lowest and highest that are believed, and what to say beyond. Our choice, from two real patients and ten
 # phantoms: aligned, overlap was 0.91 to 0.95, similarity to the atlas 0.10 to 0.42, of FLAIR and b0 0.29 to 0.85;
@@ -29,6 +31,9 @@ LIMITS = {
     "flair_coverage": (0.93, 1, "the FLAIR shows {:.0%} of the brain: its field of view is cut"),
     "turn_deg": (0, 35, "the head is turned by {:.0f} degrees against the atlas: check left and right"),
     "flair_turn_deg": (0, 30, "FLAIR and b0 are turned by {:.0f} degrees against each other: check left and right"),
+    "dwi_contrast_kept": (0.9, 1.1, "the lesion's contrast on DWI is {:.2f} of the raw scan's"),
+    "flair_contrast_kept": (0.9, 1.1, "the lesion's contrast on FLAIR is {:.2f} of the raw scan's"),
+    "lesion_in_mask": (0.8, 1, "{:.0%} of the lesion lies in the brain mask: the mask has eaten the rest"),
     "size": (0.75, 1.3, "the brain had to be scaled by {:.2f} to fit the atlas: mask or registration is wrong"),
 }
 
@@ -71,43 +76,48 @@ def coverage(scan: Volume, world: np.ndarray, mask: np.ndarray, affine: np.ndarr
     return float(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0).mean())
 
 
+def mirrored_pairs(lesion: Volume, mask: np.ndarray, affine: np.ndarray, world: np.ndarray) -> tuple:
+    """Return the places of lesion voxels and of their mirror images, for those that have both in the brain mask.
+
+    lesion: mask in its own space; mask (X, Y, Z) and affine: the brain on the atlas grid, midline at x = 0 mm (MNI);
+    world: (4, 4), mm of the lesion -> mm of the atlas. A mirror image that is lesion itself is none.
+
+    Returns:
+        two (3, N) arrays in mm of the atlas, and the share of the lesion that lies in the mask, 0..1.
+    """
+    index = np.argwhere(lesion.data > 0).T
+    here = _moved(world @ lesion.affine, index)
+    mirror = here * [[-1], [1], [1]]
+    in_mask = _value(mask, np.linalg.inv(affine), here, 0) > 0
+    paired = in_mask & (_value(mask, np.linalg.inv(affine), mirror, 0) > 0)
+    paired &= _value(lesion.data, np.linalg.inv(world @ lesion.affine), mirror, 0) <= 0
+    return here[:, paired], mirror[:, paired], float(in_mask.mean()) if in_mask.size else 0.0
+
+
+def contrast(scan: Volume, world: np.ndarray, lesion: np.ndarray, mirror: np.ndarray) -> float:
+    """Return a scan's mean at the lesion's places over its mean at their mirror images, each (3, N) in mm of the atlas.
+
+    world: (4, 4), mm of the scan -> mm of the atlas.
+    """
+    to_voxel = np.linalg.inv(world @ scan.affine)
+    here, there = (_value(scan.data, to_voxel, places, 1).mean() for places in (lesion, mirror))
+    return float(here / max(there, 1e-6))
+
+
+def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return matrix[:3, :3] @ points + matrix[:3, 3:]
+
+
+def _value(volume: np.ndarray, to_voxel: np.ndarray, places: np.ndarray, order: int) -> np.ndarray:
+    return ndimage.map_coordinates(volume.astype(np.float32, copy=False), _moved(to_voxel, places), order=order)
+
+
+def histogram(values: np.ndarray) -> np.ndarray:
+    """Return the shares (60,) of values, in medians, that lie in each of BINS."""
+    return np.histogram(values, BINS)[0] / max(values.size, 1)
+
+
 def flags(figures: Mapping[str, float]) -> list[str]:
     """Return a sentence for each figure beyond its limits."""
     return [sentence.format(figures[name]) for name, (low, high, sentence) in LIMITS.items()
             if name in figures and not low <= figures[name] <= high]
-
-
-def index_page(records: Iterable[dict]) -> str:
-    """Return qc/index.html: a row a patient, failed ones first, then flagged ones, with picture, flags and figures.
-
-    records: dicts with patient, status, reason, flags (list) and figures (dict).
-    """
-    order = sorted(records, key=lambda record: (record["status"] == "ok", not record["flags"]))
-    rows = []
-    for record in order:
-        name = html.escape(record["patient"])
-        picture = f'<a href="{name}.png"><img loading="lazy" src="{name}.png" alt="{name}"></a>'
-        remarks = [record["reason"]] if record["reason"] else record["flags"]
-        figures = "<br>".join(f"{html.escape(key)} {value:.3g}" for key, value in record["figures"].items())
-        mark = "failed" if record["status"] != "ok" else "flagged" if record["flags"] else "ok"
-        rows.append(f'<tr class="{mark}"><td><b>{name}</b><br>{mark}</td>'
-                    f"<td>{'<br>'.join(map(html.escape, remarks))}</td><td>{figures}</td>"
-                    f"<td>{picture if record['status'] == 'ok' else ''}</td></tr>")
-    counts = ", ".join(f"{sum(f'class={chr(34)}{mark}{chr(34)}' in row for row in rows)} {mark}"
-                       for mark in ("ok", "flagged", "failed"))
-    return PAGE.format(counts=counts, rows="\n".join(rows))
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Quality control</title>
-<style>
-body {{ font: 14px sans-serif; margin: 1em }} td {{ vertical-align: top; padding: 4px 8px; border-top: 1px solid #ccc }}
-img {{ width: 60vw }} .flagged b {{ color: #b60 }} .failed b {{ color: #c00 }}
-</style></head><body>
-<h1>Quality control: {counts}</h1>
-<p>Look at every picture: brains upright, their outline (green) within the atlas' (red), the fissure on the
-yellow line, FLAIR on top of DWI. Patient's right is on the left. Put what you reject on a list before you train.</p>
-<table><tr><th>Patient</th><th>Reason or flags</th><th>Figures</th><th>DWI, T2w (b0), FLAIR on the atlas grid</th></tr>
-{rows}
-</table></body></html>
-"""

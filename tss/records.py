@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tss import nifti, preprocess
+from tss import nifti, preprocess, quality
 from tss.cohort import SCANS, Patient
 from tss.files import InputError, read_json, write_json, write_whole
 from tss.hemispheres import CHANNELS
@@ -42,7 +42,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
             "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
             "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
         }
-        _write(patient.id, prepared, atlas, out)
+        _write(patient.id, prepared, atlas, settings["reference"]["landmarks"], out)
     write_json(path_of(out, patient), record)
     return record, time.monotonic() - started
 
@@ -65,7 +65,7 @@ def _atlas(path: str, grid: tuple[int, int, int]) -> preprocess.Atlas:
     return preprocess.load_atlas(path, grid)
 
 
-def _write(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, out: Path) -> None:
+def _write(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, reference: dict, out: Path) -> None:
     from tss import figures  # matplotlib only where something is drawn
 
     volumes = prepared.volumes | {"mask": prepared.mask}
@@ -79,9 +79,11 @@ def _write(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, ou
     write_whole(files[0], lambda beside: _save_array(beside, halves))
     for kind, file in registered.items():
         nifti.save(file, volumes[kind], prepared.affine)
-    title = f"{name}   " + "   ".join(f"{key} {value:.4g}" for key, value in prepared.figures.items())
-    figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0,
-                    nifti.voxel_sizes(prepared.affine), "\n".join([title, "; ".join(prepared.flags)]), prepared.lesion)
+    histograms = {kind: {"edges": quality.BINS, "raw": raw, "matched": matched,
+                         "reference": np.array(reference[kind]) / reference[kind][3]}
+                  for kind, (raw, matched) in prepared.histograms.items()}
+    figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0, nifti.voxel_sizes(prepared.affine),
+                    f"{name}   {'; '.join(prepared.flags)}", prepared.lesion, histograms)
 
 
 def _remove(name: str, out: Path) -> None:

@@ -68,7 +68,7 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     task, grid = run.phase.task, run.about["grid"]
     train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
     run.about["settings"]["data"] = fingerprint(train, val)
-    announce(run, train, val)
+    announce(run, patients, train, val)
     prepare(run, train)
     try:
         if run.frozen and not is_finished(run.history, run.phase):

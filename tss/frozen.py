@@ -50,7 +50,9 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
     say(f"the frozen layers are computed once: {text}, kept on {place}")
     kept = []
     for split in splits:
-        features = torch.empty((len(split.hemispheres), *one.shape), dtype=one.dtype, device=place)
+        # In the order in memory in which the layers give it: convolutions round otherwise in another.
+        features = torch.empty_strided((len(split.hemispheres), *one.shape), (one.numel(), *one.stride()),
+                                       dtype=one.dtype, device=place)
         for end in range(AT_ONCE, len(features) + AT_ONCE, AT_ONCE):
             end = min(end, len(features))
             rows = slice(max(0, end - AT_ONCE), end)  # of an odd number the last one but one is computed twice

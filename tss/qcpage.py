@@ -127,7 +127,7 @@ nav { position: sticky; top: 0; background: white; border-bottom: 2px solid #888
 .bar { display: flex; gap: 1.5em; align-items: center; padding: 0 8px 4px } #progress { flex: 1 }
 .line { display: grid; gap: 0 6px; grid-template-columns: 9em 5em 5em repeat(var(--figures), minmax(0, 1fr)) }
 nav .line { padding-left: 16px; align-items: end }
-nav .line button { border: 0; background: none; padding: 0; text-align: left; font: bold 11px/1.1 sans-serif;
+nav .line button { border: 0; background: none; padding: 0; text-align: left; font: bold 10px/1.1 sans-serif;
  cursor: pointer; overflow-wrap: anywhere }
 nav .line button[aria-sort=ascending]::after { content: " \\25B2" }
 nav .line button[aria-sort=descending]::after { content: " \\25BC" }
@@ -138,7 +138,7 @@ article[data-verdict=reject] { border-left-color: #c00000 }
 .failed { color: #c00000 } article.failed .line, article.flagged .line, article.flagged { color: black }
 .flagged, .beyond, .warning { color: #b45000; font-weight: bold } article.flagged { font-weight: normal }
 ul { margin: 2px 0 4px; padding-left: 1.3em; color: #b45000 } .failed ul { color: #c00000 }
-img { display: block; width: 100%; height: calc(100vh - 210px); max-height: 46vw; object-fit: contain;
+img { display: block; width: 100%; height: calc(100vh - 210px); min-height: 34vw; max-height: 46vw; object-fit: contain;
  object-position: left top }
 .judge { display: flex; gap: 6px; margin-top: 4px } .judge button { padding: 4px 12px }
 .judge button[aria-pressed=true] { background: #333; color: white } textarea { flex: 1; max-width: 60em; font: inherit }

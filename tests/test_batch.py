@@ -78,6 +78,7 @@ def test_data_folder_is_as_designed(done):
     settings = json.loads((done / "settings.json").read_text())
     assert settings["grid"] == [16, 16, 8] and settings["tools"].startswith("built-in")
     assert len(settings["reference"]["landmarks"]["dwi"]) == 7 and len(settings["atlas_sha256"]) == 64
+    assert sum(map(float, settings["reference"]["histograms"]["flair"].split())) == pytest.approx(1, abs=0.01)
 
 
 def test_table_keeps_unknown_columns_and_paths_still_lead_to_the_scans(done):

@@ -124,7 +124,7 @@ def qc(path, **changes):
     lesion = np.zeros_like(brain)
     lesion[12:14, 8:10, 2:4] = True  # on the patient's right: right of the midline in x
     edges = np.linspace(0, 3, 61)
-    histogram = {"edges": edges, "raw": np.full(60, 0.5), "matched": np.full(60, 1.0), "reference": np.arange(7) / 6}
+    histogram = {"edges": edges, "raw": np.full(60, 0.5), "matched": np.full(60, 1.0), "reference": np.full(60, 0.8)}
     scans = {name: np.where(brain, level, 0).astype(np.float32) for name, level in
              (("dwi", 1.25), ("t2w", 3.5), ("flair", 0.0))}
     figures.draw_qc(path, scans, changes.get("mask", brain), brain, (8, 7, 20), "p7   a flag", lesion,

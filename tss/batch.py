@@ -140,7 +140,8 @@ def _settle_splits(patients: list[Patient], choices: Choices) -> None:
 
 
 def _find_reference(patients: list[Patient], choices: Choices, atlas: preprocess.Atlas) -> dict:
-    """Return {"patient", "landmarks"} of --reference, else of the first training patient that can be preprocessed.
+    """Return {"patient", "landmarks", "histograms"} of --reference, else of the first training patient that can be
+    preprocessed. Histograms are lines of numbers, so that settings.json stays short.
 
     Each shard finds it for itself, and finds the same.
     """
@@ -153,7 +154,9 @@ def _find_reference(patients: list[Patient], choices: Choices, atlas: preprocess
     for patient in training:
         prepared, reason = records.attempt(patient, atlas, choices.tools, None)
         if prepared:
-            return {"patient": patient.id, "landmarks": prepared.landmarks}
+            histograms = {name: " ".join(f"{share:.4f}" for share in matched)
+                          for name, (_, matched) in prepared.histograms.items()}
+            return {"patient": patient.id, "landmarks": prepared.landmarks, "histograms": histograms}
         if choices.reference:
             raise InputError(f"--reference {choices.reference} cannot be preprocessed: {reason}")
         print(f"{patient.id} cannot be the histogram reference ({reason}); trying the next training patient",

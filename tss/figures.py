@@ -193,7 +193,7 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
             to white at QC_WHITE in every patient, so that patients can be compared.
         mask, atlas_brain, lesion: (X, Y, Z) bool, outlined in QC_COLOURS.
         sizes: voxel edges (x, y, z) in mm.
-        histograms: name -> edges (B + 1,) in medians, raw (B,), matched (B,), and reference (7,), its landmarks.
+        histograms: name -> edges (B + 1,) in medians; and shares (B,) raw, matched and, where known, reference.
     """
     inside = np.flatnonzero((mask | atlas_brain).any((0, 1)))
     slices = np.unique(np.linspace(inside[0], inside[-1], QC_SLICES + 2).round().astype(int)[1:-1])
@@ -236,10 +236,10 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
 
 
 def _draw_histogram(axes, histogram: dict[str, np.ndarray]) -> None:
-    """Draw the brain's histogram on the raw scan and at last, over the range of the reference's healthy brain."""
-    edges, reference = histogram["edges"], histogram["reference"]
-    axes.axvspan(reference[0], reference[-1], color="0.18")
-    axes.axvspan(reference[2], reference[4], color="0.30")
+    """Draw the brain's histogram on the raw scan and at last, over the reference patient's."""
+    edges = histogram["edges"]
+    if "reference" in histogram:
+        axes.stairs(histogram["reference"], edges, color="0.4", fill=True)
     axes.stairs(histogram["raw"], edges, color=QC_RAW, linewidth=PIXEL)
     axes.stairs(histogram["matched"], edges, color="white", linewidth=PIXEL)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None), yticks=[])

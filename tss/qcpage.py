@@ -115,8 +115,7 @@ HOW_TO = """<p>Look at every picture. The patient's right is on the left. The ma
 nothing else and lie within the atlas' outline (orange); the fissure should lie on the dotted line; FLAIR should lie
 as DWI does; a lesion's outline (magenta) should lie on the lesion. Black is 0 and white is the same in every patient,
 so many medians of healthy brain as is written there. Histograms of the brain, in medians: red the raw scan, white the
-result, grey where the middle 50 % and 90 % of the reference's healthy brain lie: the white peak belongs there. Click
-on a column's name to sort.</p>
+result, grey the reference patient; white should follow grey. Click on a column's name to sort.</p>
 <p><kbd>1</kbd> accept and go on, <kbd>2</kbd> reject, <kbd>3</kbd> unsure (then a remark, <kbd>Enter</kbd> goes on),
 <kbd>0</kbd> take back, <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>r</kbd> remark. This browser keeps your verdicts
 until you download cohort.csv: put it in place of the cohort.csv in the folder above this page's. Rejected patients
@@ -128,7 +127,7 @@ nav { position: sticky; top: 0; background: white; border-bottom: 2px solid #888
 .bar { display: flex; gap: 1.5em; align-items: center; padding: 0 8px 4px } #progress { flex: 1 }
 .line { display: grid; gap: 0 6px; grid-template-columns: 9em 5em 5em repeat(var(--figures), minmax(0, 1fr)) }
 nav .line { padding-left: 16px; align-items: end }
-nav .line button { border: 0; background: none; padding: 0; text-align: left; font: bold 11px/1.1 sans-serif;
+nav .line button { border: 0; background: none; padding: 0; text-align: left; font: bold 10px/1.1 sans-serif;
  cursor: pointer; overflow-wrap: anywhere }
 nav .line button[aria-sort=ascending]::after { content: " \\25B2" }
 nav .line button[aria-sort=descending]::after { content: " \\25BC" }
@@ -139,7 +138,7 @@ article[data-verdict=reject] { border-left-color: #c00000 }
 .failed { color: #c00000 } article.failed .line, article.flagged .line, article.flagged { color: black }
 .flagged, .beyond, .warning { color: #b45000; font-weight: bold } article.flagged { font-weight: normal }
 ul { margin: 2px 0 4px; padding-left: 1.3em; color: #b45000 } .failed ul { color: #c00000 }
-img { display: block; width: 100%; height: calc(100vh - 210px); max-height: 46vw; object-fit: contain;
+img { display: block; width: 100%; height: calc(100vh - 210px); min-height: 34vw; max-height: 46vw; object-fit: contain;
  object-position: left top }
 .judge { display: flex; gap: 6px; margin-top: 4px } .judge button { padding: 4px 12px }
 .judge button[aria-pressed=true] { background: #333; color: white } textarea { flex: 1; max-width: 60em; font: inherit }

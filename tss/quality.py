@@ -21,7 +21,9 @@ BINS = np.linspace(0, 3, 61)  # our choice: edges of the histograms, in medians;
 
 # figure: lowest and highest that are believed, and what to say beyond. Our choice, from two real patients and ten
 # phantoms: aligned, overlap was 0.91 to 0.95, similarity to the atlas 0.10 to 0.42, of FLAIR and b0 0.29 to 0.85;
-# moved by 15 mm or turned by 20 degrees, overlap 0.84 to 0.89, similarity below 0.04 and below 0.06.
+# moved by 15 mm or turned by 20 degrees, overlap 0.84 to 0.89, similarity below 0.04 and below 0.06. Of a lesion's
+# contrast 0.83 to 1.11 was kept in 40 phantoms, 0.99 or more of it in the mask: the raw scan has the coil's bias, and
+# the grid blurs small lesions. On FLAIR the result was nearer to the true ratio than the raw scan (0.03 against 0.05).
 LIMITS = {
     "brain_ml": (900, 2000, "brain mask of {:.0f} ml: part of the brain is missing, or more than brain is in it"),
     "atlas_overlap": (0.88, 1, "brain and atlas overlap by a Dice of {:.2f} only: mask or registration is wrong"),
@@ -31,9 +33,9 @@ LIMITS = {
     "flair_coverage": (0.93, 1, "the FLAIR shows {:.0%} of the brain: its field of view is cut"),
     "turn_deg": (0, 35, "the head is turned by {:.0f} degrees against the atlas: check left and right"),
     "flair_turn_deg": (0, 30, "FLAIR and b0 are turned by {:.0f} degrees against each other: check left and right"),
-    "dwi_contrast_kept": (0.9, 1.1, "the lesion's contrast on DWI is {:.2f} of the raw scan's"),
-    "flair_contrast_kept": (0.9, 1.1, "the lesion's contrast on FLAIR is {:.2f} of the raw scan's"),
-    "lesion_in_mask": (0.8, 1, "{:.0%} of the lesion lies in the brain mask: the mask has eaten the rest"),
+    "dwi_contrast_kept": (0.8, 1.25, "the lesion's contrast on DWI is {:.2f} of the raw scan's"),
+    "flair_contrast_kept": (0.8, 1.25, "the lesion's contrast on FLAIR is {:.2f} of the raw scan's"),
+    "lesion_in_mask": (0.9, 1, "{:.0%} of the lesion lies in the brain mask: the mask has eaten the rest"),
     "size": (0.75, 1.3, "the brain had to be scaled by {:.2f} to fit the atlas: mask or registration is wrong"),
 }
 

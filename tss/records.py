@@ -42,7 +42,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
             "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
             "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
         }
-        _write(patient.id, prepared, atlas, settings["reference"]["landmarks"], out)
+        _write(patient.id, prepared, atlas, settings["reference"], out)
     write_json(path_of(out, patient), record)
     return record, time.monotonic() - started
 
@@ -79,9 +79,10 @@ def _write(name: str, prepared: preprocess.Prepared, atlas: preprocess.Atlas, re
     write_whole(files[0], lambda beside: _save_array(beside, halves))
     for kind, file in registered.items():
         nifti.save(file, volumes[kind], prepared.affine)
-    histograms = {kind: {"edges": quality.BINS, "raw": raw, "matched": matched,
-                         "reference": np.array(reference[kind]) / reference[kind][3]}
+    histograms = {kind: {"edges": quality.BINS, "raw": raw, "matched": matched}
                   for kind, (raw, matched) in prepared.histograms.items()}
+    for kind, shares in reference.get("histograms", {}).items():
+        histograms[kind]["reference"] = np.array(shares.split(), float)
     figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0, nifti.voxel_sizes(prepared.affine),
                     f"{name}   {'; '.join(prepared.flags)}", prepared.lesion, histograms)
 

@@ -14,6 +14,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from tss import readers
 from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
 from tss.explain import draw_on_atlas, scans_of
@@ -61,6 +64,10 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
         predictions = predict_patients(model, picker, chosen, data, device)
         metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
+        if model.task == readers.TASK and readers.names_of(chosen):
+            rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
+            metrics["readers"] = readers.figures(chosen) | {
+                "model": readers.compare(chosen, predictions, model.threshold, rng)}
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
         _draw_roc(folder / "roc.png", predictions, metrics)

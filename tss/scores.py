@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tss.calibration import judge
 from tss.inference import POSITIVE, Prediction
 from tss.metrics import confusion, delong_ci, roc_auc, wilson, youden_threshold
+from tss.table import aligned
 
 PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
 
@@ -30,6 +32,8 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
         metrics["auc_reason"] = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
     metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",
                                               "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    if len(y):
+        metrics |= judge(y, p)
     if metrics["auc"] is not None:
         best = youden_threshold(y, p)
         metrics["youden_on_this_split_optimistic"] = {"threshold": best} | proportions(*confusion(y, p, best))
@@ -84,11 +88,10 @@ def summary_table(results: Sequence[dict]) -> str:
     for metrics in results:
         ceiling = [f"{metrics['ceiling']:.3f}" if "ceiling" in metrics else "-"] * phantoms
         rows.append([metrics["name"], POSITIVE[metrics["task"]], str(metrics["n"]), str(metrics["n_positive"]),
-                     _with_interval(metrics, "auc", 3), *ceiling,
-                     *(_with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
+                     with_interval(metrics, "auc", 3), *ceiling,
+                     *(with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
                      f"{metrics['threshold']:.3f}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [aligned(rows)]
     lines += [f"{metrics['name']}: {metrics['auc_reason']}." for metrics in results if "auc_reason" in metrics]
     for metrics in results:
         if best := metrics.get("youden_on_this_split_optimistic"):
@@ -99,7 +102,7 @@ def summary_table(results: Sequence[dict]) -> str:
     return "\n".join(lines + list(dict.fromkeys(notes)))
 
 
-def _with_interval(metrics: dict, name: str, digits: int) -> str:
+def with_interval(metrics: dict, name: str, digits: int) -> str:
     if metrics[name] is None:
         return "-"
     low, high = metrics[f"{name}_ci"]

@@ -50,6 +50,7 @@ def score_cohort(args: argparse.Namespace) -> None:
     from tss.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
     from tss.readers import readers_table
     from tss.scores import summary_table
+    from tss.subgroups import subgroups_table
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
@@ -57,6 +58,8 @@ def score_cohort(args: argparse.Namespace) -> None:
     print("\n" + summary_table(results), flush=True)
     if readings := readers_table(results):
         print("\n" + readings, flush=True)
+    if len(results) == 1 and "subgroups" in results[0]:  # of several they would bury the table; metrics.json has them
+        print("\n" + subgroups_table(results[0]["subgroups"]), flush=True)
 
 
 def read_patient(args: argparse.Namespace) -> None:

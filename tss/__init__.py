@@ -58,6 +58,7 @@ Evaluation (paper 3)
     calibration   do probabilities mean what they say?
     scores        figures with intervals and coverage
     readers       radiologists beside the model
+    subgroups     the same figures for groups of patients
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
     audit         which patients can be behind a published row

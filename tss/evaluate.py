@@ -25,6 +25,7 @@ from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_mode
 from tss.loop import choose_device
 from tss.metrics import roc_curve
 from tss.scores import PHANTOM_NOTE, coverage, coverage_line, labels_and_probabilities, score
+from tss.subgroups import by_group
 
 HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are counted as if independent, so the "
                     "intervals are a little narrow.")
@@ -64,6 +65,8 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
         predictions = predict_patients(model, picker, chosen, data, device)
         metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
+        if model.task != "stroke":
+            metrics["subgroups"] = by_group(chosen, predictions, model.threshold)
         if model.task == readers.TASK and readers.names_of(chosen):
             rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
             metrics["readers"] = readers.figures(chosen) | {

@@ -6,7 +6,7 @@ import pytest
 
 import run_eval
 from tss import audit
-from tss.audit import Counts, Row
+from tss.audit import Fit, Row
 
 # The paper's Table 2: row, sensitivity, specificity, accuracy, AUC; and what FIELD 2d found: positives, negatives.
 TABLE_2 = {
@@ -81,34 +81,34 @@ def test_lees_figures_fit_33_and_23_without_an_accuracy(tmp_path, capsys):
     assert "Lee: one test set of 33 + 23 = 56 patients fits all 2 rows." in out and "Columns not used: year." in out
 
 
-def counts_of(figures, n, positives=None, reading="rounded"):
+def fits_of(figures, n, positives=None, reading="rounded"):
     row = Row("r", tuple(Decimal(figure) if figure else None for figure in figures.split(",")), n, positives, None, "")
-    return list(audit.counts_of(row, reading))
+    return list(audit.fits_of(row, reading))
 
 
 def test_every_fit_and_no_other_is_found():
     """Against all counts of up to 30 patients, printed with Python's own rounding (no figure here ends on a 5)."""
-    everything = [Counts(tp, p - tp, tn, n - tn) for size in range(2, 31) for p in range(1, size)
-                  for n in [size - p] for tp in range(p + 1) for tn in range(n + 1)]
     printed = {}
-    for counts in everything:
-        p, n = counts.patients
-        shares = counts.tp / p, counts.tn / n, (counts.tp + counts.tn) / (p + n)
-        printed.setdefault(",".join(f"{share:.3f}" for share in shares), []).append(counts)
-    for figures in ("0.667,0.750,0.714", "0.700,0.900,0.800", "0.462,1.000,0.759", "0.000,0.333,0.125"):
-        assert printed[figures] and counts_of(figures, (2, 30)) == printed[figures]
+    for p, n in sorted(((p, n) for p in range(1, 30) for n in range(1, 31 - p)), key=lambda pair: (sum(pair), pair)):
+        for tp, tn in ((tp, tn) for tp in range(p + 1) for tn in range(n + 1)):
+            figures = ",".join(f"{share:.2f}" for share in (tp / p, tn / n, (tp + tn) / (p + n)))
+            printed.setdefault(figures, {}).setdefault((p, n), []).append((tp, tn))
+    for figures in ("0.67,0.75,0.71", "0.70,0.90,0.80", "0.46,1.00,0.76", "0.00,0.33,0.12", "0.96,0.80,0.93"):
+        by_hand = [Fit(patients, *ways[0], len(ways)) for patients, ways in printed[figures].items()]
+        assert by_hand and fits_of(figures, (2, 30)) == by_hand
 
 
 def test_edges_of_rounding_belong_to_the_figure():
-    assert counts_of("0.12,1.00,0.56", (16, 16), 8)[0] == Counts(1, 7, 8, 0)  # 1/8 = 0.125 may be printed 0.12
-    assert counts_of("0.13,1.00,0.56", (16, 16), 8)[0] == Counts(1, 7, 8, 0)  # or 0.13
-    assert counts_of("0.66,1.00,", (4, 4), 3) == []
-    assert counts_of("0.66,1.00,", (4, 4), 3, "cut off") == [Counts(2, 1, 1, 0)]
+    one_of_eight = [Fit((8, 8), 1, 8, 1)]
+    assert fits_of("0.12,1.00,0.56", (16, 16), 8) == one_of_eight  # 1/8 = 0.125 may be printed 0.12
+    assert fits_of("0.13,1.00,0.56", (16, 16), 8) == one_of_eight  # or 0.13
+    assert fits_of("0.66,1.00,", (4, 4), 3) == []
+    assert fits_of("0.66,1.00,", (4, 4), 3, "cut off") == [Fit((3, 1), 2, 1, 1)]
 
 
 def test_size_and_positives_narrow_it(tmp_path):
-    assert {counts.patients for counts in counts_of("0.57,0.65,", (40, 90))} > {(21, 20), (42, 40)}
-    assert {counts.patients for counts in counts_of("0.5714,0.65,0.6098", (82, 82), 42)} == {(42, 40)}
+    assert {fit.patients for fit in fits_of("0.57,0.65,", (40, 90))} > {(21, 20), (42, 40)}
+    assert {fit.patients for fit in fits_of("0.5714,0.65,0.6098", (82, 82), 42)} == {(42, 40)}
     path = tmp_path / "t.csv"
     path.write_text("row,sensitivity,specificity,accuracy,n,n_positive\na,0.5,0.5,0.5,20,10\nb,,,,,\nc,0.57,0.6500,,70-90,\n")
     text = audit.audit(path)
@@ -127,6 +127,7 @@ def test_size_and_positives_narrow_it(tmp_path):
     ("row,sensitivity,specificity\na,0.7,0.8\na,0.7,0.8", "line 3: row 'a' stands twice"),
     ("row,sensitivity,specificity,n\na,0.7,0.8,about 80", "n is 'about 80'; write how many patients"),
     ("row,sensitivity,specificity,n\na,0.7,0.8,90-70", "n is '90-70'"),
+    ("row,sensitivity,specificity,n\na,0.7,0.8,10-900", "a range may be 250 wide"),
     ("row,sensitivity,specificity,n,n_positive\na,0.7,0.8,82,82", "82 of n = 82; there must be negatives too"),
     ("row,sensitivity,specificity,n_positive\na,0.7,0.8,0", "n_positive is '0'"),
     ("row,sensitivity,specificity,auc\na,0.7,0.8,high", "auc is 'high'"),

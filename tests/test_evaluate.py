@@ -123,7 +123,8 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:
-        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": ""}
+        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": "0" if patient.id == "p28" else "",
+                        "reader_3": "" if patient.split == "test" else "1"}
     write_cohort(tmp_path / "data" / "cohort.csv", patients)
     path = save_checkpoint(tmp_path / "best.pt", 4, tmp_path / "data")
     words = [path, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]
@@ -136,8 +137,9 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     # The one reader calls all eight patients early but p31, whose onset is unknown; two of the seven are.
     assert [metrics["readers"]["each"]["reader_1"][key] for key in ("tp", "fp", "tn", "fn")] == [2, 5, 0, 0]
     assert metrics["readers"]["model"]["reader_1"]["n"] == 5  # p29 and p30 have no probability here
-    assert metrics["readers"]["each"]["reader_2"]["without_call"] == 7
-    assert "simulated" in said and "best beside reader_1" in said and "reader_2: 7 of 7 patients not read." in said
+    assert metrics["readers"]["each"]["reader_2"]["without_call"] == 6
+    assert list(metrics["readers"]["each"]) == ["reader_1", "reader_2", "majority"]  # 3 has read other patients
+    assert "simulated" in said and "best beside reader_1" in said and "reader_2: 6 of 7 patients not read." in said
     assert f"{ceiling:.3f}" in said
 
 

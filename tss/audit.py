@@ -18,7 +18,6 @@ import os
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +29,6 @@ FIGURES = ("sensitivity", "specificity", "accuracy")
 NEEDED = ("row", "sensitivity", "specificity")
 COLUMNS = (*NEEDED, "accuracy", "n", "n_positive", "auc", "group")
 LARGEST = 250  # patients searched where n is not given; our choice, three times the paper's 82
-MOST_COUNTS = 50_000  # kept for one row: figures of two digits fit nearly anything
 # How far the true share may lie below and above the printed one, in halves of its last digit.
 READINGS = {"rounded": (1, 1), "cut off": (1, 2), "last digit one off": (3, 3)}
 FIGURE = r"(?:0?\.\d{1,17}|[01](?:\.0{1,17})?)|(?:\d{1,2}(?:\.\d{1,15})?|100(?:\.0{1,15})?)\s*%"
@@ -48,18 +46,13 @@ class Row(NamedTuple):
     group: str
 
 
-class Counts(NamedTuple):
-    """Whole numbers that give a row."""
+class Fit(NamedTuple):
+    """A set of patients that can give a row: positives and negatives, the first counts, how many counts there are."""
 
+    patients: tuple[int, int]
     tp: int
-    fn: int
     tn: int
-    fp: int
-
-    @property
-    def patients(self) -> tuple[int, int]:
-        """Positives and negatives."""
-        return self.tp + self.fn, self.tn + self.fp
+    ways: int
 
 
 def audit(path: str | os.PathLike) -> str:
@@ -76,15 +69,13 @@ def audit(path: str | os.PathLike) -> str:
         if not fits:
             table.append([row.name, *["-"] * 8, why_not(row)])
             continue
-        smallest = fits[0]
-        p, n = smallest.patients
-        same = sum(counts.patients == (p, n) for counts in fits)
+        (p, n), tp, tn, ways = fits[0]
         remarks = [f"figures taken as {reading}"] * (reading != "rounded")
-        remarks += [f"one of {same} sets of counts on these patients"] * (same > 1) + _others(fits)
+        remarks += [f"{ways} ways on these patients"] * (ways > 1) + _others(fits)
         remarks += ["figures of different precision: were zeros at the end lost?"] * (len(set(_units(row))) > 1)
         auc = "-" if row.auc is None else "{:.3f} [{:.2f}-{:.2f}]".format(row.auc, *hanley_mcneil(row.auc, p, n))
-        table.append([row.name, f"{p} + {n} = {p + n}", *map(str, smallest), _share(smallest.tp, p),
-                      _share(smallest.tn, n), auc, "; ".join(remarks)])
+        table.append([row.name, f"{p} + {n} = {p + n}", *map(str, (tp, p - tp, tn, n - tn)), _share(tp, p),
+                      _share(tn, n), auc, "; ".join(remarks)])
     lines = [aligned(table)]
     for group in dict.fromkeys(row.group for row in rows):
         members = [row for row in rows if row.group == group]
@@ -93,25 +84,27 @@ def audit(path: str | os.PathLike) -> str:
                       "the AUC's is Hanley and McNeil's (1982).", *unused])
 
 
-def explain(row: Row) -> tuple[str, list[Counts]]:
-    """Return the first reading that any counts fit, and those counts, fewest patients first; "" and none."""
+def explain(row: Row) -> tuple[str, list[Fit]]:
+    """Return the first reading that any patients fit, and all that do, the fewest first; "" and none."""
     for reading in READINGS:
-        if fits := list(islice(counts_of(row, reading), MOST_COUNTS)):
+        if fits := list(fits_of(row, reading)):
             return reading, fits
     return "", []
 
 
-def counts_of(row: Row, reading: str = "rounded") -> Iterator[Counts]:
-    """Yield the whole numbers that give the row's figures, fewest patients first."""
+def fits_of(row: Row, reading: str = "rounded") -> Iterator[Fit]:
+    """Yield the patients that can give the row's figures, fewest first."""
     sensitivity, specificity, accuracy = (
         [range(n + 1) if figure is None else _wholes(figure, reading, n) for n in range(row.n[1] + 1)]
         for figure in row.figures)
     for size in range(row.n[0], row.n[1] + 1):
         for p in range(1, size) if row.positives is None else [row.positives] * (row.positives < size):
-            for tp in sensitivity[p]:
-                right, negative = accuracy[size], specificity[size - p]
-                for tn in range(max(negative.start, right.start - tp), min(negative.stop, right.stop - tp)):
-                    yield Counts(tp, p - tp, tn, size - p - tn)
+            right, negative = accuracy[size], specificity[size - p]
+            found = [(tp, tns) for tp in sensitivity[p] if (tns := range(
+                max(negative.start, right.start - tp), min(negative.stop, right.stop - tp)))]
+            if found:
+                tp, tns = found[0]
+                yield Fit((p, size - p), tp, tns[0], sum(len(tns) for _, tns in found))
 
 
 def _wholes(figure: Decimal, reading: str, n: int) -> range:
@@ -137,25 +130,21 @@ def _units(row: Row) -> list[Decimal]:
     return [Decimal(1).scaleb(figure.as_tuple().exponent) for figure in row.figures if figure is not None]
 
 
-def sets_of(fits: list[Counts]) -> list[tuple[int, int]]:
-    return list(dict.fromkeys(counts.patients for counts in fits))
+def _others(fits: list[Fit]) -> list[str]:
+    """Say which other patients fit."""
+    named = ", ".join(f"{p} + {n}" for (p, n), *_ in fits[1:4])
+    return [f"also {named}" + f" and {len(fits) - 4} more" * (len(fits) > 4)] if len(fits) > 1 else []
 
 
-def _others(fits: list[Counts]) -> list[str]:
-    """Say which other sets of patients fit."""
-    others = sets_of(fits)[1:]
-    named = ", ".join(f"{p} + {n}" for p, n in others[:3])
-    more = f" and {'at least ' * (len(fits) == MOST_COUNTS)}{len(others) - 3} more" if len(others) > 3 else ""
-    return [f"also {named}{more}"] if others else []
-
-
-def _one_test_set(group: str, rows: list[Row], found: dict[str, tuple[str, list[Counts]]]) -> list[str]:
+def _one_test_set(group: str, rows: list[Row], found: dict[str, tuple[str, list[Fit]]]) -> list[str]:
     """Say whether one set of patients fits all rows of a group; if not, which sets fit most of them."""
-    left = {row.name: sets_of(found[row.name][1]) for row in rows}
+    left = {row.name: [fit.patients for fit in found[row.name][1]] for row in rows}
     parts = []
     while any(left.values()):
-        shared = {patients: [name for name in left if patients in left[name]] for sets in left.values()
-                  for patients in sets}
+        shared = {}
+        for name, sets in left.items():
+            for patients in sets:
+                shared.setdefault(patients, []).append(name)
         patients = min(shared, key=lambda patients: (-len(shared[patients]), sum(patients)))
         parts.append((patients, shared[patients]))
         left = {name: sets for name, sets in left.items() if name not in shared[patients]}
@@ -238,6 +227,8 @@ def _cell_problems(cells: dict[str, str]) -> list[str]:
         if not (size and 2 <= int(size[1]) <= int(size[2] or size[1])):
             problems.append(f"n is {cells['n']!r}; write how many patients (up to 9999), a range as 70-90, or leave "
                             "it empty")
+        elif int(size[2] or size[1]) - int(size[1]) > LARGEST:
+            problems.append(f"n is {cells['n']!r}; a range may be {LARGEST} wide")
         elif not problems and cells["n_positive"] and int(cells["n_positive"]) >= int(size[2] or size[1]):
             problems.append(f"n_positive is {cells['n_positive']} of n = {cells['n']}; there must be negatives too")
     return problems

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from tss.bootstrap import bootstrap_ci
-from tss.cohort import READER, TASKS, Patient
+from tss.cohort import TASKS, Patient
 from tss.files import InputError
 from tss.inference import Prediction
 from tss.metrics import cohen_kappa, cohen_kappa_ci, confusion, fleiss_kappa, fleiss_kappa_ci, holm, mcnemar
@@ -49,8 +49,8 @@ def figures(patients: Sequence[Patient]) -> dict:
 
 
 def names_of(patients: Sequence[Patient]) -> list[str]:
-    """The cohort's readers, in the order of their numbers."""
-    return sorted((name for name in patients[0].row if READER.fullmatch(name)), key=lambda name: int(name[7:]))
+    """Whoever has read any of these patients, in the order of their numbers."""
+    return sorted({name for patient in patients for name in patient.readings}, key=lambda name: int(name[7:]))
 
 
 def calls_of(patients: Sequence[Patient], names: Sequence[str]) -> dict[str, list[int | None]]:

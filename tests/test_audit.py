@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 import run_eval
@@ -89,8 +90,9 @@ def fits_of(figures, n, positives=None, reading="rounded"):
 def test_every_fit_and_no_other_is_found():
     """Against all counts of up to 30 patients, printed with Python's own rounding (no figure here ends on a 5)."""
     printed = {}
-    for p, n in sorted(((p, n) for p in range(1, 30) for n in range(1, 31 - p)), key=lambda pair: (sum(pair), pair)):
-        for tp, tn in ((tp, tn) for tp in range(p + 1) for tn in range(n + 1)):
+    pairs = [(p, size - p) for size in range(2, 31) for p in range(1, size)]
+    for p, n in pairs:
+        for tp, tn in np.ndindex(p + 1, n + 1):
             figures = ",".join(f"{share:.2f}" for share in (tp / p, tn / n, (tp + tn) / (p + n)))
             printed.setdefault(figures, {}).setdefault((p, n), []).append((tp, tn))
     for figures in ("0.67,0.75,0.71", "0.70,0.90,0.80", "0.46,1.00,0.76", "0.00,0.33,0.12", "0.96,0.80,0.93"):

@@ -95,15 +95,20 @@ def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, ca
     assert "positive class" in said and "counted as if independent" in said and "phantom" not in said
 
 
-def test_the_threshold_is_the_checkpoints(made, tmp_path):
+def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
     for threshold, called in ((0.0, 6), (1.1, 0)):
         path = save_checkpoint(tmp_path / f"{threshold}.pt", 4, made / "data", threshold)
-        one = str(made / "runs" / "phase1" / "best.pt")
+        one, four = (str(made / "runs" / f"phase{phase}" / "best.pt") for phase in (1, 4))
         out = tmp_path / str(threshold)
-        assert run_eval.main([path, one, "--data", str(made / "data"), "--out", str(out), "--gradcam", "0"]) == 0
+        assert run_eval.main([path, one, four, "--data", str(made / "data"), "--out", str(out), "--gradcam", "0"]) == 0
         metrics = json.loads((next(out.glob(f"*{threshold}*")) / "metrics.json").read_text())
         assert metrics["threshold"] == threshold and metrics["tp"] + metrics["fp"] == called
         assert 0 < metrics["youden_on_this_split_optimistic"]["threshold"] < 1
+        compared, = json.loads((out / "comparisons.json").read_text())["tss<4.5h"]
+        other = json.loads((out / "phase4" / "metrics.json").read_text())
+        assert (compared["n"], compared["left_out"]) == (6, 0) and metrics["cases_sha256"] == other["cases_sha256"]
+        assert compared["difference"] == pytest.approx(other["auc"] - metrics["auc"], abs=1e-12)
+        assert "p (DeLong)" in capsys.readouterr().out
 
 
 def test_results_are_not_overwritten_and_pictures_of_before_do_not_stay(made, tmp_path, capsys):

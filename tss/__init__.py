@@ -57,6 +57,7 @@ Evaluation (paper 3)
     bootstrap     an interval for a figure that no formula fits
     calibration   do probabilities mean what they say?
     scores        figures with intervals and coverage
+    comparisons   is one model's AUC higher than another's?
     readers       radiologists beside the model
     subgroups     the same figures for groups of patients
     evaluate      a split of a cohort

@@ -6,6 +6,7 @@ Paper: 3, Table 2; the intervals, the counts and the coverage are ours (FIELD 4.
 See: tests/test_scores.py
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     y, p = labels_and_probabilities(predictions)
     positives = int(y.sum())
     tp, fp, tn, fn = confusion(y, p, threshold)
-    metrics = {"n": len(y), "n_positive": positives, "auc": None, "auc_ci": None}
+    metrics = {"n": len(y), "n_positive": positives, "cases_sha256": cases_hash(predictions), "auc": None,
+               "auc_ci": None}
     if 0 < positives < len(y):
         metrics |= {"auc": roc_auc(y, p), "auc_ci": list(delong_ci(y, p))}
         if metrics["auc"] in (0.0, 1.0):
@@ -44,6 +46,17 @@ def labels_and_probabilities(predictions: list[Prediction]) -> tuple[np.ndarray,
     """Return y (n,) and p (n,) of the lines that have both."""
     counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
     return np.array([line.label for line in counted]), np.array([line.probability for line in counted])
+
+
+def cases_hash(predictions: list[Prediction]) -> str:
+    """Return the SHA-256 of the cases that the figures are of and their labels: equal hashes, same test set.
+
+    A TSS line is its patient; the side, which phase 1 may have chosen, is part of the case in task "stroke" alone.
+    """
+    counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
+    twice = len({line.patient for line in counted}) < len(counted)
+    cases = sorted(f"{line.patient},{line.side if twice else ''},{line.label}\n" for line in counted)
+    return hashlib.sha256("".join(cases).encode()).hexdigest()
 
 
 def proportions(tp: int, fp: int, tn: int, fn: int) -> dict:

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Score checkpoints on the test patients, or read the scans of one new patient.
+"""Score checkpoints on the test patients, read the scans of one new patient, or check the figures of a publication.
 
     python run_eval.py runs/2d/phase4/best.pt                     one checkpoint, the test split of data/
     python run_eval.py runs/2d/phase*/best.pt --out eval          all phases, a folder each and one table
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
+    python run_eval.py --audit table.csv                          which patients can be behind published figures
 
 Leaves predictions.csv, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
-checkpoints), or patient.json and gradcam/patient.png for a new patient. Exit code 0: done; 2: wrong use or unusable
-input.
+checkpoints), or patient.json and gradcam/patient.png for a new patient; --audit only prints. Exit code 0: done; 2:
+wrong use or unusable input.
 """
 
 import argparse
@@ -28,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     refuse_what_does_not_fit(parser, args)
     try:
-        if "patient" in args:
+        if "audit" in args:
+            audit_table(args)
+        elif "patient" in args:
             read_patient(args)
         else:
             score_cohort(args)
@@ -45,12 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def score_cohort(args: argparse.Namespace) -> None:
     """Score the checkpoints on a split and print the table."""
     from tss.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
+    from tss.readers import readers_table
     from tss.scores import summary_table
+    from tss.subgroups import subgroups_table
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
                        args.device, args.overwrite)
     print("\n" + summary_table(results), flush=True)
+    if readings := readers_table(results):
+        print("\n" + readings, flush=True)
+    if len(results) == 1 and "subgroups" in results[0]:  # of several they would bury the table; metrics.json has them
+        print("\n" + subgroups_table(results[0]["subgroups"]), flush=True)
 
 
 def read_patient(args: argparse.Namespace) -> None:
@@ -63,10 +72,17 @@ def read_patient(args: argparse.Namespace) -> None:
          draw=args.gradcam > 0, device=args.device, overwrite=args.overwrite)
 
 
+def audit_table(args: argparse.Namespace) -> None:
+    """Print which whole numbers give the figures of a table."""
+    from tss.audit import audit
+
+    print(audit(args.audit), flush=True)
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run_eval.py", description=__doc__, formatter_class=Formatter,
                                      allow_abbrev=False)
-    parser.add_argument("checkpoints", nargs="+", metavar="CKPT",
+    parser.add_argument("checkpoints", nargs="*", metavar="CKPT", default=GIVEN,
                         help="best.pt of a phase; phase 1's also finds the side of patients whose side is unknown, and "
                              "is looked for at ../phase1/best.pt beside the others")
     parser.add_argument("--out", default="eval", help="folder for the results")
@@ -92,6 +108,12 @@ def build_parser() -> argparse.ArgumentParser:
                          help="hemisphere with the stroke; without it phase 1's checkpoint chooses")
     patient.add_argument("--tools", choices=["auto", "fsl", "builtin"], default=GIVEN,
                          help="brain mask and registration; without it auto: FSL where it is found")
+
+    figures = parser.add_argument_group("published figures")
+    figures.add_argument("--audit", metavar="TABLE", default=GIVEN,
+                         help="a CSV table: row, sensitivity, specificity as printed, and where known accuracy, n (82 "
+                              "or 70-90), n_positive, auc, and group (rows said to share a test set). Prints which "
+                              "numbers of patients give each row, and whether one test set fits a group")
     return parser
 
 
@@ -101,7 +123,16 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End the program for flags that have no meaning together."""
-    if "patient" in args:
+    if "audit" in args:
+        changed = [name for name in ("out", "gradcam", "device", "overwrite") if
+                   getattr(args, name) != parser.get_default(name)]
+        if alien := [name for name in (*FOR_A_COHORT, "patient", *FOR_A_PATIENT) if name in args] + changed:
+            parser.error(f"--{alien[0]} has no meaning with --audit TABLE")
+        if "checkpoints" in args:
+            parser.error(f"--audit is about one table and no checkpoint: leave {args.checkpoints[0]} away")
+    elif "checkpoints" not in args:
+        parser.error("the following arguments are required: CKPT")
+    elif "patient" in args:
         if "atlas" not in args:
             parser.error("--patient needs --atlas FILE, the T2w atlas that the training patients were brought to")
         if "adc" in args and args.patient[1] == "-":

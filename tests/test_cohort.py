@@ -44,6 +44,7 @@ def test_unknown_time_and_side_and_excels_byte_order_mark(tmp_path):
     (",a,b,c,120,left", "patient '' cannot name a file"),
     ("p1,,b,c,120,left", "dwi is empty"),
     ("p1,a,,c,120,left", "neither b0 nor adc is given"),
+    ("p1,a,b,c,120,left,x", "line 2: 7 cells where the header has 6"),
     ("p1,a,b,c,120", "line 2: 5 cells where the header has 6"),
 ])
 def test_a_bad_row_is_named_by_file_line_problem_and_remedy(tmp_path, row, message):
@@ -60,6 +61,14 @@ def test_unknown_split_word_and_duplicates_are_refused_together(tmp_path):
         cohort.read_cohort(path)
     assert "line 3: split is 'testing'; write train, val or test" in str(refusal.value)
     assert "line 3: patient 'P1' is already on line 2" in str(refusal.value)
+
+
+def test_readings_are_0_or_1_or_empty(tmp_path):
+    header = HEADER + ",reader_1,reader_2,reader_notes"
+    (patient,) = cohort.read_cohort(table(tmp_path, GOOD + ",1,,sharp", header=header))
+    assert patient.readings == {"reader_1": 1}
+    with pytest.raises(InputError, match="line 2: reader_2 is 'yes'; write 1 = DWI-FLAIR mismatch, 0 = none"):
+        cohort.read_cohort(table(tmp_path, GOOD + ",1,yes,sharp", header=header))
 
 
 @pytest.mark.parametrize(("header", "message"), [

@@ -52,6 +52,10 @@ def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
         "eval/gradcam/p28.png", "eval/gradcam/p30.png", "eval/metrics.json", "eval/predictions.csv", "eval/roc.png"]
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["positive_class"] == "TSS < 4.5 h (onset_to_mri_min < 270)"
+    assert 0 < metrics["brier"] < 1 and sum(point["n"] for point in metrics["calibration"]) == 6
+    assert "readers" not in metrics  # nobody has read these patients
+    cells = {(cell["group"], cell["cell"]): cell for cell in metrics["subgroups"]}
+    assert (cells["onset to MRI", "0-3 h"]["n"], cells["side", "unknown"]["n"]) == (2, 1)
     assert (metrics["n"], metrics["n_positive"]) == (6, 2)  # of p28 to p35, without p29 and p31
     assert metrics["tp"] + metrics["fn"] == 2 and metrics["fp"] + metrics["tn"] == 4
     for name in ("auc", "sensitivity", "specificity", "accuracy"):
@@ -62,6 +66,7 @@ def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
         "side_chosen_by_phase_1": ["p30"]}
     said = capsys.readouterr().out
     assert "6 of 8 patients scored; 1 predicted without a known label; p29 has no probability" in said
+    assert "onset to MRI  0-3 h" in said and "n < 5: withheld" in said
     assert f"p30: side unknown; chosen by {made.resolve()}/runs/phase1/best.pt" in said
 
 
@@ -90,15 +95,20 @@ def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, ca
     assert "positive class" in said and "counted as if independent" in said and "phantom" not in said
 
 
-def test_the_threshold_is_the_checkpoints(made, tmp_path):
+def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
     for threshold, called in ((0.0, 6), (1.1, 0)):
         path = save_checkpoint(tmp_path / f"{threshold}.pt", 4, made / "data", threshold)
-        one = str(made / "runs" / "phase1" / "best.pt")
+        one, four = (str(made / "runs" / f"phase{phase}" / "best.pt") for phase in (1, 4))
         out = tmp_path / str(threshold)
-        assert run_eval.main([path, one, "--data", str(made / "data"), "--out", str(out), "--gradcam", "0"]) == 0
+        assert run_eval.main([path, one, four, "--data", str(made / "data"), "--out", str(out), "--gradcam", "0"]) == 0
         metrics = json.loads((next(out.glob(f"*{threshold}*")) / "metrics.json").read_text())
         assert metrics["threshold"] == threshold and metrics["tp"] + metrics["fp"] == called
         assert 0 < metrics["youden_on_this_split_optimistic"]["threshold"] < 1
+        compared, = json.loads((out / "comparisons.json").read_text())["tss<4.5h"]
+        other = json.loads((out / "phase4" / "metrics.json").read_text())
+        assert (compared["n"], compared["left_out"]) == (6, 0) and metrics["cases_sha256"] == other["cases_sha256"]
+        assert compared["difference"] == pytest.approx(other["auc"] - metrics["auc"], abs=1e-12)
+        assert "p (DeLong)" in capsys.readouterr().out
 
 
 def test_results_are_not_overwritten_and_pictures_of_before_do_not_stay(made, tmp_path, capsys):
@@ -118,7 +128,8 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:
-        patient.row["phantom"] = "0.115"
+        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": "0" if patient.id == "p28" else "",
+                        "reader_3": "" if patient.split == "test" else "1"}
     write_cohort(tmp_path / "data" / "cohort.csv", patients)
     path = save_checkpoint(tmp_path / "best.pt", 4, tmp_path / "data")
     words = [path, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]
@@ -126,7 +137,14 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "phantom scores are not clinical results" in said
     ceiling = ceilings(0.115)["tss<4.5h"]
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["ceiling"] == ceiling
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["ceiling"] == ceiling
+    # The one reader calls all eight patients early but p31, whose onset is unknown; two of the seven are.
+    assert [metrics["readers"]["each"]["reader_1"][key] for key in ("tp", "fp", "tn", "fn")] == [2, 5, 0, 0]
+    assert metrics["readers"]["model"]["reader_1"]["n"] == 5  # p29 and p30 have no probability here
+    assert metrics["readers"]["each"]["reader_2"]["without_call"] == 6
+    assert list(metrics["readers"]["each"]) == ["reader_1", "reader_2", "majority"]  # 3 has read other patients
+    assert "simulated" in said and "best beside reader_1" in said and "reader_2: 6 of 7 patients not read." in said
     assert f"{ceiling:.3f}" in said
 
 
@@ -191,6 +209,9 @@ def test_what_is_missing_is_named_before_any_work(made, tmp_path, capsys):
     (["a.pt", "--side", "left"], "--side goes with --patient DWI B0 FLAIR only"),
     (["a.pt", "--adc"], "--adc goes with --patient"),
     (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--data", "data"], "--data is about a cohort"),
+    (["--audit", "t.csv", "--data", "data"], "--data has no meaning with --audit TABLE"),
+    (["--audit", "t.csv", "--gradcam", "1"], "--gradcam has no meaning with --audit TABLE"),
+    (["a.pt", "--audit", "t.csv"], "--audit is about one table and no checkpoint: leave a.pt away"),
     (["a.pt", "--gradcam", "-1"], "-1 is not a whole number from 0"),
     (["a.pt", "--over"], "unrecognized arguments: --over"),
 ])

@@ -4,6 +4,7 @@ The modules in reading order, which is the order in which data flows. A module i
 
 Tables and files
     files         files that appear whole or not at all, and the one error that users see
+    table         rows of cells as text in columns
     cohort        cohort.csv: checks, labels, the split by patient, Table 1
     nifti         NIfTI in and out, canonical axes, resampling
     diffusion     b1000 and b0 out of a diffusion series
@@ -17,6 +18,7 @@ Phantom: made-up patients with a known answer
     subject       one person's head: folding, ventricles, atrophy
     lesion        infarcts in arterial territories
     clock         the law: what time does to the FLAIR signal
+    mismatch      what simulated readers see of it
     contrast      what tissues look like on b0, DWI and FLAIR
     scanner       pose, thick slices, bias field, noise, the file's axes
     phantom       a patient and a cohort, as NIfTI files and cohort.csv
@@ -42,7 +44,7 @@ Training (paper 2.3, 2.4)
     phases        the schedule as one table
     checkpoint    files of weights: written, checked, started from
     foreign       weights of other programs, brought under our names
-    metrics       AUC, intervals, threshold
+    metrics       AUC, intervals, threshold, tests and kappa
     loop          batches, one epoch, prediction
     restore       phase 0: distorted batches, and how well they are restored
     frozen        what never changes within a phase, computed once
@@ -52,9 +54,15 @@ Evaluation (paper 3)
     gradcam       where the network looked
     inference     from hemispheres to a patient's probability
     explain       one patient's Grad-CAM on a page
+    bootstrap     an interval for a figure that no formula fits
+    calibration   do probabilities mean what they say?
     scores        figures with intervals and coverage
+    comparisons   is one model's AUC higher than another's?
+    readers       radiologists beside the model
+    subgroups     the same figures for groups of patients
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
+    audit         which patients can be behind a published row
     demo          all of it, on phantoms
 """
 

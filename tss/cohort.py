@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tss.files import InputError, write_text
+from tss.table import aligned
 
 SCANS = ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion")  # columns that hold paths
 SIDES = ("left", "right")
@@ -27,6 +28,7 @@ VERDICT_COLUMNS = ("verdict", "verdict_remark")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
 RESTORE = "restore"  # phase 0's task: no labels, so it is none of TASKS (paper 2.2)
+READER = re.compile(r"reader_\d+")  # columns: 1 = DWI-FLAIR mismatch seen, 0 = not seen, empty = not read
 BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (DESIGN 3.7)
 MOST_PROBLEMS_SHOWN = 10
 
@@ -61,6 +63,11 @@ class Patient:
     def side(self) -> str:
         """"left", "right", "both", or "" = unknown."""
         return self.row.get("stroke_side", "")
+
+    @property
+    def readings(self) -> dict[str, int]:
+        """What each reader who has read the scans says: 1 = DWI-FLAIR mismatch, so TSS < 4.5 h (paper 2.1)."""
+        return {name: int(cell) for name, cell in self.row.items() if READER.fullmatch(name) and cell}
 
     @property
     def split(self) -> str:
@@ -174,6 +181,8 @@ def row_problems(row: dict[str, str]) -> list[str]:
     if row.get("verdict", "") not in (*VERDICTS, ""):
         problems.append(f"verdict is {row['verdict']!r}; write accept, reject or unsure, or leave it empty; "
                         "this column is quality control's")
+    problems += [f"{name} is {cell!r}; write 1 = DWI-FLAIR mismatch, 0 = none, or leave it empty = not read"
+                 for name, cell in row.items() if READER.fullmatch(name) and cell not in ("0", "1", "")]
     if row.get("phantom") and not _is_number(row["phantom"]):
         problems.append(f"phantom is {row['phantom']!r}; this column marks made-up patients with the spread of their "
                         "clock: rename yours")
@@ -294,6 +303,4 @@ def table1(patients: list[Patient]) -> str:
                                                            for s in ("left", "right", "both", "")),
     }
     table = [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in table)
+    return aligned(table)

@@ -1,7 +1,8 @@
 """Scores of trained checkpoints on patients they have not seen, at the threshold they bring with them.
 
 In:  checkpoints of run_train.py; DATA as run_preprocess.py leaves it; the name of a split.
-Out: predictions.csv, metrics.json, roc.png and gradcam/<patient>.png for each checkpoint, and a table of all.
+Out: predictions.csv, metrics.json, roc.png and gradcam/<patient>.png for each checkpoint; comparisons.json where two
+     have the same task; a table of all.
 Paper: 3, Table 2, Figs 8 and 9.
 See: tests/test_evaluate.py
 
@@ -14,18 +15,24 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from tss import readers
 from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
+from tss.comparisons import compare_models, comparisons_table
 from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.loop import choose_device
 from tss.metrics import roc_curve
 from tss.scores import PHANTOM_NOTE, coverage, coverage_line, labels_and_probabilities, score
+from tss.subgroups import by_group
 
 HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are counted as if independent, so the "
                     "intervals are a little narrow.")
 LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
+COMPARISONS = "comparisons.json"
 
 
 def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
@@ -54,19 +61,32 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
+    if len(models) > 1:
+        make_free(Path(out), overwrite, [COMPARISONS])
     device = choose_device(device)
 
-    results = []
+    results, rows = [], {}
     for model, picker, folder in zip(models, pickers, folders, strict=True):
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
         predictions = predict_patients(model, picker, chosen, data, device)
         metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
+        if model.task != "stroke":
+            metrics["subgroups"] = by_group(chosen, predictions, model.threshold)
+        if model.task == readers.TASK and readers.names_of(chosen):
+            rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
+            metrics["readers"] = readers.figures(chosen) | {
+                "model": readers.compare(chosen, predictions, model.threshold, rng)}
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
         _draw_roc(folder / "roc.png", predictions, metrics)
         _draw_maps(folder / "gradcam", model, predictions, drawn, data)
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)
+        rows.setdefault(model.task, {})[model.name] = predictions
+    compared = {task: compare_models(models, task) for task, models in rows.items() if len(models) > 1}
+    if compared:
+        write_json(Path(out) / COMPARISONS, compared)
+        print("".join(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}\n" for task, pairs in compared.items()), end="")
     return results
 
 
@@ -82,13 +102,14 @@ def check_fits(model: Model, patients: list[Patient], data: str) -> None:
                          "Give the --data that it was trained on.")
 
 
-def make_free(folder: Path, overwrite: bool) -> None:
+def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND) -> None:
     """Refuse a folder with results, or take them away: a picture of an earlier run must not pass for this one's."""
-    there = [name for name in LEFT_BEHIND if (folder / name).exists()]
+    there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise InputError(f"{folder} already holds {', '.join(there)}. Give another --out, or --overwrite.")
+    pictures = sorted(folder.glob("gradcam/*.png")) if "gradcam" in there else []
     try:
-        for file in [folder / name for name in there if name != "gradcam"] + sorted(folder.glob("gradcam/*.png")):
+        for file in [folder / name for name in there if name != "gradcam"] + pictures:
             file.unlink()
     except OSError as error:
         raise InputError(f"{error.filename} cannot be replaced: {error.strerror}. Give another --out.") from error

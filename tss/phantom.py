@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from scipy import special
 
-from tss import clock, lesion
+from tss import clock, lesion, mismatch
 from tss.contrast import Contrast, Lesion, render, signals
 from tss.files import InputError, write_json, write_text, write_whole
 from tss.scanner import add_noise, apply, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 from tss.subject import Subject, make_subject, noise_at, vary
 
 COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion",
-           "phantom")
+           "phantom", *mismatch.PUBLISHED)
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choice
 NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
@@ -141,11 +141,14 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
         "latent": person["latent"], "flair_ratio": ratio,
         "onset_to_mri_min": person["minutes"], "stroke_side": person["side"],
         "lesion_ml": float(sum(i.ml for i in infarcts)), "arteries": [i.artery for i in infarcts]})
+    # An rng of their own: the scans are the same whether or not anybody reads them.
+    readings = mismatch.draw_readings(rng.spawn(1)[0], person["latent"])
     return {"patient": id, **files,
             "onset_to_mri_min": "" if rng.uniform() < difficulty.unknown_onset else f"{person['minutes']:.0f}",
             "stroke_side": "" if rng.uniform() < difficulty.unknown_side else person["side"],
             "age": f"{person['age']:.0f}", "sex": person["sex"], "nihss": f"{person['nihss']:.0f}",
-            "lesion": f"truth/{id}_lesion.nii.gz", "phantom": f"{difficulty.spread}"}
+            "lesion": f"truth/{id}_lesion.nii.gz", "phantom": f"{difficulty.spread}",
+            **{reader: str(reading) for reader, reading in readings.items()}}
 
 
 def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:

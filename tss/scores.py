@@ -6,12 +6,15 @@ Paper: 3, Table 2; the intervals, the counts and the coverage are ours (FIELD 4.
 See: tests/test_scores.py
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from tss.calibration import judge
 from tss.inference import POSITIVE, Prediction
 from tss.metrics import confusion, delong_ci, roc_auc, wilson, youden_threshold
+from tss.table import aligned
 
 PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
 
@@ -21,7 +24,8 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     y, p = labels_and_probabilities(predictions)
     positives = int(y.sum())
     tp, fp, tn, fn = confusion(y, p, threshold)
-    metrics = {"n": len(y), "n_positive": positives, "auc": None, "auc_ci": None}
+    metrics = {"n": len(y), "n_positive": positives, "cases_sha256": cases_hash(predictions), "auc": None,
+               "auc_ci": None}
     if 0 < positives < len(y):
         metrics |= {"auc": roc_auc(y, p), "auc_ci": list(delong_ci(y, p))}
         if metrics["auc"] in (0.0, 1.0):
@@ -30,6 +34,8 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
         metrics["auc_reason"] = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
     metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",
                                               "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    if len(y):
+        metrics |= judge(y, p)
     if metrics["auc"] is not None:
         best = youden_threshold(y, p)
         metrics["youden_on_this_split_optimistic"] = {"threshold": best} | proportions(*confusion(y, p, best))
@@ -40,6 +46,17 @@ def labels_and_probabilities(predictions: list[Prediction]) -> tuple[np.ndarray,
     """Return y (n,) and p (n,) of the lines that have both."""
     counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
     return np.array([line.label for line in counted]), np.array([line.probability for line in counted])
+
+
+def cases_hash(predictions: list[Prediction]) -> str:
+    """Return the SHA-256 of the cases that the figures are of and their labels: equal hashes, same test set.
+
+    A TSS line is its patient; the side, which phase 1 may have chosen, is part of the case in task "stroke" alone.
+    """
+    counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
+    twice = len({line.patient for line in counted}) < len(counted)
+    cases = sorted(f"{line.patient},{line.side if twice else ''},{line.label}\n" for line in counted)
+    return hashlib.sha256("".join(cases).encode()).hexdigest()
 
 
 def proportions(tp: int, fp: int, tn: int, fn: int) -> dict:
@@ -84,11 +101,10 @@ def summary_table(results: Sequence[dict]) -> str:
     for metrics in results:
         ceiling = [f"{metrics['ceiling']:.3f}" if "ceiling" in metrics else "-"] * phantoms
         rows.append([metrics["name"], POSITIVE[metrics["task"]], str(metrics["n"]), str(metrics["n_positive"]),
-                     _with_interval(metrics, "auc", 3), *ceiling,
-                     *(_with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
+                     with_interval(metrics, "auc", 3), *ceiling,
+                     *(with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
                      f"{metrics['threshold']:.3f}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [aligned(rows)]
     lines += [f"{metrics['name']}: {metrics['auc_reason']}." for metrics in results if "auc_reason" in metrics]
     for metrics in results:
         if best := metrics.get("youden_on_this_split_optimistic"):
@@ -99,7 +115,7 @@ def summary_table(results: Sequence[dict]) -> str:
     return "\n".join(lines + list(dict.fromkeys(notes)))
 
 
-def _with_interval(metrics: dict, name: str, digits: int) -> str:
+def with_interval(metrics: dict, name: str, digits: int) -> str:
     if metrics[name] is None:
         return "-"
     low, high = metrics[f"{name}_ci"]

@@ -1,0 +1,67 @@
+"""Is one model's AUC higher than another's? Every pair of a table's rows, on the same patients.
+
+In:  the predictions of several models for one task.
+Out: a dict a pair, ready for JSON, and a line a pair for the screen.
+Paper: none: Table 2 compares without tests, and on different patients (FIELD 2d).
+See: tests/test_comparisons.py
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from tss.cohort import TASKS
+from tss.files import InputError
+from tss.inference import Prediction
+from tss.metrics import delong_test, holm, roc_auc
+from tss.table import aligned
+
+
+def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str) -> list[dict]:
+    """Return DeLong's test of each pair, second minus first in the order given, Holm-corrected over all pairs.
+
+    Only cases that both models have a probability for are compared; how many others there are is "left_out". What has
+    no answer is None, with the reason, and does not count in the correction.
+    """
+    compared = []
+    for first, second in combinations(rows, 2):
+        a, b = ({_key(line, task): line for line in rows[name] if line.label >= 0 and line.probability is not None}
+                for name in (first, second))
+        shared = [key for key in a if key in b]
+        y = np.array([a[key].label for key in shared])
+        p, q = (np.array([lines[key].probability for key in shared]) for lines in (a, b))
+        pair = {"first": first, "second": second, "n": len(y), "n_positive": int(y.sum()),
+                "left_out": len(a.keys() ^ b.keys())}
+        try:
+            test = delong_test(y, q, p)
+            pair |= {"auc_first": roc_auc(y, p), "auc_second": roc_auc(y, q), "difference": test.difference,
+                     "difference_ci": list(test.ci), "z": test.z, "pvalue": test.pvalue}
+        except InputError as error:
+            pair |= {"difference": None, "pvalue": None, "reason": str(error)}
+        compared.append(pair)
+    tested = [pair for pair in compared if pair["pvalue"] is not None]
+    for pair, corrected in zip(tested, holm([pair["pvalue"] for pair in tested]), strict=True):
+        pair["pvalue_holm"] = corrected
+    return compared
+
+
+def _key(line: Prediction, task: str) -> tuple[str, str]:
+    """What makes two lines the same case: the hemisphere in task "stroke", otherwise the patient."""
+    return line.patient, line.side if TASKS[task] is None else ""
+
+
+def comparisons_table(compared: Sequence[dict]) -> str:
+    """Return what `compare_models` found, for the screen."""
+    rows = [["AUC compared", "n", "first", "second", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
+    for pair in compared:
+        remark = f"{pair['left_out']} cases that only one of them has are left out" if pair["left_out"] else ""
+        name, n = f"{pair['second']} - {pair['first']}", str(pair["n"])
+        if pair["pvalue"] is None:
+            rows.append([name, n, *["-"] * 5, pair["reason"]])
+            continue
+        low, high = pair["difference_ci"]
+        rows.append([name, n, f"{pair['auc_first']:.3f}", f"{pair['auc_second']:.3f}",
+                     f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", f"{pair['pvalue']:.3f}",
+                     f"{pair['pvalue_holm']:.3f}", remark])
+    return aligned(rows)

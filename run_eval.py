@@ -7,8 +7,8 @@
     python run_eval.py --audit table.csv                          which patients can be behind published figures
 
 Leaves predictions.csv, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
-checkpoints), or patient.json and gradcam/patient.png for a new patient; --audit only prints. Exit code 0: done; 2:
-wrong use or unusable input.
+checkpoints, and OUT/comparisons.json where two have the same task), or patient.json and gradcam/patient.png for a new
+patient; --audit only prints. Exit code 0: done; 2: wrong use or unusable input.
 """
 
 import argparse

@@ -28,6 +28,8 @@ def test_every_pair_is_tested_and_corrected_for_their_number():
     assert pairs[1]["difference"] == pytest.approx(roc_auc(Y, SCORES["c"]) - roc_auc(Y, SCORES["a"])) and (
         pairs[1]["difference"] > 0)
     json.dumps(pairs, allow_nan=False)
+    text = comparisons_table(pairs)
+    assert text.splitlines()[2].startswith("c - a         30  ") and "<0.001" in text
 
 
 def test_only_shared_cases_are_compared_and_the_others_counted():

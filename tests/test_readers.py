@@ -113,7 +113,7 @@ def test_the_table_shows_readers_once_and_every_model():
     text = readers.readers_table(results)
     lines = [line.split() for line in text.splitlines()]
     assert [line[:7] for line in lines if line[0] == "reader_1"] == [["reader_1", "9", "5", "4", "1", "3", "1"]]
-    assert text.count("beside reader_1  ") == 2 and "phase4 beside majority" in text
+    assert "0.80 (reader 0.80)" in text and text.count("beside reader_1  ") == 2 and "phase4 beside majority" in text
     assert "majority: 2 of 9 patients undecided." in text and "reader_3: 3 of 9 patients not read." in text
     assert "Fleiss' kappa of all readers: 0." in text and "(6 patients)" in text
     assert "phase1" not in text and "simulated" not in text

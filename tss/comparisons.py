@@ -15,6 +15,7 @@ from tss.cohort import TASKS
 from tss.files import InputError
 from tss.inference import Prediction
 from tss.metrics import delong_test, holm, roc_auc
+from tss.scores import p_text
 from tss.table import aligned
 
 
@@ -62,6 +63,6 @@ def comparisons_table(compared: Sequence[dict]) -> str:
             continue
         low, high = pair["difference_ci"]
         rows.append([name, n, f"{pair['auc_first']:.3f}", f"{pair['auc_second']:.3f}",
-                     f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", f"{pair['pvalue']:.3f}",
-                     f"{pair['pvalue_holm']:.3f}", remark])
+                     f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", p_text(pair["pvalue"]),
+                     p_text(pair["pvalue_holm"]), remark])
     return aligned(rows)

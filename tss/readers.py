@@ -17,7 +17,7 @@ from tss.cohort import TASKS, Patient
 from tss.files import InputError
 from tss.inference import Prediction
 from tss.metrics import cohen_kappa, cohen_kappa_ci, confusion, fleiss_kappa, fleiss_kappa_ci, holm, mcnemar
-from tss.scores import proportions, with_interval
+from tss.scores import p_text, proportions, with_interval
 from tss.table import aligned
 
 TASK = "tss<4.5h"  # what a mismatch stands for (paper 2.1)
@@ -181,8 +181,8 @@ def readers_table(results: Sequence[dict]) -> str:
     if len(readers["cohen_kappa"]) > 1:
         remarks.append("Cohen's kappa: " + "; ".join(
             f"{pair} {_kappa_text(agreement)}" for pair, agreement in readers["cohen_kappa"].items()) + ".")
-    beside = [["", "n", "sens. at its spec.", "difference", "spec. at its sens.", "difference", "only model right",
-               "only reader right", "p", "p (Holm)"]]
+    beside = [["", "n", "sens. at reader's spec.", "difference", "spec. at reader's sens.", "difference",
+               "only model right", "only reader right", "p", "p (Holm)"]]
     for metrics in results:
         for name, entry in metrics["readers"]["model"].items():
             label = f"{metrics['name']} beside {name}"
@@ -191,13 +191,13 @@ def readers_table(results: Sequence[dict]) -> str:
                 test = entry["mcnemar"]
                 points = (entry.get(key) for key in POINTS)
                 beside.append([label, str(entry["n"]), *(cell for point in points for cell in _cells(point)),
-                               str(test["only_model_right"]), str(test["only_reader_right"]), f"{test['pvalue']:.3f}",
-                               f"{test['pvalue_holm']:.3f}"])
+                               str(test["only_model_right"]), str(test["only_reader_right"]), p_text(test["pvalue"]),
+                               p_text(test["pvalue_holm"])])
     simulated = " (simulated: phantoms have no radiologists)" * ("ceiling" in results[0])
     text = "\n".join([f"Readers: DWI-FLAIR mismatch = TSS < 4.5 h{simulated}", aligned(rows), *remarks])
     if len(beside) == 1:
         return text
-    return f"{text}\n{aligned(beside)}\nSens. at its spec., spec. at its sens.: {FROM_THE_CURVE}; " \
+    return f"{text}\n{aligned(beside)}\nSens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; " \
            "difference from the reader's, 95% by bootstrap.\np: McNemar's exact test at the model's own threshold."
 
 

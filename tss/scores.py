@@ -115,6 +115,11 @@ def summary_table(results: Sequence[dict]) -> str:
     return "\n".join(lines + list(dict.fromkeys(notes)))
 
 
+def p_text(pvalue: float) -> str:
+    """A p-value with three digits; a very small one is not written as zero."""
+    return f"{pvalue:.3f}" if pvalue >= 0.001 else "<0.001"
+
+
 def with_interval(metrics: dict, name: str, digits: int) -> str:
     if metrics[name] is None:
         return "-"

@@ -35,7 +35,7 @@ class Choices:
     cohort: Path
     out: Path
     atlas: Path
-    tools: str  # "fsl" or "builtin"
+    tools: str  # "fsl", "literal" or "builtin"
     grid: tuple[int, int, int] = preprocess.GRID
     reference: str | None = None
     jobs: int = 1

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from tss import builtin, fsl, hemispheres, intensity, quality
+from tss import builtin, fsl, hemispheres, intensity, literal, quality
 from tss.cohort import Patient
 from tss.files import InputError
 from tss.nifti import Volume, atlas_grid, load, resample, voxel_sizes
@@ -53,21 +53,22 @@ class Prepared:
     affine: np.ndarray  # (4, 4) of the grid
     b0_to_atlas: np.ndarray  # (4, 4) world mm -> world mm
     flair_to_b0: np.ndarray  # (4, 4) world mm -> world mm
+    dwi_to_b0: np.ndarray  # (4, 4) world mm -> world mm; the identity but in the paper's literal order
     landmarks: dict[str, list[float]]  # channel -> percentiles of healthy brain, in scanner units
     figures: dict[str, float]
     flags: list[str]
 
 
 def find_tools(name: str) -> ModuleType:
-    """Return the backend for "auto", "fsl" or "builtin"; auto is FSL where it is installed.
+    """Return the backend for "auto", "fsl", "literal" or "builtin"; auto is FSL where it is installed.
 
     Raises:
-        InputError: fsl is asked for and missing.
+        InputError: FSL is asked for and missing.
     """
     if name == "builtin" or (name == "auto" and not fsl.available()):
         return builtin
     fsl.describe()
-    return fsl
+    return literal if name == "literal" else fsl
 
 
 def find_atlas(path: str | os.PathLike | None) -> Path:
@@ -161,7 +162,7 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     """Bring one patient into the atlas space, in comparable intensities (paper 2.1, Fig. 2).
 
     Args:
-        tools: tss.fsl or tss.builtin.
+        tools: tss.fsl, tss.builtin, or tss.literal, the paper's order as it stands.
         reference: the reference patient's landmarks for each channel; None = this is the reference patient.
         lesion: mask in DWI space, carried along.
 
@@ -181,6 +182,9 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
 
     # "the remaining sequences were co-registered to the T2w volume"
     flair_to_b0 = tools.find_affine(scans["flair"], scans["t2w"], 6, fixed_mask=brain)
+    dwi_to_b0 = np.eye(4)  # they come from one acquisition
+    if tools is literal:
+        dwi_to_b0 = tools.find_affine(scans["dwi"], scans["t2w"], 6, fixed_mask=brain)
 
     # "N4 bias field correction was applied to all sequences"
     brain_of = {"dwi": brain, "t2w": brain, "flair": _carried(brain, dwi, flair, np.linalg.inv(flair_to_b0))}
@@ -191,11 +195,15 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     b0_to_atlas = tools.find_affine(stripped, atlas.brain, 12)
 
     # "using linear interpolation": each volume once, through the composed affines.
-    to_atlas = {"dwi": b0_to_atlas, "t2w": b0_to_atlas, "flair": b0_to_atlas @ flair_to_b0}
+    to_atlas = {"dwi": b0_to_atlas @ dwi_to_b0, "t2w": b0_to_atlas, "flair": b0_to_atlas @ flair_to_b0}
     on_grid = {name: resample(scan, atlas.shape, atlas.affine, to_atlas[name]) for name, scan in scans.items()}
 
     # "a second run of FSL BET was performed to remove remnant artifacts"
-    mask = _on_grid(brain, dwi.affine, atlas, b0_to_atlas) & atlas.near
+    mask = _on_grid(brain, dwi.affine, atlas, b0_to_atlas)
+    if tools is literal:
+        mask &= tools.find_brain_again(Volume(np.where(mask, on_grid["t2w"], 0), atlas.affine, b0.path))
+    else:
+        mask &= atlas.near
     if not mask.any():
         raise InputError(f"{dwi.path or 'the DWI'}: after registration nothing of the brain lies in the atlas' brain.")
 
@@ -210,9 +218,9 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     halves = hemispheres.split(unit)
 
     figures = _figures(brain, dwi, flair, matched, mask, atlas, b0_to_atlas, flair_to_b0)
-    carried_lesion = None if lesion is None else _on_grid(lesion.data > 0, dwi.affine, atlas, b0_to_atlas)
-    return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, landmarks,
-                    figures, quality.flags(figures))
+    carried_lesion = None if lesion is None else _on_grid(lesion.data > 0, dwi.affine, atlas, to_atlas["dwi"])
+    return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, dwi_to_b0,
+                    landmarks, figures, quality.flags(figures))
 
 
 def _carried(mask: np.ndarray, source: Volume, target: Volume, world: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         record |= {
             "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
             "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
+            "dwi_to_b0": prepared.dwi_to_b0.tolist(),
         }
         _write(patient.id, prepared, atlas, out)
     write_json(path_of(out, patient), record)

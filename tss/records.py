@@ -30,6 +30,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         InputError: DATA cannot be written.
     """
     started = time.monotonic()
+    _sweep([path_of(out, patient)])
     record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
               "settings": identity(settings), "scans": scan_paths(patient), "figures": {}}
     atlas = _atlas(settings["atlas"], tuple(settings["grid"]))

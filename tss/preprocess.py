@@ -180,15 +180,18 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     if not brain.any():
         raise InputError(f"{dwi.path or 'the DWI'}: no brain was found in it.")
 
+    # "N4 bias field correction was applied to all sequences"
+    brain_of = {"dwi": brain, "t2w": brain}
+    scans |= {name: _without_bias(scans[name], brain, name) for name in brain_of}
+
     # "the remaining sequences were co-registered to the T2w volume"
     flair_to_b0 = tools.find_affine(scans["flair"], scans["t2w"], 6, fixed_mask=brain)
     dwi_to_b0 = np.eye(4)  # they come from one acquisition
     if tools is literal:
         dwi_to_b0 = tools.find_affine(scans["dwi"], scans["t2w"], 6, fixed_mask=brain)
 
-    # "N4 bias field correction was applied to all sequences"
-    brain_of = {"dwi": brain, "t2w": brain, "flair": _carried(brain, dwi, flair, np.linalg.inv(flair_to_b0))}
-    scans = {name: _without_bias(scan, brain_of[name], name) for name, scan in scans.items()}
+    brain_of["flair"] = _carried(brain, dwi, flair, np.linalg.inv(flair_to_b0))
+    scans["flair"] = _without_bias(scans["flair"], brain_of["flair"], "flair")
 
     # "the T2w sequence was registered ... to a version of the T2w MNI-152 atlas ... resized to 224 x 224 x 26"
     stripped = scans["t2w"]._replace(data=np.where(brain, scans["t2w"].data, 0))

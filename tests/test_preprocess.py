@@ -4,7 +4,7 @@ import heads
 import numpy as np
 import pytest
 
-from tss import builtin, fsl, hemispheres, nifti, preprocess
+from tss import builtin, fsl, hemispheres, nifti, preprocess, quality
 from tss.files import InputError
 from tss.nifti import Volume
 
@@ -59,6 +59,25 @@ def test_affines_bring_the_heads_together(prepared):
     assert np.linalg.norm(((prepared.flair_to_b0 - truth) @ points)[:3], axis=0).max() < 2
     back = prepared.b0_to_atlas @ heads.turned(6, (3, -4, 2))
     assert np.linalg.norm(((back - np.eye(4)) @ points)[:3], axis=0).max() < 3
+
+
+def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):
+    assert prepared.figures["flair_side"] == pytest.approx(0, abs=0.05)  # made-up heads are nearly symmetric
+    cavity = {}
+    for name, degrees, value in (("b0", 6, 900), ("flair", 10, 40)):
+        scan = scans[name]
+        head = np.linalg.inv(heads.turned(degrees, (3, -4, 2))) @ scan.affine
+        index = np.indices(scan.data.shape).reshape(3, -1)
+        world = head[:3, :3] @ index + head[:3, 3:]
+        inside = np.linalg.norm(world.T - (-36, 20, 20), axis=1).reshape(scan.data.shape) < 20
+        cavity[name] = scan._replace(data=np.where(inside, np.float32(value), scan.data))
+    brain = builtin.find_brain(scans["dwi"], scans["b0"])
+    exchanged = cavity["flair"]._replace(data=np.ascontiguousarray(cavity["flair"].data[::-1]))
+    found = [preprocess._sameness_of_sides(flair, cavity["b0"], brain, builtin.find_affine(
+        flair, cavity["b0"], 6, brain)) for flair in (cavity["flair"], exchanged)]
+    assert found[0] > 0.05 and found[1] < -0.05
+    assert quality.flags({"flair_side": found[0]}) == []
+    assert quality.flags({"flair_side": found[1]})[0].startswith("FLAIR fits b0 better with left and right exchanged")
 
 
 def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):

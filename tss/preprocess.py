@@ -221,6 +221,7 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     halves = hemispheres.split(unit)
 
     figures = _figures(brain, dwi, flair, matched, mask, atlas, b0_to_atlas, flair_to_b0)
+    figures["flair_side"] = _sameness_of_sides(scans["flair"], scans["t2w"], brain, flair_to_b0)
     carried_lesion = None if lesion is None else _on_grid(lesion.data > 0, dwi.affine, atlas, to_atlas["dwi"])
     return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, dwi_to_b0,
                     landmarks, figures, quality.flags(figures))
@@ -246,6 +247,24 @@ def _landmarks(volume: np.ndarray, mask: np.ndarray, name: str) -> list[float]:
         return intensity.find_landmarks(volume, mask).tolist()
     except ValueError as error:
         raise InputError(f"{name}, within the brain: {error}. Does its field of view cover the head?") from error
+
+
+def _sameness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray) -> float:
+    """Return by how much FLAIR resembles b0 better as it is than with left and right exchanged.
+
+    Below 0 one of the two has a header that exchanges them. The suite's own tools look for the exchanged one's place.
+    """
+    middle = np.linalg.inv(flair_to_b0) @ b0.affine @ [*np.argwhere(brain).mean(0), 1]
+    exchange = np.diag([-1.0, 1, 1, 1])
+    exchange[0, 3] = 2 * middle[0]
+    exchanged = flair._replace(affine=exchange @ flair.affine)
+    found = builtin.find_affine(exchanged, b0, 6, fixed_mask=brain)
+    alike = []
+    for scan, world in ((flair, flair_to_b0), (exchanged, found)):
+        moved = resample(scan, b0.data.shape, b0.affine, world)
+        inside = brain & (moved > 0)
+        alike.append(quality.similarity(b0.data[inside], moved[inside]) if inside.any() else 0.0)
+    return alike[0] - alike[1]
 
 
 def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, np.ndarray], mask: np.ndarray,

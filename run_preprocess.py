@@ -28,6 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
                         help="T2w atlas in MNI152 space; unset = FSL's, where FSLDIR has one")
     parser.add_argument("--tools", choices=("auto", "fsl", "builtin"), default="auto",
                         help="who finds brain and affines; auto = FSL where it is installed, else the suite's own")
+    parser.add_argument("--literal", action="store_true",
+                        help="FSL in the paper's literal order, to compare with: BET on b0 and, after registration, "
+                             "once more")
     parser.add_argument("--grid", type=int, nargs=3, default=(224, 224, 26), metavar=("X", "Y", "Z"),
                         help="voxels of the atlas grid; X even")
     parser.add_argument("--reference", metavar="PATIENT",
@@ -62,13 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--grid {' '.join(map(str, args.grid))}: at least 8 each, and X even (two equal hemispheres)")
     if args.seed < 0:
         parser.error(f"--seed {args.seed}: 0 or more")
+    if args.literal and args.tools == "builtin":
+        parser.error("--literal is the paper's order of FSL's programs: give --tools fsl with it, not builtin")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
 
     from tss import batch, preprocess
     from tss.files import InputError
 
     try:
-        tools = preprocess.find_tools(args.tools)
+        tools = preprocess.find_tools("literal" if args.literal else args.tools)
         return batch.run(batch.Choices(
             args.cohort, args.out, preprocess.find_atlas(args.atlas), tools.__name__.removeprefix("tss."),
             tuple(args.grid), args.reference, args.jobs, args.shard, args.overwrite, args.seed), args.dry_run)

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -216,6 +217,7 @@ def cut_short(path: Path) -> None:
 
 BAD = {  # what is done to the scans of a patient, and what the reason must say
     "missing": ("flair", Path.unlink, "_flair.nii.gz does not exist"),
+    "missing-too": ("flair", Path.unlink, "_flair.nii.gz does not exist"),
     "truncated": ("dwi", cut_short, "cut off"),
     "text": ("b0", lambda path: path.write_text("not a scan"), "_b0.nii.gz is not a NIfTI file"),
     "2-D": ("dwi", lambda path: write(path, np.ones((8, 8), np.float32)), "is 2-D"),
@@ -249,7 +251,8 @@ def test_bad_patients_keep_their_rows_with_the_reason_and_the_rest_is_complete(r
         assert done[kind]["status"] == "failed" and message in done[kind]["reason"], kind
         assert not [name for name in content(out) if kind in name and not name.startswith("transforms")]
     said = capsys.readouterr()
-    assert "12 patients in, 2 finished" in said.out and "10 failed" in said.out
+    assert "13 patients in, 2 finished, 0 of them flagged, 11 failed" in said.out
+    assert re.search(r"failed      2  \S+missing_flair.nii.gz does not exist.*\[missing, missing-too\]", said.out)
     assert "Traceback" not in said.err + said.out
 
 

@@ -8,7 +8,7 @@ import heads
 import numpy as np
 import pytest
 
-from tss import builtin, nifti, phantom, quality, registration
+from tss import builtin, nifti, phantom, preprocess, quality, registration
 from tss.files import InputError
 from tss.nifti import Volume
 
@@ -70,6 +70,14 @@ def test_flair_lands_on_b0(patient):
                                                           np.ones((1, patient["brain"].sum()))]
     assert apart(found, patient["flair_to_b0"], brain[:3]).mean() <= 1.0  # issue 4
     assert np.allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-6)  # rigid
+
+
+def test_a_head_turned_by_180_degrees_against_its_header_is_flagged(patient):
+    """Back to front and left to right at once: the outline hardly tells, the tissue does."""
+    turn = np.diag([-1.0, -1, 1, 1])
+    head = [patient[name]._replace(affine=turn @ patient[name].affine) for name in ("dwi", "b0", "flair")]
+    prepared = preprocess.prepare(*head, preprocess._laid_out(patient["atlas"], (56, 56, 13)), builtin)
+    assert any(flag.startswith("b0 and atlas hardly resemble each other") for flag in prepared.flags)
 
 
 def test_the_same_input_gives_the_same_affine():

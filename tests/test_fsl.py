@@ -1,14 +1,18 @@
-"""tss.fsl: command lines, FLIRT's matrix by hand, and what is said when FSL fails. Small scripts stand in for FSL."""
+"""tss.fsl and tss.literal: command lines, FLIRT's matrix by hand, words of failure. Scripts stand in for FSL."""
 
+import csv
+import json
 import os
 import time
 from pathlib import Path
 
+import heads
 import nibabel
 import numpy as np
 import pytest
 
-from tss import fsl
+import run_preprocess
+from tss import figures, files, fsl, literal
 from tss.files import InputError
 from tss.nifti import Volume, load, resample
 
@@ -59,7 +63,7 @@ def image(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> nibabel.Nifti1I
 def test_command_lines():
     assert fsl.fslreorient2std_command("in.nii.gz", "out.nii.gz") == ["fslreorient2std", "in.nii.gz", "out.nii.gz"]
     assert fsl.bet_command("dwi.nii.gz", "brain") == ["bet", "dwi.nii.gz", "brain", "-m", "-R", "-f", "0.3"]
-    assert fsl.bet_command("dwi.nii.gz", "brain", 0.5)[-2:] == ["-f", "0.5"]
+    assert fsl.bet_command("b0.nii.gz", "brain", ()) == ["bet", "b0.nii.gz", "brain", "-m"]
     search = "-searchrx -30 30 -searchry -30 30 -searchrz -30 30"
     assert " ".join(fsl.flirt_command("m", "f", "x.mat", 12)) == (
         f"flirt -in m -ref f -omat x.mat -dof 12 -cost corratio {search}")
@@ -131,7 +135,7 @@ def test_find_brain_reads_bets_mask_and_clears_its_folder(fake, tmp_path, monkey
     nibabel.save(nibabel.Nifti1Image(truth.data, truth.affine), tmp_path / "mask.nii.gz")
     fake("bet", f'echo "$FSLOUTPUTTYPE" "$FSLDIR" >> "$FAKE_LOG"\ncp "{tmp_path}/mask.nii.gz" "$2_mask.nii.gz"\n')
     assert np.array_equal(fsl.find_brain(scan, scan), truth.data > 0)
-    assert said(tmp_path)[1:] == ["bet dwi.nii.gz brain -m -R -f 0.3", f"NIFTI_GZ {tmp_path}/fsl folder"]
+    assert said(tmp_path)[1:] == ["bet scan.nii.gz brain -m -R -f 0.3", f"NIFTI_GZ {tmp_path}/fsl folder"]
     assert list((tmp_path / "temporary files").iterdir()) == []
 
 
@@ -165,7 +169,7 @@ def test_failure_shows_the_command_and_the_last_words(fake):
     with pytest.raises(InputError) as caught:
         fsl.find_brain(ball(), ball())
     message = str(caught.value)
-    assert "bet failed with exit code 3 (bet dwi.nii.gz brain -m -R -f 0.3)" in message
+    assert "bet failed with exit code 3 (bet scan.nii.gz brain -m -R -f 0.3)" in message
     assert message.endswith("line 9\nimage is 5-D") and "line 2" not in message
 
 
@@ -220,6 +224,45 @@ def test_program_that_is_not_for_this_machine(fake, tmp_path):
     (home / "bin" / "bet").write_bytes(b"\xfe\xed\xfa\xcf")
     with pytest.raises(InputError, match="bet cannot be started: .*--tools builtin"):
         fsl.run(fsl.bet_command("a", "b"), makes=tmp_path / "b_mask.nii.gz")
+
+
+def test_literal_order_looks_for_the_brain_on_b0_and_once_more_after_registration(fake, tmp_path):
+    fake("bet", HALF_MASK)
+    b0 = ball()._replace(data=np.where(ball().data > 50, 100, 0).astype(np.float32))
+    assert np.array_equal(literal.find_brain(ball(), b0), b0.data > 0)
+    assert np.array_equal(literal.find_brain_again(b0), b0.data > 0)
+    assert said(tmp_path)[1::2] == ["bet scan.nii.gz brain -m"] * 2  # with BET's own fraction
+
+
+def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    fake("bet", HALF_MASK)
+    home = fake("flirt", "printf '1 0 0 0\\n0 1 0 0\\n0 0 1 0\\n0 0 0 1\\n' > matrix.mat\n")
+    table = heads.write_cohort(tmp_path, 1)
+    heads.write_table(tmp_path, [row | {"split": "train"} for row in csv.DictReader(open(table, newline=""))])
+    line = [str(table), "--out", str(tmp_path / "data"), "--grid", "24", "24", "16", "--tools", "fsl",
+            "--atlas", str(heads.write_atlas(tmp_path / "atlas.nii.gz"))]
+    assert run_preprocess.main([*line, "--literal"]) == 0
+    tools = f"FSL 6.0.4 ({home}), the paper's literal order"
+    assert json.loads((tmp_path / "data" / "settings.json").read_text())["tools"] == tools
+    record = json.loads((tmp_path / "data" / "transforms" / "p0.json").read_text())
+    assert record["tools"] == tools and record["settings"][1] == tools
+    assert np.allclose(record["dwi_to_b0"], np.eye(4))
+    words = [command.split()[0] for command in said(tmp_path) if not command.startswith("fslreorient2std")]
+    assert words == ["bet", "flirt", "flirt", "flirt", "bet"] * 2  # FLAIR, DWI, atlas; as reference and as patient
+    capsys.readouterr()
+    assert run_preprocess.main(line) == 2
+    assert f"tools was {tools}, now FSL 6.0.4 ({home})" in capsys.readouterr().err
+
+
+def test_literal_order_without_fsl_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_preprocess.main(["none.csv", "--out", str(tmp_path / "data"), "--tools", "builtin", "--literal"])
+    assert stopped.value.code == 2 and "--literal is the paper's order of FSL's programs" in capsys.readouterr().err
+    monkeypatch.delenv("FSLDIR", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_preprocess.main(["none.csv", "--out", str(tmp_path / "data"), "--literal"]) == 2
+    assert "FSL's fslreorient2std was not found" in capsys.readouterr().err
 
 
 def test_where_fsl_is(fake, tmp_path, monkeypatch):

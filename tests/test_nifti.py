@@ -71,6 +71,11 @@ def broken(tmp_path, kind):
         image = nibabel.Nifti1Image(ramp(), None)
         image.header["sform_code"] = image.header["qform_code"] = 0
         nibabel.save(image, path)
+    elif kind == "mirrored":
+        image = nibabel.Nifti1Image(ramp(), np.diag([2.0, 2, 2, 1]))
+        image.set_qform(np.diag([-2.0, 2, 2, 1]), code=1)
+        image.set_sform(np.diag([2.0, 2, 2, 1]), code=2)
+        nibabel.save(image, path)
     elif kind == "tiny voxels":
         written(path, ramp(), np.diag([0.05, 0.05, 0.1, 1]))
     elif kind == "localiser":
@@ -81,7 +86,8 @@ def broken(tmp_path, kind):
 @pytest.mark.parametrize(("kind", "message"), [
     ("missing", "does not exist"), ("text", "not a NIfTI file"), ("truncated", "cut off"), ("2-D", "is 2-D"),
     ("4-D", "is 4-D.*fslsplit"), ("NaN", "1 voxels that are NaN"), ("zero", "zero everywhere"),
-    ("affine", "unusable affine"), ("no orientation", "left and right cannot be told"), ("tiny voxels", "not in mm"),
+    ("affine", "unusable affine"), ("no orientation", "left and right cannot be told"),
+    ("mirrored", "contradict each other about left and right"), ("tiny voxels", "not in mm"),
     ("localiser", "fewer than 5 voxels")])
 def test_what_is_no_scan_is_refused_with_its_name(tmp_path, kind, message):
     path = broken(tmp_path, kind)

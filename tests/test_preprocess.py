@@ -6,7 +6,7 @@ import heads
 import numpy as np
 import pytest
 
-from tss import builtin, fsl, hemispheres, nifti, preprocess
+from tss import builtin, fsl, hemispheres, nifti, preprocess, quality
 from tss.cohort import Patient
 from tss.files import InputError
 from tss.nifti import Volume
@@ -73,6 +73,25 @@ def test_figures_of_the_lesion_and_histograms_are_the_scans_own(prepared):
     assert figures["flair_contrast_kept"] == pytest.approx(1, abs=0.1)
     for raw, matched in prepared.histograms.values():
         assert raw.sum() <= 1 and matched.sum() <= 1 and abs(raw.argmax() - 20) <= 1 and abs(matched.argmax() - 20) <= 1
+
+
+def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):
+    assert prepared.figures["flair_side"] == pytest.approx(0, abs=0.05)  # made-up heads are nearly symmetric
+    cavity = {}
+    for name, degrees, value in (("b0", 6, 900), ("flair", 10, 40)):
+        scan = scans[name]
+        head = np.linalg.inv(heads.turned(degrees, (3, -4, 2))) @ scan.affine
+        index = np.indices(scan.data.shape).reshape(3, -1)
+        world = head[:3, :3] @ index + head[:3, 3:]
+        inside = np.linalg.norm(world.T - (-36, 20, 20), axis=1).reshape(scan.data.shape) < 20
+        cavity[name] = scan._replace(data=np.where(inside, np.float32(value), scan.data))
+    brain = builtin.find_brain(scans["dwi"], scans["b0"])
+    exchanged = cavity["flair"]._replace(data=np.ascontiguousarray(cavity["flair"].data[::-1]))
+    found = [preprocess._sameness_of_sides(flair, cavity["b0"], brain, builtin.find_affine(
+        flair, cavity["b0"], 6, brain)) for flair in (cavity["flair"], exchanged)]
+    assert found[0] > 0.05 and found[1] < -0.05
+    assert quality.flags({"flair_side": found[0]}) == []
+    assert quality.flags({"flair_side": found[1]})[0].startswith("FLAIR fits b0 better with left and right exchanged")
 
 
 def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):

@@ -28,6 +28,7 @@ Preprocessing (paper 2.1)
     registration  affine registration by mutual information
     builtin       brain and affine by the suite's own tools
     fsl           brain and affine by FSL, the same functions
+    literal       FSL in the paper's own order, to compare with
     intensity     bias field, landmarks, matching to the reference, [0, 1]
     hemispheres   from volumes to mirrored hemispheres and back
     quality       figures and flags

@@ -9,8 +9,10 @@ The table and the page are put together from the patients' records (tss.records)
 moment, continued by the same line, or shared out over shards.
 """
 
+import re
 import signal
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,10 +24,11 @@ import numpy as np
 
 import tss
 from tss import bids, nifti, preprocess, qcpage, records
-from tss.cohort import VERDICT_COLUMNS, Patient, as_table, assign_splits, read_cohort, table1, write_cohort
+from tss.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, assign_splits, read_cohort, table1, write_cohort
 from tss.files import InputError, read_json, sha256, write_json, write_text
 
 FORMAT = "tss data 1"
+MOST_NAMES = 8  # our choice: patients named for one reason in the summary; cohort.csv names them all
 ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
 
@@ -36,7 +39,7 @@ class Choices:
     cohort: Path
     out: Path
     atlas: Path
-    tools: str  # "fsl" or "builtin"
+    tools: str  # "fsl", "literal" or "builtin"
     grid: tuple[int, int, int] = preprocess.GRID
     reference: str | None = None
     jobs: int = 1
@@ -109,7 +112,7 @@ def _stored_settings(choices: Choices, settings: dict) -> dict | None:
     if choices.overwrite or not out.exists():
         return None
     if not file.exists():
-        if any(out.iterdir()):
+        if any(not entry.name.startswith(".") for entry in out.iterdir()):  # .123.settings.json: another shard's
             raise InputError(f"{out} exists, is not empty and was not made by run_preprocess.py. "
                              "Name another folder with --out, or add --overwrite to use it.")
         return None
@@ -224,12 +227,26 @@ def _summary(patients: list[Patient], choices: Choices, settings: dict) -> int:
     found = [records.read(patient, choices.out, settings) for patient in patients]
     failed = [record for record in found if record["status"] != "ok"]
     flagged = [record for record in found if record["flags"]]
-    print(f"\n{len(patients)} patients in, {len(patients) - len(failed)} finished, {len(flagged)} of them flagged, "
-          f"{len(failed)} failed")
-    for record in failed:
-        print(f"  failed  {record['patient']}: {record['reason']}")
+    part = "" if choices.shard == (1, 1) else f" (part {choices.shard[0]} of {choices.shard[1]})"
+    print(f"\n{len(patients)} patients in{part}, {len(patients) - len(failed)} finished, {len(flagged)} of them "
+          f"flagged, {len(failed)} failed")
+    splits = Counter(patient.split for patient, record in zip(patients, found, strict=True) if record["status"] == "ok")
+    print("  finished " + ", ".join(f"{splits[split]} {split}" for split in SPLITS))
+    _print_kinds("flagged", [(flag, record["patient"]) for record in flagged for flag in record["flags"]])
+    _print_kinds("failed", [(record["reason"], record["patient"]) for record in failed])
     print(f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --data {choices.out}", flush=True)
     return 1 if failed else 0
+
+
+def _print_kinds(verdict: str, said: list[tuple[str, str]]) -> None:
+    """Count the remarks that differ in numbers and file names only; print the first of each kind and the patients."""
+    kinds = defaultdict(list)
+    for remark, patient in said:
+        kinds[re.sub(r"\S*(/|\.nii)\S*|\d[\d.,]*", "", remark)].append((remark, patient))
+    for alike in sorted(kinds.values(), key=len, reverse=True):
+        names = [patient for _, patient in alike]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        print(f"  {verdict:8} {len(names):4d}  {alike[0][0]}  [{', '.join(names[:MOST_NAMES])}{more}]")
 
 
 def _minutes(seconds: float) -> str:

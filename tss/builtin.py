@@ -25,6 +25,7 @@ BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, no
 STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
 STRIPPED_ZEROS = 0.5  # our choice: share of voxels set to zero where the skull has been taken away
 MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
+SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
 
 
 def describe() -> str:
@@ -134,14 +135,15 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
     mask = fixed.data > 0 if fixed_mask is None else fixed_mask
     if not mask.any() or not moving.data.any():
         raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
-    near = _depth(~mask, voxel_sizes(fixed.affine)) <= MARGIN_MM
+    whole_heads = dof == 6 and not _is_stripped(moving.data)
+    near = _depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
     if dof == 12:
         return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
     # Scans of one session share a world, unless the patient was taken out in between: look from both places.
     middle = _centre(mask, fixed.affine)
     centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
     # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
-    coarse = near if _is_stripped(moving.data) else mask
+    coarse = mask if whole_heads else near
     return register(moving, fixed, (coarse, coarse, near), dof, centres)
 
 

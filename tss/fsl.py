@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -29,7 +30,8 @@ DEBIAN_PREFIX = "fsl5.0-"  # what Debian and Ubuntu put before the names of FSL'
 TIMEOUT_S = 1200.0  # our choice: the slowest of the three takes a minute, three on a crowded node; this is a hang
 TAIL_LINES = 8  # our choice: enough of a program's last words to see why it stopped
 
-BET_FRACTION = 0.3  # our choice: BET's own 0.5, meant for T1, eats 8 % of a DWI brain (ISLES'22, case 1), 0.3 eats 1 %
+BET_OPTIONS = ("-R", "-f", "0.3")  # our choice: -R looks again from the centre just found; BET's own fraction of 0.5,
+# meant for T1, eats 8 % of a DWI brain (ISLES'22, case 1), 0.3 eats 1 %
 SEARCH_DEGREES = 30  # our choice: nobody lies turned further, and FLIRT's own 90 leaves room for heads upside down
 
 
@@ -42,16 +44,25 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     Raises:
         InputError: BET is missing, fails, hangs, or finds no brain.
     """
-    with tempfile.TemporaryDirectory(prefix="tss-fsl-") as folder:
-        scan = _hand_over(dwi, Path(folder, "dwi.nii.gz"))
-        mask_file = Path(folder, "brain_mask.nii.gz")
-        run(bet_command(scan.name, "brain"), makes=mask_file)
-        if not np.asanyarray(nibabel.load(mask_file).dataobj).any():
-            raise InputError(f"{dwi.path or 'the DWI'}: BET found no brain in it (an empty mask). Look at the scan; "
-                             "if it is a good one, try --tools builtin.")
-        brain = resample(load(mask_file), dwi.data.shape, dwi.affine, order=0) > 0.5
+    brain = bet(dwi)
     stripped = left_over(dwi, brain.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000)
     return brain if stripped is None else stripped
+
+
+def bet(scan: Volume, options: Sequence[str] = BET_OPTIONS) -> np.ndarray:
+    """Return BET's mask (X, Y, Z) bool of a scan.
+
+    Raises:
+        InputError: BET is missing, fails, hangs, or finds no brain.
+    """
+    with tempfile.TemporaryDirectory(prefix="tss-fsl-") as folder:
+        given = _hand_over(scan, Path(folder, "scan.nii.gz"))
+        mask_file = Path(folder, "brain_mask.nii.gz")
+        run(bet_command(given.name, "brain", options), makes=mask_file)
+        if not np.asanyarray(nibabel.load(mask_file).dataobj).any():
+            raise InputError(f"{scan.path or 'the scan'}: BET found no brain in it (an empty mask). Look at the scan; "
+                             "if it is a good one, try --tools builtin.")
+        return resample(load(mask_file), scan.data.shape, scan.affine, order=0) > 0.5
 
 
 def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
@@ -129,9 +140,9 @@ def fslreorient2std_command(image: str, output: str) -> list[str]:
     return ["fslreorient2std", image, output]
 
 
-def bet_command(image: str, output: str, fraction: float = BET_FRACTION) -> list[str]:
-    """Say how to find the brain; the mask becomes OUTPUT_mask.nii.gz. -R looks again from the centre just found."""
-    return ["bet", image, output, "-m", "-R", "-f", str(fraction)]
+def bet_command(image: str, output: str, options: Sequence[str] = BET_OPTIONS) -> list[str]:
+    """Say how to find the brain; the mask becomes OUTPUT_mask.nii.gz."""
+    return ["bet", image, output, "-m", *options]
 
 
 def flirt_command(moving: str, fixed: str, matrix: str, dof: int, weight: str | None = None) -> list[str]:

@@ -112,6 +112,11 @@ def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) ->
     if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
         raise InputError(f"{path} says nothing of its orientation (sform_code = qform_code = 0), so left and "
                          "right cannot be told. Convert it again from DICOM.")
+    if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] and image.header["qform_code"]:
+        sides = [np.linalg.det(form[:3, :3]) for form in (image.get_sform(), image.get_qform())]
+        if sides[0] * sides[1] < 0:
+            raise InputError(f"{path}: sform and qform contradict each other about left and right, one is the other's "
+                             "mirror image. Convert it again from DICOM.")
     sizes = voxel_sizes(affine)
     if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
         raise InputError(f"{path} has voxels of {' x '.join(f'{size:.3g}' for size in sizes)} mm. A head scan has "

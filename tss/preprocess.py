@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from tss import builtin, fsl, hemispheres, intensity, quality
+from tss import builtin, fsl, hemispheres, intensity, literal, quality
 from tss.cohort import Patient
 from tss.diffusion import B0_MOST, B_WANTED, load_dwi
 from tss.files import InputError
@@ -54,6 +54,7 @@ class Prepared:
     affine: np.ndarray  # (4, 4) of the grid
     b0_to_atlas: np.ndarray  # (4, 4) world mm -> world mm
     flair_to_b0: np.ndarray  # (4, 4) world mm -> world mm
+    dwi_to_b0: np.ndarray  # (4, 4) world mm -> world mm; the identity but in the paper's literal order
     landmarks: dict[str, list[float]]  # channel -> percentiles of healthy brain, in scanner units
     histograms: dict[str, np.ndarray]  # channel -> (2, 60): the brain's on the raw scan, and at last (quality.BINS)
     figures: dict[str, float]
@@ -61,15 +62,15 @@ class Prepared:
 
 
 def find_tools(name: str) -> ModuleType:
-    """Return the backend for "auto", "fsl" or "builtin"; auto is FSL where it is installed.
+    """Return the backend for "auto", "fsl", "literal" or "builtin"; auto is FSL where it is installed.
 
     Raises:
-        InputError: fsl is asked for and missing.
+        InputError: FSL is asked for and missing.
     """
     if name == "builtin" or (name == "auto" and not fsl.available()):
         return builtin
     fsl.describe()
-    return fsl
+    return literal if name == "literal" else fsl
 
 
 def find_atlas(path: str | os.PathLike | None) -> Path:
@@ -176,7 +177,7 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     """Bring one patient into the atlas space, in comparable intensities (paper 2.1, Fig. 2).
 
     Args:
-        tools: tss.fsl or tss.builtin.
+        tools: tss.fsl, tss.builtin, or tss.literal, the paper's order as it stands.
         reference: the reference patient's landmarks for each channel; None = this is the reference patient.
         lesion: mask in DWI space, carried along.
 
@@ -194,23 +195,33 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     if not brain.any():
         raise InputError(f"{dwi.path or 'the DWI'}: no brain was found in it.")
 
+    # "N4 bias field correction was applied to all sequences"
+    brain_of = {"dwi": brain, "t2w": brain}
+    scans |= {name: _without_bias(scans[name], brain, name) for name in brain_of}
+
     # "the remaining sequences were co-registered to the T2w volume"
     flair_to_b0 = tools.find_affine(scans["flair"], scans["t2w"], 6, fixed_mask=brain)
+    dwi_to_b0 = np.eye(4)  # they come from one acquisition
+    if tools is literal:
+        dwi_to_b0 = tools.find_affine(scans["dwi"], scans["t2w"], 6, fixed_mask=brain)
 
-    # "N4 bias field correction was applied to all sequences"
-    brain_of = {"dwi": brain, "t2w": brain, "flair": _carried(brain, dwi, flair, np.linalg.inv(flair_to_b0))}
-    scans = {name: _without_bias(scan, brain_of[name], name) for name, scan in scans.items()}
+    brain_of["flair"] = _carried(brain, dwi, flair, np.linalg.inv(flair_to_b0))
+    scans["flair"] = _without_bias(scans["flair"], brain_of["flair"], "flair")
 
     # "the T2w sequence was registered ... to a version of the T2w MNI-152 atlas ... resized to 224 x 224 x 26"
     stripped = scans["t2w"]._replace(data=np.where(brain, scans["t2w"].data, 0))
     b0_to_atlas = tools.find_affine(stripped, atlas.brain, 12)
 
     # "using linear interpolation": each volume once, through the composed affines.
-    to_atlas = {"dwi": b0_to_atlas, "t2w": b0_to_atlas, "flair": b0_to_atlas @ flair_to_b0}
+    to_atlas = {"dwi": b0_to_atlas @ dwi_to_b0, "t2w": b0_to_atlas, "flair": b0_to_atlas @ flair_to_b0}
     on_grid = {name: resample(scan, atlas.shape, atlas.affine, to_atlas[name]) for name, scan in scans.items()}
 
     # "a second run of FSL BET was performed to remove remnant artifacts"
-    mask = _on_grid(brain, dwi.affine, atlas, b0_to_atlas) & atlas.near
+    mask = _on_grid(brain, dwi.affine, atlas, b0_to_atlas)
+    if tools is literal:
+        mask &= tools.find_brain_again(Volume(np.where(mask, on_grid["t2w"], 0), atlas.affine, b0.path))
+    else:
+        mask &= atlas.near
     if not mask.any():
         raise InputError(f"{dwi.path or 'the DWI'}: after registration nothing of the brain lies in the atlas' brain.")
 
@@ -225,15 +236,16 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     halves = hemispheres.split(unit)
 
     figures = _figures(brain, dwi, flair, matched, mask, atlas, b0_to_atlas, flair_to_b0)
+    figures["flair_side"] = _sameness_of_sides(scans["flair"], scans["t2w"], brain, flair_to_b0)
     carried_lesion = None
     if lesion is not None:
-        carried_lesion = _on_grid(lesion.data > 0, dwi.affine, atlas, b0_to_atlas)
+        carried_lesion = _on_grid(lesion.data > 0, dwi.affine, atlas, to_atlas["dwi"])
         figures |= _lesion_figures(lesion, {"dwi": dwi, "flair": flair}, to_atlas, matched, mask, atlas)
     raw = {"dwi": dwi, "t2w": b0, "flair": flair}
     histograms = {name: np.stack([quality.histogram(raw[name].data[brain_of[name]] / landmarks[name][3]),
                                   quality.histogram(matched[name][mask])]) for name in hemispheres.CHANNELS}
-    return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, landmarks,
-                    histograms, figures, quality.flags(figures))
+    return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, dwi_to_b0,
+                    landmarks, histograms, figures, quality.flags(figures))
 
 
 def _carried(mask: np.ndarray, source: Volume, target: Volume, world: np.ndarray) -> np.ndarray:
@@ -256,6 +268,24 @@ def _landmarks(volume: np.ndarray, mask: np.ndarray, name: str) -> list[float]:
         return intensity.find_landmarks(volume, mask).tolist()
     except ValueError as error:
         raise InputError(f"{name}, within the brain: {error}. Does its field of view cover the head?") from error
+
+
+def _sameness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray) -> float:
+    """Return by how much FLAIR resembles b0 better as it is than with left and right exchanged.
+
+    Below 0 one of the two has a header that exchanges them. The suite's own tools look for the exchanged one's place.
+    """
+    middle = np.linalg.inv(flair_to_b0) @ b0.affine @ [*np.argwhere(brain).mean(0), 1]
+    exchange = np.diag([-1.0, 1, 1, 1])
+    exchange[0, 3] = 2 * middle[0]
+    exchanged = flair._replace(affine=exchange @ flair.affine)
+    found = builtin.find_affine(exchanged, b0, 6, fixed_mask=brain)
+    alike = []
+    for scan, world in ((flair, flair_to_b0), (exchanged, found)):
+        moved = resample(scan, b0.data.shape, b0.affine, world)
+        inside = brain & (moved > 0)
+        alike.append(quality.similarity(b0.data[inside], moved[inside]) if inside.any() else 0.0)
+    return alike[0] - alike[1]
 
 
 def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, np.ndarray], mask: np.ndarray,

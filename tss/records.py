@@ -30,6 +30,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         InputError: DATA cannot be written.
     """
     started = time.monotonic()
+    _sweep([path_of(out, patient)])
     record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
               "settings": identity(settings), "scans": scan_paths(patient), "figures": {}}
     atlas = _atlas(settings["atlas"], tuple(settings["grid"]))
@@ -41,6 +42,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         record |= {
             "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
             "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
+            "dwi_to_b0": prepared.dwi_to_b0.tolist(),
         }
         _write(patient.id, prepared, atlas, settings["reference"], out)
     write_json(path_of(out, patient), record)

@@ -23,6 +23,7 @@ STEPS = (10, 20, 20)  # our choice: iterations at each level; more change the re
 KEPT = (4, 2, 1)  # our choice: poses that are followed at each level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
+ALIKE_MM = 5.0  # our choice: poses no further apart lead to the same one
 LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
 DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
@@ -60,16 +61,29 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     starts = [_start(guess, turn, shift, centre) for guess in centres
               for turn in product(TURNS_DEG, repeat=3) for shift in SHIFTS_MM]
     costs = [_cost(start, levels[0])[0] for start in starts]
-    found = [(starts[index], costs[index]) for index in np.argsort(costs, kind="stable")]
-    # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level.
+    found = [starts[index] for index in np.argsort(costs, kind="stable")]
+    # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level, and in any case
+    # what becomes of the first guess as it stands: the scans' own headers are seldom far wrong.
+    plain = _start(centres[0], (0, 0, 0), 0, centre)
     for images, kept, steps, freedom in zip(levels, KEPT, STEPS, (min(dof, 7), dof, dof), strict=True):
-        found = [_descend(pose, images, centre, freedom, steps) for pose, _ in found[:kept]]
-        found.sort(key=lambda pose: pose[1])
-    return np.linalg.inv(found[0][0])
+        found = [_descend(pose, images, centre, freedom, steps) for pose in found[:kept]]
+        if plain is not None:
+            plain, cost = _descend(plain, images, centre, freedom, steps)
+            if min(_apart(plain, pose, centre) for pose, _ in found) > ALIKE_MM:
+                found.append((plain, cost))
+            else:
+                plain = None
+        found = [pose for pose, _ in sorted(found, key=lambda pose: pose[1])]
+    return np.linalg.inv(found[0])
 
 
 def _world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
     return affine[:3, :3] @ index + affine[:3, 3]
+
+
+def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
+    """Return by how many mm two affines differ on the surface of a head about a centre, at most roughly."""
+    return float(np.linalg.norm(_world(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2))
 
 
 def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from tss.files import InputError
 
-REFERENCE_ADC = 0.75  # 10^-3 mm^2/s, our choice: healthy white and grey matter are 0.7 to 0.85
+REFERENCE_ADC = 0.75  # 10^-3 mm^2/s, our choice: healthy tissue is 0.7 to 0.85, and a real ADC map's bend lay at 0.747
 ADC_SHARE = 0.835  # Lee 2020: of the reference, "optimised on 27 patients"
 QUANTILES = np.arange(0.05, 0.505, 0.01)  # Lee 2020
 DWI_SD = 1.5  # Lee 2020: the infarct's DWI lies so many SD above white matter's mean

@@ -51,6 +51,13 @@ Training (paper 2.3, 2.4)
     frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins
     train         a phase from start to finish
+Older methods (paper 3, Table 2)
+    roi           the infarct found without a drawn mask
+    tissueclock   how bright it is beside its mirror region
+    texture       co-occurrence, runs, patterns
+    linear        logistic regression and the linear SVM
+    forest        the random forest
+    lee2020       texture of the infarct, and a classical classifier
 Evaluation (paper 3)
     gradcam       where the network looked
     inference     from hemispheres to a patient's probability
@@ -61,6 +68,7 @@ Evaluation (paper 3)
     comparisons   is one model's AUC higher than another's?
     readers       radiologists beside the model
     subgroups     the same figures for groups of patients
+    baselines     the older methods' predictions and scores
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
     audit         which patients can be behind a published row

@@ -85,7 +85,8 @@ def predict_patients(model: Model, picker: Model | None, patients: list[Patient]
     predictions, said = [], time.monotonic()
     for number, patient in enumerate(patients, 1):
         if patient.status != "ok":
-            predictions += [Prediction(patient.id, *line, None, patient.reason) for line in lines_of(patient, model)]
+            predictions += [Prediction(patient.id, *line, None, patient.reason)
+                            for line in lines_of(patient, model.task)]
             continue
         predictions += predict_patient(model, picker, patient, hemispheres_of(patient, model, data), device)
         if time.monotonic() - said > SECONDS_BETWEEN_LINES:
@@ -101,9 +102,9 @@ def hemispheres_of(patient: Patient, model: Model, data: str) -> torch.Tensor:
     return torch.from_numpy(hemispheres)
 
 
-def lines_of(patient: Patient, model: Model) -> list[tuple[str, int]]:
+def lines_of(patient: Patient, task: str) -> list[tuple[str, int]]:
     """Return (side, label) of each line that a patient has in predictions.csv."""
-    limit = TASKS[model.task]
+    limit = TASKS[task]
     if limit is None:
         return [(side, int(patient.side in (side, "both")) if patient.side else -1) for side in SIDES]
     return [(patient.side, -1 if patient.minutes is None else int(patient.minutes < limit))]
@@ -112,7 +113,7 @@ def lines_of(patient: Patient, model: Model) -> list[tuple[str, int]]:
 def predict_patient(model: Model, picker: Model | None, patient: Patient, hemispheres: torch.Tensor,
                     device: torch.device) -> list[Prediction]:
     """Predict one patient from (2, C, D, H, W) hemispheres: two lines for "stroke", one for TSS (DESIGN 3.14)."""
-    lines = lines_of(patient, model)
+    lines = lines_of(patient, model.task)
     if model.task == "stroke":
         chances = probabilities(model, hemispheres, device)
         return [Prediction(patient.id, side, label, chances[side]) for side, label in lines]

@@ -174,8 +174,8 @@ def _at_cutoffs(chosen: list[Measured], task: str) -> list[dict]:
 def figures(baseline: Baseline) -> tuple[dict, dict]:
     """Return the scores of a baseline twice: on those that it can process, and on all with its failures counted.
 
-    A failure's probability is 0 where the answer is 1, and 1 where it is 0. Patients that were not preprocessed are in
-    neither, as they are not for a network.
+    A failure's probability is 0 where the answer is 1, and 1 where it is 0. Patients that failed or were
+    rejected before are in neither, as for a network.
     """
     about = {"method": baseline.method, "task": baseline.task, "positive_class": POSITIVE[baseline.task],
              "split": baseline.split, "unit": "patient", "chosen": baseline.chosen}

@@ -75,4 +75,10 @@ Evaluation (paper 3)
     demo          all of it, on phantoms
 """
 
+import os
+
+# Threads that wait for each other sleep instead of spinning: where others share the cores, a step of training took a
+# half to a third of the time so, and on a free machine the same. OpenMP reads it when torch is loaded, after this.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"

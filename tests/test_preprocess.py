@@ -72,7 +72,9 @@ def test_figures_of_the_lesion_and_histograms_are_the_scans_own(prepared):
     assert figures["dwi_contrast_kept"] == figures["dwi_contrast"] / figures["dwi_contrast_raw"]
     assert figures["flair_contrast_kept"] == pytest.approx(1, abs=0.1)
     for raw, matched in prepared.histograms.values():
-        assert raw.sum() <= 1 and matched.sum() <= 1 and abs(raw.argmax() - 20) <= 1 and abs(matched.argmax() - 20) <= 1
+        assert raw.sum() <= 1 and matched.sum() <= 1
+        for shares in (raw, matched):  # white matter, at 1, is in the bins on both sides of it; grey matter near 1.25
+            assert shares[19:21].sum() > 0.3 and shares[22:28].sum() > 0.2
 
 
 def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):

@@ -10,12 +10,17 @@ import numpy as np
 from numpy.polynomial import legendre
 
 DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
-SAMPLES = (40, 40, 26)  # our choice: the field is fitted on blocks of the brain's bounding box, about so many
-ROUNDS = 25  # our choice: the field changes by less than 0.1 % after it
-BLUR_LOG = 0.15  # Sled 1998: width (FWHM, in log units) of what a bias field does to a histogram
-NOISE = 0.01  # Sled 1998: of the Wiener filter that takes this blur away
-STIFFNESS = 1e-3  # our choice: times order^4, holds down the high orders, which otherwise learn lesions and lobes
-OUTLIER = 3.0  # our choice: in robust standard deviations; what lies beyond (lesion, CSF) does not pull at the field
+STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
+BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about so many, 3 mm wide and 5 to 6 high
+CALM = 0.4  # our choice: share of the blocks that is kept; the calmest tenth is nearly all white matter
+REACH = 1 / 6  # our choice: two blocks are compared if not further apart than this part of the box, some 25 mm
+PAIRS = 5000  # our choice: so many are compared; another draw moves the field by 0.3 %
+ALIKE = (0.05, 0.03, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and white
+# matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
+STEPS = 3  # our choice: of each round's weighted least squares
+STRONG = 0.15  # SD of the log of a strong field, the first round's guess
+WEAK = 0.005  # our choice: SD below which a field is not worth looking at
+TRUST = 3e-7  # our choice: of two blocks' likeness against the stiffness. Measured by tests/benchmarks/bias.py
 DARKEST = 0.05  # our choice: fraction of the median below which a voxel is no signal but noise or a hole
 
 ENOUGH = 50_000  # our choice: voxels to take percentiles of; ten times as many move them by less than 0.2 %
@@ -28,10 +33,7 @@ CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit 
 
 
 def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Divide out a smooth multiplicative field, estimated in the log domain inside the brain (DESIGN 3.10).
-
-    As in N3/N4 the field is what must be taken away to sharpen the histogram; it is a polynomial, and voxels far
-    from the bulk (a lesion, CSF) have no say in it. The mean inside the mask is kept.
+    """Divide out the smooth multiplicative field that `bias_field` finds. The mean inside the mask is kept.
 
     Args:
         volume: (X, Y, Z), values >= 0.
@@ -43,40 +45,91 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the mask is empty, or the volume has no positive value in it.
     """
+    return (volume / bias_field(volume, mask)).astype(np.float32)
+
+
+def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Estimate the coil's field in the log domain inside the brain (DESIGN 3.10).
+
+    N3 and N4 take away whatever sharpens the histogram of the whole brain, and with it what the anatomy has of a
+    slope: cortex is brighter than white matter, a lesion brighter than both. Here only neighbours are compared. Where
+    the image is calm, two blocks that look alike are of one tissue, and what they still differ by is the field's
+    doing; two that do not (across the edge of a lesion) are not asked. The field is a polynomial, the stiffer the
+    weaker it turns out to be, since what anatomy feigns does not grow with the field.
+
+    Args and errors as for `correct_bias`.
+
+    Returns:
+        (X, Y, Z) float32, > 0, such that volume and volume / field have the same mean in the mask.
+    """
     if not (volume[mask] > 0).any():
         raise ValueError("no brain to estimate a bias field in")
     box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(mask))
-    values, positions = _blocks(volume[box], mask[box])
-    logs = np.log(values)
-    basis = _basis(positions)  # (N, K)
-    order = np.array([sum(powers) for powers in _powers()])
-    stiff = STIFFNESS * len(logs) * np.diag(order.astype(float) ** 4)
+    logs, inside, positions = _blocks(volume[box], mask[box])
+    orders = np.sum(_powers(), axis=1)
+    rng = np.random.default_rng(0)
+    coefficients, strength = np.zeros(len(orders)), STRONG
+    for alike in ALIKE:
+        field = _evaluate(coefficients, positions)
+        calm, smoothed = _calm(logs - field, inside, 2 * alike)
+        first, second = _pairs(calm, rng)
+        slopes = _basis(positions, first) - _basis(positions, second)  # (N, K)
+        steps = (smoothed + field)[tuple(first)] - (smoothed + field)[tuple(second)]  # (N,)
+        stiff = np.diag(TRUST / strength**2 * np.take(STIFFNESS, orders)) * max(1, len(steps))
+        for _ in range(STEPS):
+            weights = np.exp(-0.5 * ((steps - slopes @ coefficients) / alike) ** 2)
+            weighted = slopes * weights[:, None]
+            coefficients = np.linalg.solve(weighted.T @ slopes + stiff, weighted.T @ steps)
+        strength = max(WEAK, _evaluate(coefficients, positions)[inside].std())
 
-    coefficients = np.zeros(basis.shape[1])
-    for _ in range(ROUNDS):
-        flat = logs - basis @ coefficients
-        weights = _inlying(flat)
-        residual = logs - _sharpened(flat, weights)
-        weighted = basis * weights[:, None]
-        coefficients = np.linalg.solve(weighted.T @ basis + stiff, weighted.T @ residual)
-
-    field = np.exp(_evaluate(coefficients, volume.shape, box))
-    corrected = volume / field
-    return (corrected * (volume[mask].mean() / corrected[mask].mean())).astype(np.float32)
+    voxels = [np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
+              for length, part in zip(volume.shape, box, strict=True)]  # beyond the box the field stays as at its face
+    field = np.exp(_evaluate(coefficients, voxels))
+    return field * ((volume[mask] / field[mask]).mean(dtype=np.float64) / volume[mask].mean(dtype=np.float64))
 
 
-def _blocks(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average blocks of brain voxels: values (N,) and positions (N, 3) in -1..1 across the box."""
-    factor = np.maximum(1, np.round(np.array(volume.shape) / SAMPLES)).astype(int)
+def _blocks(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Average blocks of brain voxels: log means, which are brain, and their positions in -1..1 along each axis."""
+    factor = np.maximum(1, np.round(np.array(volume.shape) / BLOCKS)).astype(int)
     padding = [(0, -length % step) for length, step in zip(volume.shape, factor, strict=True)]
     signal = mask & (volume > DARKEST * np.median(volume[mask]))
     shape = [part for length, (_, more), step in zip(volume.shape, padding, factor, strict=True)
              for part in ((length + more) // step, step)]
     total, count = (np.pad(data, padding).reshape(shape).sum((1, 3, 5), dtype=np.float64)
                     for data in (np.where(signal, volume, 0), signal))
-    full = count > 0.5 * np.prod(factor)
-    centre = np.argwhere(full) * factor + (factor - 1) / 2
-    return total[full] / count[full], 2 * centre / np.maximum(np.array(volume.shape) - 1, 1) - 1
+    inside = count > 0.5 * np.prod(factor)
+    logs = np.log(np.where(inside, total, 1) / np.maximum(count, 1)).astype(np.float32)
+    centres = [np.minimum(np.arange(n) * step + (step - 1) / 2, length - 1)
+               for n, step, length in zip(inside.shape, factor, volume.shape, strict=True)]
+    return logs, inside, [2 * at / max(length - 1, 1) - 1 for at, length in zip(centres, volume.shape, strict=True)]
+
+
+def _calm(flat: np.ndarray, inside: np.ndarray, alike: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the CALM share of blocks that most of their 26 neighbours are like, and each block's mean with those."""
+    flat = np.where(inside, flat, np.nan)  # like nothing
+    total, count = flat.copy(), np.ones(flat.shape, np.float32)
+    for offset in np.ndindex(3, 3, 3):
+        if offset > (1, 1, 1):  # each pair once
+            here = tuple(slice(max(0, 1 - k), n - max(0, k - 1)) for k, n in zip(offset, flat.shape, strict=True))
+            there = tuple(slice(max(0, k - 1), n - max(0, 1 - k)) for k, n in zip(offset, flat.shape, strict=True))
+            close = np.abs(flat[here] - flat[there]) < alike
+            total[here] += np.where(close, flat[there], 0)
+            total[there] += np.where(close, flat[here], 0)
+            count[here] += close
+            count[there] += close
+    return inside & (count >= np.quantile(count[inside], 1 - CALM)), np.where(inside, total / count, 0)
+
+
+def _pairs(calm: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw up to PAIRS pairs of calm blocks within REACH: indices (3, N) of the first and of the second."""
+    blocks = np.argwhere(calm)
+    first = blocks[rng.integers(len(blocks), size=3 * PAIRS)]
+    apart = rng.uniform(-1, 1, first.shape)
+    second = first + np.round(apart * np.maximum(1, REACH * np.array(calm.shape))).astype(int)
+    valid = (np.sum(apart**2, 1) < 1) & (second >= 0).all(1) & (second < calm.shape).all(1)
+    first, second = first[valid], second[valid]
+    valid = calm[tuple(second.T)] & (first != second).any(1)
+    return first[valid][:PAIRS].T, second[valid][:PAIRS].T
 
 
 def _powers() -> list[tuple[int, int, int]]:
@@ -84,47 +137,19 @@ def _powers() -> list[tuple[int, int, int]]:
     return [(i, j, k) for i in orders for j in orders for k in orders if 0 < i + j + k <= DEGREE]
 
 
-def _basis(positions: np.ndarray) -> np.ndarray:
-    along = [legendre.legvander(positions[:, axis], DEGREE) for axis in range(3)]
+def _basis(positions: list[np.ndarray], blocks: np.ndarray) -> np.ndarray:
+    """Return the polynomials (N, K) at blocks (3, N)."""
+    along = [legendre.legvander(at, DEGREE)[index] for at, index in zip(positions, blocks, strict=True)]
     return np.stack([along[0][:, i] * along[1][:, j] * along[2][:, k] for i, j, k in _powers()], 1)
 
 
-def _inlying(logs: np.ndarray) -> np.ndarray:
-    """Return 1 for the bulk, falling to 0 at OUTLIER robust standard deviations (Tukey's weights)."""
-    middle = np.median(logs)
-    spread = 1.4826 * np.median(np.abs(logs - middle)) + 1e-6
-    return np.clip(1 - ((logs - middle) / (OUTLIER * spread)) ** 2, 0, 1) ** 2
-
-
-def _sharpened(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return what each log intensity would be without the field's blur of the histogram: E[true | seen] (Sled 1998)."""
-    low, high = logs.min(), logs.max()
-    bins = 200
-    width = (high - low) / (bins - 1) + 1e-9
-    place = (logs - low) / width
-    size = 512  # bins padded, so that the ends of the histogram do not wrap round onto each other
-    histogram = np.bincount(place.astype(int) + 100, weights, size)
-    offsets = np.minimum(np.arange(size), size - np.arange(size)) * width
-    blur = np.exp(-4 * np.log(2) * (offsets / BLUR_LOG) ** 2)
-    blur = np.fft.rfft(blur / blur.sum())
-    wiener = blur.conj() / (np.abs(blur) ** 2 + NOISE)
-    sharp = np.clip(np.fft.irfft(np.fft.rfft(histogram) * wiener, size), 0, None)
-    centres = low + (np.arange(size) - 100) * width
-    top = np.fft.irfft(np.fft.rfft(sharp * centres) * blur, size)
-    bottom = np.fft.irfft(np.fft.rfft(sharp) * blur, size)
-    expected = np.where(bottom > 1e-6 * bottom.max(), top / np.maximum(bottom, 1e-12), centres)
-    return np.interp(place + 100, np.arange(size), expected)
-
-
-def _evaluate(coefficients: np.ndarray, shape: tuple, box: tuple) -> np.ndarray:
-    """Return the log field (X, Y, Z). Beyond the brain's box it stays as it is at the box's face."""
-    tensor = np.zeros((DEGREE + 1,) * 3)
-    for coefficient, powers in zip(coefficients, _powers(), strict=True):
-        tensor[powers] = coefficient
-    for length, part in zip(shape, box, strict=True):
-        position = np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
-        tensor = np.tensordot(tensor, legendre.legvander(position, DEGREE), (0, 1)).astype(np.float32)
-    return tensor
+def _evaluate(coefficients: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
+    """Return the log field on the lattice of positions in -1..1 along each axis."""
+    field = np.zeros((DEGREE + 1,) * 3)
+    field[tuple(np.transpose(_powers()))] = coefficients
+    for at in positions:
+        field = np.tensordot(field, legendre.legvander(at, DEGREE), (0, 1)).astype(np.float32)
+    return field
 
 
 def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -130,7 +130,7 @@ def measure(patient: Patient, folder: Path, tools: str, grid: tuple[int, int, in
         return {"patient": patient.id, "reason": reason, "flags": []}
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
-        records._write(patient.id, prepared, atlas, Path(out))
+        records._write(patient.id, prepared, atlas, prepared.landmarks, Path(out))
         writing = time.perf_counter() - started
 
     truth = json.loads((place / "truth" / f"{patient.id}.json").read_text())

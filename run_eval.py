@@ -3,6 +3,7 @@
 
     python run_eval.py runs/2d/phase4/best.pt                     one checkpoint, the test split of data/
     python run_eval.py runs/2d/phase*/best.pt --out eval          all phases, a folder each and one table
+    python run_eval.py runs/2d/phase*/best.pt --table             and the paper's Table 2: table2.md, table2.csv
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
     python run_eval.py --audit table.csv                          which patients can be behind published figures
 
@@ -19,7 +20,7 @@ from tss.cohort import SIDES, SPLITS
 from tss.files import InputError
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
-FOR_A_COHORT = ("data", "split")
+FOR_A_COHORT = ("data", "split", "table")
 FOR_A_PATIENT = ("atlas", "adc", "side", "tools")
 
 
@@ -54,7 +55,7 @@ def score_cohort(args: argparse.Namespace) -> None:
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
-                       args.device, args.overwrite)
+                       args.device, args.overwrite, "table" in args)
     print("\n" + summary_table(results), flush=True)
     if readings := readers_table(results):
         print("\n" + readings, flush=True)
@@ -95,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     cohort.add_argument("--data", default=GIVEN, help="the folder that run_preprocess.py made; without it data")
     cohort.add_argument("--split", choices=list(SPLITS), default=GIVEN,
                         help="which patients; without it test. The figures of train and val are optimistic")
+    cohort.add_argument("--table", action="store_true", default=GIVEN,
+                        help="write Table 2 as table2.md and table2.csv: a row for each checkpoint, for the tissue "
+                             "clock and Lee 2020 (fitted to DATA's training patients), for each reader in cohort.csv")
 
     patient = parser.add_argument_group("one new patient")
     patient.add_argument("--patient", nargs=3, metavar=("DWI", "B0", "FLAIR"), default=GIVEN,

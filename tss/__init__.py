@@ -69,6 +69,7 @@ Evaluation (paper 3)
     readers       radiologists beside the model
     subgroups     the same figures for groups of patients
     baselines     the older methods' predictions and scores
+    table2        the paper's Table 2, as CSV and Markdown
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
     audit         which patients can be behind a published row

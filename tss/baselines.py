@@ -13,7 +13,7 @@ Fitted on the training split alone; settings and the threshold (Youden's J) are 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from tss.scores import coverage, proportions, score
 
 CLOCKS = {f"tissue clock, {name.upper()}": name for name in tissueclock.SEQUENCES}
 METHODS = (*CLOCKS, "Lee 2020", *(f"Lee 2020, {name}" for name in lee2020.CLASSIFIERS))
+TABLE2 = (*CLOCKS, "Lee 2020")  # each of Lee's three classifiers alone is not in it
 FEWEST_OF_A_CLASS = 2  # our choice: training and validation patients; Welch's test needs a variance in each class
 AGAINST = "Patients that the method cannot process are counted against it (FIELD 4.4): each as if called wrongly."
 
@@ -187,3 +188,26 @@ def figures(baseline: Baseline) -> tuple[dict, dict]:
     every["coverage"]["counted_against"] = {
         patient: reason for patient, reason in can["coverage"]["no_probability"].items() if patient not in still}
     return can, every
+
+
+def of_table2(data: str, tasks: Sequence[str], split: str) -> tuple[list[Baseline], list[dict], list[dict]]:
+    """Return what each method of TABLE2 answers in each task about time, their figures, and which could not be run.
+
+    The last is name, task and reason; it is said on the screen too.
+    """
+    wanted = [(method, task) for task in tasks if TASKS[task] is not None for method in TABLE2]
+    answers, not_run = [], []
+    if wanted:
+        print(f"older methods: {'; '.join(TABLE2)}", flush=True)
+        try:
+            measured = measure(data)
+        except InputError as error:
+            not_run, wanted = [{"name": name, "task": task, "reason": str(error)} for name, task in wanted], []
+    for method, task in wanted:
+        try:
+            answers.append(predict(measured, method, task, split))
+        except InputError as error:
+            not_run.append({"name": method, "task": task, "reason": str(error)})
+    for missing in not_run:
+        print(f"  not run: {missing['name']}, {POSITIVE[missing['task']]}: {missing['reason']}", flush=True)
+    return answers, [found for answer in answers for found in figures(answer)], not_run

@@ -19,14 +19,17 @@ from tss.scores import p_text
 from tss.table import aligned
 
 
-def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str) -> list[dict]:
+def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str,
+                   pairs: Sequence[tuple[str, str]] | None = None) -> list[dict]:
     """Return DeLong's test of each pair, second minus first in the order given, Holm-corrected over all pairs.
+
+    pairs: names of rows; None = every two.
 
     Only cases that both models have a probability for are compared; how many others there are is "left_out". What has
     no answer is None, with the reason, and does not count in the correction.
     """
     compared = []
-    for first, second in combinations(rows, 2):
+    for first, second in combinations(rows, 2) if pairs is None else pairs:
         a, b = ({_key(line, task): line for line in rows[name] if line.label >= 0 and line.probability is not None}
                 for name in (first, second))
         shared = [key for key in a if key in b]

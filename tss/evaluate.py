@@ -2,7 +2,7 @@
 
 In:  checkpoints of run_train.py; DATA as run_preprocess.py leaves it; the name of a split.
 Out: predictions.csv, metrics.json, roc.png and gradcam/<patient>.png for each checkpoint; comparisons.json where two
-     have the same task; a table of all.
+     have the same task; on request Table 2, with the older methods.
 Paper: 3, Table 2, Figs 8 and 9.
 See: tests/test_evaluate.py
 
@@ -13,11 +13,12 @@ probability keeps a row, and table and metrics.json say how many they cover (DES
 import csv
 import io
 from collections.abc import Sequence
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 
-from tss import readers
+from tss import readers, table2
 from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
 from tss.comparisons import compare_models, comparisons_table
@@ -36,12 +37,13 @@ COMPARISONS = "comparisons.json"
 
 
 def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
-             overwrite: bool = False) -> list[dict]:
+             overwrite: bool = False, table: bool = False) -> list[dict]:
     """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
 
     Args:
         paths: checkpoints; the results of one go to `out`, of several to out/<name>, named after phases' folders.
         pictures: Grad-CAM of so many patients, the table's first ones (chosen before anything is known of them).
+        table: leave table2.md and table2.csv in `out` too, with the older methods beside the checkpoints.
     Raises:
         InputError: a checkpoint and DATA do not belong together, or OUT has results already.
     """
@@ -61,8 +63,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
-    if len(models) > 1:
-        make_free(Path(out), overwrite, [COMPARISONS])
+    make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES])
     device = choose_device(device)
 
     results, rows = [], {}
@@ -83,10 +84,23 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)
         rows.setdefault(model.task, {})[model.name] = predictions
-    compared = {task: compare_models(models, task) for task, models in rows.items() if len(models) > 1}
+    older, figures_of_older, not_run = [], [], []
+    if table:
+        from tss.baselines import of_table2  # here, since scipy's statistics take a second to load
+
+        older, figures_of_older, not_run = of_table2(data, [task for task in TASKS if task in rows], split)
+    compared = {}
+    for task, lines in rows.items():
+        beside = {method.method: method.predictions for method in older if method.task == task}
+        pairs = [*combinations(lines, 2), *product(beside, lines)]  # a network beside each, not they beside each other
+        if pairs:
+            compared[task] = compare_models(lines | beside, task, pairs)
     if compared:
         write_json(Path(out) / COMPARISONS, compared)
         print("".join(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}\n" for task, pairs in compared.items()), end="")
+    if table:
+        table2.write_table(Path(out), table2.rows_of(results, figures_of_older, not_run), compared, results)
+        print(f"\n{' and '.join(table2.NAMES)} written to {out}", flush=True)
     return results
 
 
@@ -120,9 +134,10 @@ def describe(model: Model, split: str, patients: list[Patient]) -> dict:
     limit = TASKS[model.task]
     name = POSITIVE[model.task]
     about = {"name": model.name, "task": model.task, "split": split, "phase": model.checkpoint["phase"],
-             "model": model.checkpoint["model"], "checkpoint": str(model.path),
-             "checkpoint_sha256": sha256(model.path), "cohort": model.checkpoint["cohort"],
-             "unit": "hemisphere" if limit is None else "patient",
+             "model": model.checkpoint["model"], "attention": model.checkpoint["attention"],
+             "weights": weights_of(model.checkpoint), "parent": model.checkpoint["parent"],
+             "checkpoint": str(model.path), "checkpoint_sha256": sha256(model.path),
+             "cohort": model.checkpoint["cohort"], "unit": "hemisphere" if limit is None else "patient",
              "positive_class": name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})"}
     notes = []
     if limit is None:
@@ -133,6 +148,12 @@ def describe(model: Model, split: str, patients: list[Patient]) -> dict:
         notes.append(PHANTOM_NOTE)
         about["ceiling"] = ceilings(float(spread))[model.task]
     return about | {"notes": notes}
+
+
+def weights_of(checkpoint: dict) -> str:
+    """What a model's weights were at first; a file's hash where the checkpoint is of before this was written down."""
+    parent = checkpoint["parent"]
+    return checkpoint["settings"].get("weights") or (parent if parent == "random" else f"file {parent[:12]}")
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:

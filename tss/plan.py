@@ -92,6 +92,7 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
         "cohort": split_hash(patients),
         "settings": {
             **{name: getattr(phase, name) for name in VALUES},
+            "weights": origin_of(parent),
             "seed": job.seed,
             "precision": job.precision,
             "preprocessing": preprocessing,
@@ -119,6 +120,13 @@ def open_parent(job: Job, phase: Phase, init: str | None) -> tuple[Path | None, 
     content = read(init)
     is_ours = isinstance(content, dict) and "format" in content
     return Path(init), check(init, content) if is_ours else recognise(content, Path(init))
+
+
+def origin_of(parent: dict | None) -> str:
+    """What the weights are at first, for Table 2: "random", "phase 1", "Models Genesis", "ResNet-18"."""
+    if parent is None:
+        return "random"
+    return parent["name"] if parent["phase"] is None else f"phase {parent['phase']}"
 
 
 def default_model(phase: Phase) -> str:

@@ -17,7 +17,7 @@ from tss.cohort import TASKS, Patient
 from tss.files import InputError
 from tss.inference import Prediction
 from tss.metrics import cohen_kappa, cohen_kappa_ci, confusion, fleiss_kappa, fleiss_kappa_ci, holm, mcnemar
-from tss.scores import p_text, proportions, with_interval
+from tss.scores import cases_hash, p_text, proportions, with_interval
 from tss.table import aligned
 
 TASK = "tss<4.5h"  # what a mismatch stands for (paper 2.1)
@@ -35,8 +35,7 @@ def figures(patients: Sequence[Patient]) -> dict:
     """
     names = names_of(patients)
     known = [patient for patient in patients if patient.minutes is not None]
-    labels = [_label(patient) for patient in known]
-    each = {name: _counts(labels, calls) for name, calls in calls_of(known, names).items()}
+    each = {name: _counts(known, calls) for name, calls in calls_of(known, names).items()}
     by_all = [list(patient.readings.values()) for patient in patients if len(patient.readings) == len(names)]
     pairs = {f"{a} and {b}": [(patient.readings[a], patient.readings[b]) for patient in patients
                               if {a, b} <= patient.readings.keys()] for a, b in combinations(names, 2)}
@@ -141,13 +140,15 @@ def _label(patient: Patient) -> int:
     return int(patient.minutes < TASKS[TASK])
 
 
-def _counts(labels: list[int], calls: list[int | None]) -> dict:
+def _counts(patients: list[Patient], calls: list[int | None]) -> dict:
     """Figures of one reader; who has no call is counted and left out."""
-    read = [(label, call) for label, call in zip(labels, calls, strict=True) if call is not None]
+    lines = [Prediction(patient.id, patient.side, _label(patient), call)
+             for patient, call in zip(patients, calls, strict=True)]
+    read = [(line.label, line.probability) for line in lines if line.probability is not None]
     y, call = np.array(read, dtype=int).reshape(-1, 2).T
     tp, fp, tn, fn = confusion(y, call, 0.5)
-    return {"n": len(read), "n_positive": int(y.sum()), "without_call": len(labels) - len(read),
-            "tp": tp, "fp": fp, "tn": tn, "fn": fn} | proportions(tp, fp, tn, fn)
+    return {"n": len(read), "n_positive": int(y.sum()), "without_call": len(lines) - len(read),
+            "cases_sha256": cases_hash(lines), "tp": tp, "fp": fp, "tn": tn, "fn": fn} | proportions(tp, fp, tn, fn)
 
 
 def _agreement(kappa: Callable, interval: Callable, ratings: Sequence) -> dict:

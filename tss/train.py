@@ -154,9 +154,12 @@ def resume(run: Run) -> None:
 
 
 def differences(then: dict, now: dict) -> list[str]:
-    """Name what two runs do not share, with both values. Versions may differ; what data was made with shows in it."""
+    """Name what two runs do not share, with both values.
+
+    Versions may differ; what data was made with shows in it, and where weights are from in the parent's hash.
+    """
     then, now = ({**run, **run["settings"]} for run in (then, now))
-    names = [name for name in now if name not in ("settings", "preprocessing", "versions")]
+    names = [name for name in now if name not in ("settings", "preprocessing", "versions", "weights")]
     return [f"{name} {str(then.get(name))[:SHOWN]} then, {str(now[name])[:SHOWN]} now" for name in names
             if then.get(name) != now[name]]
 

@@ -1,0 +1,187 @@
+"""The paper's Table 2 for one's own patients: a row for each checkpoint, older method and reader.
+
+In:  metrics as tss.evaluate and tss.baselines leave them, the readers' figures among them; paired comparisons.
+Out: rows; table2.csv (every figure in a column of its own, in full) and table2.md (for people).
+Paper: Table 2; intervals, counts, coverage and the hash of the cases are ours (FIELD 2d: its rows cannot be of one
+     test set, and it does not say which set its thresholds are from).
+See: tests/test_table2.py
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tss.cohort import TASKS
+from tss.comparisons import comparisons_table
+from tss.files import write_text
+from tss.inference import POSITIVE
+from tss.readers import MAJORITY, TASK, readers_table
+from tss.scores import PHANTOM_NOTE, with_interval
+
+NAMES = ("table2.md", "table2.csv")
+KINDS = ("network", "older method", "reader")  # in this order within a task
+FIGURES = {"auc": 3, "sensitivity": 2, "specificity": 2, "accuracy": 2}  # digits in table2.md
+COUNTS = ("tp", "fp", "tn", "fn")
+COVERED = ("patients", "scored", "label_unknown", "no_answer")  # the first is the sum of the others
+HASH_SHOWN = 8  # hexadecimal digits in table2.md; our choice
+BEST = "youden_on_this_split_optimistic"
+WEIGHTS = {"phase 0": "Models Genesis, own (phase 0)", "Models Genesis": "Models Genesis, published",
+           "ResNet-18": "ResNet-18, published (paper: ImageNet)"}  # the other words of tss.plan.origin_of say enough
+EXPLAINED = ("Sensitivity, specificity and accuracy are at the threshold that was chosen on validation; a reader has "
+             "none. 95 % intervals: DeLong's for the AUC, Wilson's for the others. Cases: the first digits of the "
+             "SHA-256 of the cases and their labels; rows with the same digits are of the same test set.")
+
+
+def rows_of(results: Sequence[dict], older: Sequence[dict] = (), not_run: Sequence[dict] = ()) -> list[dict]:
+    """Return metrics as rows of the table, in the order of Table 2: by task, then networks, older methods, readers.
+
+    results: of networks, as `tss.evaluate.evaluate` returns them. older: as `tss.baselines.figures` returns them.
+    not_run: name, task and reason of what the table should have and has not.
+    """
+    rows = [_row(metrics, "network", _stage(metrics)) for metrics in results]
+    rows += [_row(metrics, "older method", f"{POSITIVE[metrics['task']]}: older methods") for metrics in older]
+    rows += [{"kind": "older method", "stage": "not run", **missing} for missing in not_run]
+    if reading := next((metrics for metrics in results if "readers" in metrics), None):
+        rows += _reader_rows(reading)
+    best = {metrics["task"]: metrics["ceiling"] for metrics in results if "ceiling" in metrics}
+    for row in rows:
+        row |= {"ceiling": best[row["task"]], "phantoms": True} if row["task"] in best else {}
+    tasks = list(TASKS)
+    return sorted(rows, key=lambda row: (tasks.index(row["task"]), KINDS.index(row["kind"]), row.get("phase", 0),
+                                         row.get("model", "")))
+
+
+def _stage(metrics: dict) -> str:
+    gates = ", attention and fine-tuning" if metrics["attention"] else ""
+    return f"Phase {metrics['phase']}: {POSITIVE[metrics['task']]}{gates}"
+
+
+def _row(metrics: dict, kind: str, stage: str) -> dict:
+    covered = metrics["coverage"]
+    counts = (covered["patients"], covered["scored"], len(covered["label_unknown"]), len(covered["no_probability"]))
+    return metrics | {"kind": kind, "stage": stage} | dict(zip(COVERED, counts, strict=True))
+
+
+def _reader_rows(metrics: dict) -> list[dict]:
+    """Readers judge the patients of the split whose onset is known; `metrics` are of a network beside them."""
+    readers, patients = metrics["readers"], metrics["coverage"]["patients"]
+    simulated = " (simulated)" * ("ceiling" in metrics)
+    return [entry | {
+        "kind": "reader", "stage": f"{POSITIVE[TASK]}: {readers['positive_call']}{simulated}", "task": TASK,
+        "positive_class": metrics["positive_class"], "split": metrics["split"], "unit": "patient",
+        "name": "readers' majority" if name == MAJORITY else name, "auc": None, "auc_ci": None, "patients": patients,
+        "scored": entry["n"], "label_unknown": patients - readers["n_onset_known"], "no_answer": entry["without_call"],
+    } for name, entry in readers["each"].items()]
+
+
+def to_csv(rows: Sequence[dict]) -> str:
+    """Return the rows as CSV; what a row has no answer for is empty."""
+    flat = [_flat(row) for row in rows]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, flat[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return table.getvalue()
+
+
+def _flat(row: dict) -> dict:
+    """One value a column; the columns are the same for every row."""
+    def plain(*names: str) -> dict:
+        return {name: row.get(name) for name in names}
+
+    def figures(found: dict, ending: str = "") -> dict:
+        ends = {name: found.get(f"{name}_ci") or (None, None) for name in FIGURES}
+        return {f"{column}{ending}": value for name in FIGURES for column, value in (
+            (name, found.get(name)), (f"{name}_ci_low", ends[name][0]), (f"{name}_ci_high", ends[name][1]))}
+
+    best = row.get(BEST, {})
+    optimistic = {name: value for name, value in figures(best, "_optimistic").items() if not name.startswith("auc")}
+    attention = {True: "yes", False: "no"}.get(row.get("attention"))
+    return (plain("stage", "kind", "name", "task", "positive_class", "phase", "model", "weights")
+            | {"attention": attention} | plain("split", "unit", "n", "n_positive") | figures(row)
+            | plain("threshold", "threshold_from", *COUNTS, *COVERED, "cases_sha256", "ceiling")
+            | {"phantoms": "yes: not clinical results" if row.get("phantoms") else None}
+            | plain("checkpoint", "checkpoint_sha256", "parent", "cohort", "chosen")
+            | {"threshold_optimistic": best.get("threshold")} | optimistic
+            | {"not_run": row.get("reason") if row["stage"] == "not run" else None})
+
+
+def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], results: Sequence[dict]) -> str:
+    """Return the table for people: rows, what has to be said of them, best thresholds, comparisons, readers.
+
+    compared: task -> what `tss.comparisons.compare_models` found.
+    """
+    shown = [row for row in rows if row["stage"] != "not run"]
+    missing = [f"Not run: {row['name']}, {POSITIVE[row['task']]}: {row['reason']}" for row in rows
+               if row["stage"] == "not run"]
+    parts = [f"# Table 2, {results[0]['split']} split", *_of_phantoms(rows), _main_table(shown), EXPLAINED]
+    notes = [note for row in shown for note in row.get("notes", ()) if note != PHANTOM_NOTE]
+    notes += [f"{row['name']}: {row['auc_reason']}." for row in shown if "auc_reason" in row]
+    parts += [*dict.fromkeys(notes), *_different_patients(shown), *missing]
+    if best := [row for row in shown if BEST in row]:
+        parts += ["## Optimistic: the threshold that is best for this very split (Youden on its answers)",
+                  _best_table(best)]
+    if compared:
+        parts += ["## Paired comparisons, on the cases that both rows have"]
+        parts += [f"{POSITIVE[task]}\n\n```\n{comparisons_table(pairs)}\n```" for task, pairs in compared.items()]
+    if readings := readers_table(results):
+        parts += ["## Readers", f"```\n{readings}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_phantoms(rows: Sequence[dict]) -> list[str]:
+    best = {POSITIVE[row["task"]]: f"{row['ceiling']:.3f}" for row in rows if "ceiling" in row}
+    words = ", ".join(f"{task} {auc}" for task, auc in best.items())
+    return [f"**{PHANTOM_NOTE}** The best AUC that anyone can reach on them: {words}."] if best else []
+
+
+def _main_table(rows: Sequence[dict]) -> str:
+    lines = [["", "", "Model", "Weights", "Attention", "n", "Positive", "AUC [95 % CI]", "Sensitivity", "Specificity",
+              "Accuracy", "Threshold", *map(str.upper, COUNTS), "Patients covered", "Cases"]]
+    stage = None
+    for row in rows:
+        weights = row.get("weights", "-")
+        lines.append([
+            "" if row["stage"] == stage else row["stage"], row["name"], row.get("model", "-").upper(),
+            WEIGHTS.get(weights, weights), {True: "yes", False: "no"}.get(row.get("attention"), "-"),
+            f"{row['n']} {row['unit']}s", str(row["n_positive"]),
+            *(with_interval(row, name, digits) for name, digits in FIGURES.items()),
+            f"{row['threshold']:.3f}" if "threshold" in row else "-", *(str(row[name]) for name in COUNTS),
+            f"{row['scored']} of {row['patients']}", row["cases_sha256"][:HASH_SHOWN]])
+        stage = row["stage"]
+    return _table(lines)
+
+
+def _best_table(rows: Sequence[dict]) -> str:
+    names = [name for name in FIGURES if name != "auc"]
+    return _table([["", "Threshold (optimistic)", *(f"{name.capitalize()} (optimistic)" for name in names)]] + [
+        [f"{row['name']}, {POSITIVE[row['task']]}", f"{row[BEST]['threshold']:.3f}",
+         *(with_interval(row[BEST], name, FIGURES[name]) for name in names)] for row in rows])
+
+
+def _different_patients(rows: Sequence[dict]) -> list[str]:
+    """Return a line for each task whose rows are not all of the same cases."""
+    lines = []
+    for task, positive in POSITIVE.items():
+        sets: dict[str, list[str]] = {}
+        for row in rows:
+            if row["task"] == task and row["n"]:
+                sets.setdefault(row["cases_sha256"], []).append(row["name"])
+        if len(sets) > 1:
+            who = "; ".join(f"{cases[:HASH_SHOWN]}: {', '.join(names)}" for cases, names in sets.items())
+            lines.append(f"**{positive}: the rows are of different sets of patients** ({who}). Only paired "
+                         "comparisons are of the same patients.")
+    return lines
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (cells[0], ["---"] * len(cells[0]), *cells[1:]))
+
+
+def write_table(folder: Path, rows: Sequence[dict], compared: Mapping[str, Sequence[dict]],
+                results: Sequence[dict]) -> None:
+    """Write table2.md and table2.csv."""
+    write_text(folder / "table2.md", to_markdown(rows, compared, results))
+    write_text(folder / "table2.csv", to_csv(rows))

@@ -63,12 +63,13 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
     if code := type_in("run_eval.py", evaluate, [
-            *(best[number] for number in flags if number > 0), "--data", data, "--out", results, "--gradcam", 3,
-            "--overwrite"]):
+            *(best[number] for number in flags if number > 0), "--data", data, "--out", results, "--table",
+            "--gradcam", 3, "--overwrite"]):
         return code
     print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
           f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"
           f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
+          f"  {results / 'table2.md'}    the paper's Table 2\n"
           f"  {results / 'phase4' / 'roc.png'}    the test patients\n"
           f"  {results / 'phase4' / 'gradcam'}    where the network looked", flush=True)
     return 0

@@ -79,7 +79,7 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
     compared = {"tss<4.5h": compare_models({"four": FIVE, "three 2d": SIX}, "tss<4.5h")}
     shown = table2.to_markdown(rows, compared, results)
     assert cells(shown, "three 3d")[0] == "" and cells(shown, "three 3d")[3] == "Models Genesis, published"
-    assert f"({cases_hash(SIX)[:8]}: three 2d, three 3d, clock, reader_1; {cases_hash(FIVE)[:8]}: four)" in shown
+    assert f"({cases_hash(SIX)[:8]}: three 2d + three 3d + clock + reader_1; {cases_hash(FIVE)[:8]}: four)" in shown
     assert shown.count("different sets of patients") == 1 and "5 of 6" in shown
     assert "Not run: Lee 2020, TSS < 4.5 h: no scans | at all" in shown
     assert "phantom scores are not clinical results" in shown and "anyone can reach on them: TSS < 4.5 h 0.870" in shown

@@ -169,7 +169,7 @@ def _different_patients(rows: Sequence[dict]) -> list[str]:
             if row["task"] == task and row["n"]:
                 sets.setdefault(row["cases_sha256"], []).append(row["name"])
         if len(sets) > 1:
-            who = "; ".join(f"{cases[:HASH_SHOWN]}: {', '.join(names)}" for cases, names in sets.items())
+            who = "; ".join(f"{cases[:HASH_SHOWN]}: {' + '.join(names)}" for cases, names in sets.items())
             lines.append(f"**{positive}: the rows are of different sets of patients** ({who}). Only paired "
                          "comparisons are of the same patients.")
     return lines

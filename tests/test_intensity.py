@@ -54,6 +54,16 @@ def test_bias_correction_without_a_brain():
         intensity.correct_bias(np.zeros(SHAPE, np.float32), BRAIN)
 
 
+def test_bias_correction_leaves_alone_what_it_cannot_tell():
+    """A scattered mask fills no block of voxels, a handful of voxels says nothing of a field: no guess, no error."""
+    scattered = np.kron(BRAIN, np.ones((4, 4, 1), bool)) & (np.random.default_rng(6).random((240, 280, 24)) < 0.01)
+    wide = np.kron(tissue(), np.ones((4, 4, 1), np.float32))
+    assert np.array_equal(intensity.correct_bias(wide, scattered), wide)
+    few = np.zeros(SHAPE, bool)
+    few[30:32, 30:32, 12] = True
+    assert np.array_equal(intensity.correct_bias(tissue() * 0 + 5, few), np.full(SHAPE, 5, np.float32))
+
+
 def test_landmarks_ignore_a_lesion_of_a_fifth_of_the_brain():
     large = BRAIN & (X > 0.25) & (Y < 0.3)
     assert 0.15 < large.sum() / BRAIN.sum() < 0.25

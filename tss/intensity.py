@@ -12,15 +12,16 @@ from numpy.polynomial import legendre
 DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
 STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
 BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about so many, 3 mm wide and 5 to 6 high
-CALM = 0.4  # our choice: share of the blocks that is kept; the calmest tenth is nearly all white matter
+CALM = 0.2  # our choice: share of the blocks that is kept, nearly all of it white matter
 REACH = 1 / 6  # our choice: two blocks are compared if not further apart than this part of the box, some 25 mm
 PAIRS = 5000  # our choice: so many are compared; another draw moves the field by 0.3 %
-ALIKE = (0.05, 0.03, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and white
+ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and white
 # matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
 STEPS = 3  # our choice: of each round's weighted least squares
 STRONG = 0.15  # SD of the log of a strong field, the first round's guess
 WEAK = 0.005  # our choice: SD below which a field is not worth looking at
 TRUST = 3e-7  # our choice: of two blocks' likeness against the stiffness. Measured by tests/benchmarks/bias.py
+FEWEST = 100  # our choice: blocks; in fewer a field cannot be told from anatomy, and none is taken out
 DARKEST = 0.05  # our choice: fraction of the median below which a voxel is no signal but noise or a hole
 
 ENOUGH = 50_000  # our choice: voxels to take percentiles of; ten times as many move them by less than 0.2 %
@@ -60,12 +61,15 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Args and errors as for `correct_bias`.
 
     Returns:
-        (X, Y, Z) float32, > 0, such that volume and volume / field have the same mean in the mask.
+        (X, Y, Z) float32, > 0, such that volume and volume / field have the same mean in the mask; 1 where the mask
+        is too small or too scattered for an estimate.
     """
     if not (volume[mask] > 0).any():
         raise ValueError("no brain to estimate a bias field in")
     box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(mask))
     logs, inside, positions = _blocks(volume[box], mask[box])
+    if inside.sum() < FEWEST:
+        return np.ones(volume.shape, np.float32)
     orders = np.sum(_powers(), axis=1)
     rng = np.random.default_rng(0)
     coefficients, strength = np.zeros(len(orders)), STRONG

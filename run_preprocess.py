@@ -4,7 +4,9 @@
     python run_preprocess.py cohort.csv --out data --atlas mni_icbm152_t2_tal_nlin_sym_09a.nii --jobs 8
     python run_preprocess.py cohort.csv --out data --shard $SLURM_ARRAY_TASK_ID/20
     python run_preprocess.py bids_folder --out data
+    python run_preprocess.py --phantom middle --out phantom --jobs 4
 
+The last one makes the raw scans of TSS-Phantom, a public benchmark of made-up patients, and stops.
 The same line continues an interrupted run: finished patients are skipped, failed ones are tried again.
 """
 
@@ -14,13 +16,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+PHANTOM_FLAGS = ("phantom", "patients", "out", "jobs")
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "run_preprocess.py", description=__doc__.split("\n\n")[0], allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="exit codes: 0 done, 1 some patients failed (the rest is complete), 2 wrong use or unusable input")
-    parser.add_argument("cohort", type=Path, metavar="COHORT_CSV",
+    parser.add_argument("cohort", type=Path, nargs="?", metavar="COHORT_CSV",
                         help="table with patient, dwi, flair, b0 or adc, onset_to_mri_min, stroke_side; "
                              "paths relative to the table. Or a BIDS folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DATA", help="folder to write to")
@@ -41,6 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
                         help="do the I-th of N parts, for Slurm arrays; all parts write to one --out")
     parser.add_argument("--overwrite", action="store_true", help="do every patient again, with new settings if any")
     parser.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
+    parser.add_argument("--phantom", choices=("easy", "middle", "hard"),
+                        help="in place of COHORT_CSV: make TSS-Phantom's 422 patients of this level in --out, as raw "
+                             "scans with their cohort.csv, atlas and truth, and say what to type next")
+    parser.add_argument("--patients", type=int, metavar="N",
+                        help="with --phantom: the first N of the 422 alone; a folder can grow later")
     parser.add_argument("--dry-run", action="store_true", help="check the table and say what would be done")
     return parser
 
@@ -56,9 +65,27 @@ def shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
+def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the program where there is no cohort or two, and for flags that --phantom does not have."""
+    if args.phantom is None:
+        if args.cohort is None:
+            parser.error("give COHORT_CSV, a BIDS folder, or --phantom easy, middle or hard")
+        if args.patients is not None:
+            parser.error("--patients goes with --phantom only")
+        return
+    if args.cohort is not None:
+        parser.error(f"--phantom makes a cohort: leave {args.cohort} away, or --phantom")
+    defaults = vars(parser.parse_args(["--out", str(args.out)]))
+    if alien := [name for name, value in vars(args).items()
+                 if name not in PHANTOM_FLAGS and value != defaults[name]]:
+        parser.error(f"--phantom makes raw scans, always the same ones: leave --{alien[0].replace('_', '-')} for the "
+                     "next command")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
+    refuse_what_does_not_fit(parser, args)
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1")
     if min(args.grid) < 8 or args.grid[0] % 2:
@@ -69,10 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--literal is the paper's order of FSL's programs: give --tools fsl with it, not builtin")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
 
-    from tss import batch, preprocess
+    from tss import batch, preprocess, tssphantom
     from tss.files import InputError
 
     try:
+        if args.phantom:
+            tssphantom.make(args.out, args.phantom, args.patients, args.jobs)
+            return 0
         tools = preprocess.find_tools("literal" if args.literal else args.tools)
         return batch.run(batch.Choices(
             args.cohort, args.out, preprocess.find_atlas(args.atlas), tools.__name__.removeprefix("tss."),

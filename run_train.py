@@ -50,7 +50,7 @@ def train(args: argparse.Namespace) -> int:
     job = Job(
         data=args.data, out=given.get("out"), model=given.get("model"), width=given.get("width"), seed=args.seed,
         device=args.device, precision=args.precision, resume=args.resume, overwrite=args.overwrite,
-        values={name: given[name] for name in VALUES if name in given},
+        train_patients=given.get("train_patients"), values={name: given[name] for name in VALUES if name in given},
     )  # fmt: skip
     if args.phase == "all":
         train_all(job, init=given.get("init"))
@@ -106,6 +106,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     how = parser.add_argument_group("how")
     how.add_argument("--seed", type=seed, default=0, help="of the first weights and of the order of hemispheres")
+    how.add_argument("--train-patients", type=count, metavar="N", default=GIVEN,
+                     help="learn from N of the training patients only, for learning curves: even in time band and "
+                          "side; of one --seed, fewer are always among more; say it in each phase")
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
     how.add_argument("--precision", choices=["fp32", "bf16"], default="fp32",
                      help="bf16 halves memory on GPUs; weights and loss stay in float32")

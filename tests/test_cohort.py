@@ -124,6 +124,37 @@ def test_the_split_depends_on_the_seed_alone_and_keeps_what_is_given():
     assert [sum(p.split == name for p in joined) for name in cohort.SPLITS] == [48, 12, 15]
 
 
+def test_any_first_n_of_a_balanced_order_have_each_stratums_share():
+    patients = people(200)
+    ordered = cohort.in_balance(patients, np.random.default_rng(0))
+    assert sorted(p.id for p in ordered) == sorted(p.id for p in patients)
+    strata = [cohort.stratum(p) for p in patients]
+    for n in (30, 60, 120, 200):
+        for one in set(strata):
+            expected = strata.count(one) * n / 200
+            assert abs(sum(cohort.stratum(p) == one for p in ordered[:n]) - expected) <= 1, (n, one)
+    again = cohort.in_balance(patients, np.random.default_rng(0))
+    other = cohort.in_balance(patients, np.random.default_rng(1))
+    assert [p.id for p in ordered] == [p.id for p in again] != [p.id for p in other]
+
+
+def test_fewer_training_patients_are_nested_and_nobody_else_is_touched():
+    patients = people(272, split="train")
+    for name, count in (("val", 10), ("test", 10)):
+        patients += [cohort.Patient(p.row | {"patient": f"{name}-{p.id}", "split": name}, None) for p in people(count)]
+    patients.append(cohort.Patient(patients[0].row | {"patient": "broken", "status": "failed"}, None))
+    chosen = {}
+    for n in (34, 68, 136, 272):
+        kept = cohort.fewer_to_train(patients, n, seed=3)
+        chosen[n] = {p.id for p in kept if p.split == "train" and p.status == "ok"}
+        assert len(chosen[n]) == n and [p.id for p in kept if p.split != "train"] == [p.id for p in patients[272:-1]]
+        assert kept[-1].id == "broken"  # counted among who failed, as ever
+    assert chosen[34] < chosen[68] < chosen[136] < chosen[272]
+    assert {p.id for p in cohort.fewer_to_train(patients, 34, seed=4)} & chosen[34] != chosen[34]
+    with pytest.raises(InputError, match="--train-patients 273: of the patients in split 'train' 272 are prepared"):
+        cohort.fewer_to_train(patients, 273, seed=3)
+
+
 def test_labels_of_each_task_come_from_one_time_column():
     def patient(name, minutes, side, status="ok"):
         return cohort.Patient({"patient": name, "onset_to_mri_min": minutes, "stroke_side": side, "split": "train",

@@ -30,7 +30,7 @@ def test_sensitivity_specificity_and_kappa_are_the_papers(drawn):
 def test_readers_err_alike_and_read_worse_than_the_latent():
     law = mismatch.readers()
     assert 0 < law.alike < 1 and (law.noise > 0).all()
-    assert mismatch._kappa(law.threshold, np.hypot(law.noise, clock.SPREAD), law.noise, 0.0) < 0.46
+    assert mismatch._kappa(law.threshold, np.hypot(law.noise, clock.SPREAD), law.noise, 0.0, clock.SPREAD) < 0.46
 
 
 def test_the_pairs_integral_is_the_two_dimensional_normal():

@@ -16,6 +16,7 @@ from tss import figures, files, train
 from tss.checkpoint import KEYS, load, load_model
 from tss.cohort import read_prepared, split_hash, write_cohort
 from tss.files import InputError, read_json, sha256
+from tss.loop import load_split
 from tss.phases import PHASES
 from tss.plan import Job
 
@@ -342,6 +343,32 @@ def test_resume_without_best_or_from_a_best_is_refused(job, no_drawing):
         train.train_phase(replace(job, resume=True), 1)
 
 
+def test_fewer_training_patients_are_seen_and_the_cohort_stays_the_same(job, no_drawing, monkeypatch, capsys):
+    """Through main: 12 of 18 in both phases, the same ones; then a third phase that forgot to say so."""
+    seen = []
+    monkeypatch.setattr(train, "load_split", lambda data, patients, task, split, grid: seen.append(
+        {p.id for p in patients if p.split == split}) or load_split(data, patients, task, split, grid))
+    line = ["--data", str(job.data), "--epochs", "1", "--lr", "3e-3", "--device", "cpu"]
+    few = [*line, "--train-patients", "12"]
+    assert run_train.main([*few, "--phase", "1", "--width", "4"]) == 0
+    assert run_train.main([*few, "--phase", "2", "--init", "runs/2d/phase1/best.pt"]) == 0
+    said = capsys.readouterr().out
+    assert "12 training patients: train 24 hemispheres (1" in said and "other training patients" not in said
+    assert run_train.main([*line, "--train-patients", "11", "--phase", "1", "--width", "4", "--resume"]) == 2
+    assert "trained with other settings: train_patients 12 then, 11 now; data" in capsys.readouterr().err
+    assert run_train.main([*line, "--phase", "3", "--init", "runs/2d/phase2/best.pt"]) == 0
+    said = capsys.readouterr().out
+    assert "phase2/best.pt is of other training patients: 12 (seed 0) there, all (seed 0) here" in said
+    (one, val), (two, _), _, (three, _) = zip(seen[::2], seen[1::2], strict=True)
+    assert one == two < three and (len(one), len(three), len(val)) == (12, 18, 10)
+    best = load("runs/2d/phase2/best.pt")
+    assert best["settings"]["train_patients"] == 12
+    assert best["cohort"] == load("runs/2d/phase3/best.pt")["cohort"] == split_hash(read_prepared(job.data))
+
+    assert run_train.main([*line, "--train-patients", "19", "--phase", "all", "--width", "4", "--out", "new"]) == 2
+    assert "of the patients in split 'train' 18 are prepared" in capsys.readouterr().err and not Path("new").exists()
+
+
 @KINDS
 def test_test_patients_are_never_read(job, kind, no_drawing):
     shutil.copytree(job.data, "data")
@@ -437,7 +464,7 @@ def test_help_names_every_flag_and_the_table(capsys):
     said = capsys.readouterr().out
     assert stopped.value.code == 0 and "4      tss<4.5h  phase 3  phase 3  yes" in said
     for flag in ("data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr "
-                 "patience width demo").split():
+                 "patience width demo train-patients").split():
         assert f"--{flag}" in said
     assert all(action.help for action in run_train.build_parser()._actions)
 

@@ -22,8 +22,10 @@ Phantom: made-up patients with a known answer
     contrast      what tissues look like on b0, DWI and FLAIR
     scanner       pose, thick slices, bias field, noise, the file's axes
     phantom       a patient and a cohort, as NIfTI files and cohort.csv
+    visible       how bright a made-up infarct is on the raw FLAIR
     phantombids   the same cohort as a BIDS folder
     ceiling       the best AUC that anyone can reach on them
+    tssphantom    TSS-Phantom, the public benchmark
 Preprocessing (paper 2.1)
     registration  affine registration by mutual information
     builtin       brain and affine by the suite's own tools

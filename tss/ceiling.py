@@ -41,8 +41,9 @@ def ceiling(limit_min: float, spread: float = clock.SPREAD) -> float:
     return float(special.ndtr((late[None] - early[:, None]) / (spread * np.sqrt(2))).mean())
 
 
-def realised(cohort_csv) -> dict[str, float]:
-    """AUC that the ideal observer has on one cohort: the truth files' latents against the table's times.
+def realised(cohort_csv, split: str = "") -> dict[str, float]:
+    """AUC that the ideal observer has on one cohort, or on one split of it: the truth files' latents against the
+    table's times.
 
     Patients without a known time or a truth file are left out; NaN where a class is empty."""
     folder = Path(cohort_csv).parent
@@ -50,13 +51,14 @@ def realised(cohort_csv) -> dict[str, float]:
     with open(cohort_csv, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             truth = folder / "truth" / f"{row['patient']}.json"
-            if row["onset_to_mri_min"] and truth.is_file():
+            if row["onset_to_mri_min"] and truth.is_file() and split in ("", row.get("split")):
                 pairs.append((float(row["onset_to_mri_min"]), read_json(truth)["latent"]))
     minutes, latent = np.array(pairs).reshape(-1, 2).T
-    return {task: STROKE_CEILING if limit is None else _auc(minutes < limit, -latent)
+    return {task: STROKE_CEILING if limit is None else auc(minutes < limit, -latent)
             for task, limit in TASKS.items()}
 
 
-def _auc(positive: np.ndarray, score: np.ndarray) -> float:
+def auc(positive: np.ndarray, score: np.ndarray) -> float:
+    """P(score of a positive > score of a negative), a tie as one half; NaN where a class is empty."""
     wins = np.sign(score[positive][:, None] - score[~positive][None])
     return float((wins.mean() + 1) / 2) if wins.size else float("nan")

@@ -36,55 +36,55 @@ class Readers(NamedTuple):
     alike: float
 
 
-def draw_readings(rng: np.random.Generator, latent: float) -> dict[str, int]:
-    """What each reader says of one patient."""
-    law = readers()
+def draw_readings(rng: np.random.Generator, latent: float, spread: float = clock.SPREAD) -> dict[str, int]:
+    """What each reader says of one patient. They are readers(spread); the patient may be of a clock with another."""
+    law = readers(spread)
     g, own = rng.normal(), rng.normal(size=len(law.names))
     seen = latent + law.noise * (np.sqrt(law.alike) * g + np.sqrt(1 - law.alike) * own)
     return {name: int(mismatch) for name, mismatch in zip(law.names, seen < law.threshold, strict=True)}
 
 
 @lru_cache
-def readers() -> Readers:
-    """Solve the law for the paper's figures, at the clock's ordinary spread."""
-    solved = [_one_reader(*figures) for figures in PUBLISHED.values()]
+def readers(spread: float = clock.SPREAD) -> Readers:
+    """Solve the law for the paper's figures, where the clock has this spread."""
+    solved = [_one_reader(*figures, spread) for figures in PUBLISHED.values()]
     threshold, total = np.array(solved).T
-    noise = np.sqrt(total**2 - clock.SPREAD**2)
-    alike = optimize.brentq(lambda share: _kappa(threshold, total, noise, share) - KAPPA, 0.0, 1.0)
+    noise = np.sqrt(total**2 - spread**2)
+    alike = optimize.brentq(lambda share: _kappa(threshold, total, noise, share, spread) - KAPPA, 0.0, 1.0)
     return Readers(tuple(PUBLISHED), threshold, noise, alike)
 
 
-def _one_reader(sensitivity: float, specificity: float) -> tuple[float, float]:
+def _one_reader(sensitivity: float, specificity: float, spread: float) -> tuple[float, float]:
     """Threshold, and SD of what is seen at equal time, that give both figures."""
-    early, late = _means()
+    early, late = _means(spread)
 
     def threshold(total: float) -> float:
         return optimize.brentq(lambda x: special.ndtr((x - early) / total).mean() - sensitivity, -20, 20)
 
     total = optimize.brentq(lambda total: special.ndtr((late - threshold(total)) / total).mean() - specificity,
-                            clock.SPREAD, 20 * clock.SPREAD)
+                            spread, 20 * spread)
     return threshold(total), total
 
 
 @lru_cache
-def _means() -> tuple[np.ndarray, np.ndarray]:
+def _means(spread: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean latents at NODES times before and after 4.5 h."""
     share = float(clock.share_before(TASKS["tss<4.5h"]))
     middles = (np.arange(NODES) + 0.5) / NODES
-    return (clock.mean_latent(clock.onset_at(share * middles)),
-            clock.mean_latent(clock.onset_at(share + (1 - share) * middles)))
+    return (clock.mean_latent(clock.onset_at(share * middles), spread),
+            clock.mean_latent(clock.onset_at(share + (1 - share) * middles), spread))
 
 
-def _kappa(threshold: np.ndarray, total: np.ndarray, noise: np.ndarray, alike: float) -> float:
+def _kappa(threshold: np.ndarray, total: np.ndarray, noise: np.ndarray, alike: float, spread: float) -> float:
     """Fleiss' kappa of the law: agreement of pairs, over all times, against what the share of calls gives by chance."""
     share = float(clock.share_before(TASKS["tss<4.5h"]))
     agreement = calls = 0.0
-    for weight, means in zip((share, 1 - share), _means(), strict=True):
+    for weight, means in zip((share, 1 - share), _means(spread), strict=True):
         z = (threshold[:, None] - means) / total[:, None]
         alone = special.ndtr(z)
         calls += weight * alone.mean()
         for a, b in combinations(range(len(total)), 2):
-            correlation = (clock.SPREAD**2 + alike * noise[a] * noise[b]) / (total[a] * total[b])
+            correlation = (spread**2 + alike * noise[a] * noise[b]) / (total[a] * total[b])
             both = _both_below(z[a], z[b], correlation)
             agreement += weight * (1 - alone[a] - alone[b] + 2 * both).mean() / special.comb(len(total), 2)
     chance = calls**2 + (1 - calls) ** 2

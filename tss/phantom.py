@@ -17,7 +17,7 @@ import csv
 import io
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,7 @@ class Difficulty:
     unknown_onset: float = 0.0  # share whose time is not in the table
     unknown_side: float = 0.0
     spread: float = clock.SPREAD  # SD of the latent at equal time
+    readers: float = clock.SPREAD  # the spread at which the simulated readers have the paper's figures
 
 
 ORDINARY = Difficulty()
@@ -95,7 +96,7 @@ def make_cohort(folder, n: int, seed: int, difficulty: Difficulty = ORDINARY, jo
     say = partial(print, flush=True) if progress is True else progress or (lambda line: None)
     start, rows = time.monotonic(), []
     task = partial(_make_numbered, folder, n, seed, difficulty)
-    for row in _map(task, n, min(jobs, n)):
+    for row in on_cores(task, n, min(jobs, n)):
         rows.append(row)
         left = (time.monotonic() - start) / len(rows) * (n - len(rows))
         say(f"phantom {row['patient']}  {len(rows):{len(str(n))}d}/{n}  {row['onset_to_mri_min'] or '?':>6} min  "
@@ -113,7 +114,8 @@ def _make_numbered(folder: Path, n: int, seed: int, difficulty: Difficulty, inde
     return make_patient(folder, name, np.random.default_rng([seed, index]), difficulty)
 
 
-def _map(task, n: int, jobs: int):
+def on_cores(task: Callable[[int], dict], n: int, jobs: int) -> Iterator[dict]:
+    """Yield task(0) .. task(n - 1) in this order, made by `jobs` processes."""
     if jobs <= 1:
         yield from map(task, range(n))
         return
@@ -125,7 +127,7 @@ def _map(task, n: int, jobs: int):
 def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> dict[str, str]:
     """Writes one patient's scans and truth below `folder` and returns the row of the table (all strings)."""
     folder = Path(folder)
-    person = _person(rng, difficulty)
+    person, row = draw_person(id, rng, difficulty)
     shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)
     subject = make_subject(vary(rng, person["age"], shift), rng)
     infarcts = _infarcts(subject, rng, person, difficulty)
@@ -135,20 +137,30 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
     texture = 1 + TEXTURE * noise_at(subject.head, rng, TEXTURE_MM)
     image = render(subject, lesions, contrast, texture)
 
-    files, affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
+    affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
     write_json(folder / "truth" / f"{id}.json", {
         "b0_to_atlas": affines[0].tolist(), "flair_to_b0": affines[1].tolist(),
         "latent": person["latent"], "flair_ratio": ratio,
         "onset_to_mri_min": person["minutes"], "stroke_side": person["side"],
         "lesion_ml": float(sum(i.ml for i in infarcts)), "arteries": [i.artery for i in infarcts]})
+    if rng.uniform() < difficulty.unknown_onset:
+        row["onset_to_mri_min"] = ""
+    if rng.uniform() < difficulty.unknown_side:
+        row["stroke_side"] = ""
+    return row
+
+
+def draw_person(id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> tuple[dict, dict[str, str]]:
+    """Who the patient is, before any scan: what make_patient draws first, and the row (all strings) of the table."""
+    person = _person(rng, difficulty)
     # An rng of their own: the scans are the same whether or not anybody reads them.
-    readings = mismatch.draw_readings(rng.spawn(1)[0], person["latent"])
-    return {"patient": id, **files,
-            "onset_to_mri_min": "" if rng.uniform() < difficulty.unknown_onset else f"{person['minutes']:.0f}",
-            "stroke_side": "" if rng.uniform() < difficulty.unknown_side else person["side"],
-            "age": f"{person['age']:.0f}", "sex": person["sex"], "nihss": f"{person['nihss']:.0f}",
-            "lesion": f"truth/{id}_lesion.nii.gz", "phantom": f"{difficulty.spread}",
-            **{reader: str(reading) for reader, reading in readings.items()}}
+    readings = mismatch.draw_readings(rng.spawn(1)[0], person["latent"], difficulty.readers)
+    files = {name: f"scans/{id}_{name}.nii.gz" for name in ("dwi", "b0", "flair")}
+    return person, {
+        "patient": id, **files, "onset_to_mri_min": f"{person['minutes']:.0f}", "stroke_side": person["side"],
+        "age": f"{person['age']:.0f}", "sex": person["sex"], "nihss": f"{person['nihss']:.0f}",
+        "lesion": f"truth/{id}_lesion.nii.gz", "phantom": f"{difficulty.spread}",
+        **{reader: str(reading) for reader, reading in readings.items()}}
 
 
 def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:
@@ -181,7 +193,7 @@ def _infarcts(subject: Subject, rng, person: dict, difficulty: Difficulty) -> li
 
 
 def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Subject, infarcts, image, contrast):
-    """Scans one head twice, DWI with b0 and FLAIR, and writes scans and masks; returns names and affines."""
+    """Scans one head twice, DWI with b0 and FLAIR, and writes scans and masks; returns the true affines."""
     pose = make_pose(rng, difficulty.tilt, difficulty.shift)
     motion = make_pose(rng, *difficulty.motion)
     view = difficulty.neck, difficulty.cut_top
@@ -204,17 +216,15 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
     axes = STORED_AXES[rng.integers(len(STORED_AXES))]
     stored = {"b0": axes, "dwi": axes, "flair": FLAIR_AXES[rng.integers(len(FLAIR_AXES))]}
     kind = KINDS[rng.choice(len(KINDS), p=KIND_SHARES)]
-    files = {}
     for name, (data, (_, affine), mask) in scans.items():
         data = add_noise(rng, data * biases[name], noise * NOISE[name]) * FULL_SCALE
         if stripped:
             data = data * (mask > 0.5)
-        files[name] = f"scans/{id}_{name}.nii.gz"
-        save_scan(folder / files[name], data, affine, stored[name], *kind)
+        save_scan(folder / "scans" / f"{id}_{name}.nii.gz", data, affine, stored[name], *kind)
     truth = {"brain": brain > 0.5, "lesion": acute > min(0.5, acute.max() / 2)}  # the smallest fill no voxel
     for name, mask in truth.items():
         save_scan(folder / "truth" / f"{id}_{name}.nii.gz", mask, dwi_grid[1], axes, np.uint8)
-    return files, (_best_affine(subject, pose, brain, dwi_grid[1]), np.linalg.inv(motion))
+    return _best_affine(subject, pose, brain, dwi_grid[1]), np.linalg.inv(motion)
 
 
 def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:

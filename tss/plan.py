@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import tss
 from tss.checkpoint import check, check_parent, read
-from tss.cohort import RESTORE, Patient, read_prepared, samples, split_hash
+from tss.cohort import RESTORE, Patient, fewer_to_train, read_prepared, samples, split_hash
 from tss.files import InputError, read_json, sha256
 from tss.foreign import recognise
 from tss.loop import Split, choose_device
@@ -39,6 +39,7 @@ class Job:
     model: str | None = None
     width: int | None = None
     seed: int = 0
+    train_patients: int | None = None  # None: all that are prepared
     device: str = "auto"
     precision: str = "fp32"
     resume: bool = False
@@ -77,7 +78,8 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
         raise InputError(f"phase {number} ({phase.task}) is for --model {' or '.join(phase.models)}, not {model}: the "
                          f"{model} model starts in phase {FIRST_PHASE[model]}. Type: python run_train.py --phase "
                          f"{FIRST_PHASE[model]} --model {model}")
-    patients = read_prepared(job.data)
+    cohort = read_prepared(job.data)
+    patients = trained_on(job, cohort)
     preprocessing = read_json(job.data / "settings.json")
     if "grid" not in preprocessing:
         raise InputError(f"{job.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
@@ -89,11 +91,12 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
         "phase": number,
         "task": phase.task,
         "parent": sha256(parent_path) if parent else "random",
-        "cohort": split_hash(patients),
+        "cohort": split_hash(cohort),
         "settings": {
             **{name: getattr(phase, name) for name in VALUES},
             "weights": origin_of(parent),
             "seed": job.seed,
+            "train_patients": job.train_patients,
             "precision": job.precision,
             "preprocessing": preprocessing,
             "versions": {"tss": tss.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
@@ -105,6 +108,11 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     folder = default_out(job, model) / f"phase{number}"
     check_folder(job, folder)
     return Run(job, phase, folder, choose_device(job.device), about, parent, parent_path), patients
+
+
+def trained_on(job: Job, patients: list[Patient]) -> list[Patient]:
+    """Return the cohort, with as many training patients as the user asked for."""
+    return patients if job.train_patients is None else fewer_to_train(patients, job.train_patients, job.seed)
 
 
 def open_parent(job: Job, phase: Phase, init: str | None) -> tuple[Path | None, dict | None]:
@@ -189,11 +197,17 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
     memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
     run.say(f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
             f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    run.say(f"{', '.join(counts)}; {memory:.2f} GiB in memory")
+    chosen = f"{run.job.train_patients} training patients: " if run.job.train_patients else ""
+    run.say(f"{chosen}{', '.join(counts)}; {memory:.2f} GiB in memory")
     left_out = Counter(patient.status or "not preprocessed" for patient in patients
                        if patient.split in ("train", "val") and patient.status != "ok")
     if left_out:
         run.say(f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
                 f"reasons are in {run.job.data / 'cohort.csv'}")
+    now, then = ([of["settings"].get(name) for name in ("train_patients", "seed")]
+                 for of in (about, run.parent if run.parent and "settings" in run.parent else about))
+    if now != then and (now[0] or then[0]):
+        run.say(f"{run.parent_path} is of other training patients: {then[0] or 'all'} (seed {then[1]}) there, "
+                f"{now[0] or 'all'} (seed {now[1]}) here")
     run.say(f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
             f"patience {phase.patience}")

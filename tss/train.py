@@ -37,6 +37,7 @@ from tss.plan import (
     fingerprint,
     phases_of,
     plan,
+    trained_on,
 )
 
 SHOWN = 24  # characters: enough to tell two hashes apart
@@ -45,7 +46,7 @@ SHOWN = 24  # characters: enough to tell two hashes apart
 def train_all(job: Job, init: str | None = None) -> list[Path]:
     """Train a model's phases, each from the best checkpoint of the one before; returns the best checkpoints."""
     model, phases = phases_of(job, init)
-    patients = read_prepared(job.data)
+    patients = trained_on(job, read_prepared(job.data))
     for phase in phases:  # what would stop phase 4 hours later is refused now
         check_classes(job.data, patients, phase)
         check_folder(job, default_out(job, model) / f"phase{phase.number}")

@@ -15,8 +15,8 @@ BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about s
 CALM = 0.25  # our choice: share of the blocks that is kept, nearly all of it white matter
 REACH = 1 / 6  # our choice: two blocks are compared if not further apart than this part of the box, some 25 mm
 PAIRS = 5000  # our choice: so many are compared; another draw moves the field by 0.3 %
-ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and white
-# matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
+ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and
+# white matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
 STEPS = 3  # our choice: of each round's weighted least squares
 STRONG = 0.15  # SD of the log of a strong field, the first round's guess
 WEAK = 0.005  # our choice: SD below which a field is not worth looking at

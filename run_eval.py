@@ -20,7 +20,7 @@ from tss.cohort import SIDES, SPLITS
 from tss.files import InputError
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
-FOR_A_COHORT = ("data", "split", "table")
+FOR_A_COHORT = ("data", "split", "table", "study")
 FOR_A_PATIENT = ("atlas", "adc", "side", "tools")
 
 
@@ -55,7 +55,7 @@ def score_cohort(args: argparse.Namespace) -> None:
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
-                       args.device, args.overwrite, "table" in args)
+                       args.device, args.overwrite, "table" in args, given.get("study"))
     print("\n" + summary_table(results), flush=True)
     if readings := readers_table(results):
         print("\n" + readings, flush=True)
@@ -99,6 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
     cohort.add_argument("--table", action="store_true", default=GIVEN,
                         help="write Table 2 as table2.md and table2.csv: a row for each checkpoint, for the tissue "
                              "clock and Lee 2020 (fitted to DATA's training patients), for each reader in cohort.csv")
+    cohort.add_argument("--study", metavar="FILE", default=GIVEN,
+                        help="study.json of run_train.py --study: tells the table which rows were not run, and has "
+                             "what the paper makes claims about compared instead of every two checkpoints")
 
     patient = parser.add_argument_group("one new patient")
     patient.add_argument("--patient", nargs=3, metavar=("DWI", "B0", "FLAIR"), default=GIVEN,

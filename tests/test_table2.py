@@ -67,10 +67,15 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
                network("three 2d", 3, "2d", SIX, 0.5, ceiling=0.87), network("one", 1, "3d", SIX, 0.5, "stroke")]
     older = [{key: value for key, value in network("clock", 0, "", SIX, 0.5).items()
               if key not in ("phase", "model", "attention", "weights")}]
-    missing = [{"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"}]
+    missing = [{"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"},
+               {"name": "medical", "task": "tss<4.5h", "reason": "needs a file", "kind": "network", "phase": 3,
+                "model": "2d", "weights": "medical images"}]
     rows = table2.rows_of(results, older, missing)
-    assert [row["name"] for row in rows] == ["one", "three 2d", "three 3d", "four", "clock", "Lee 2020", "reader_1"]
+    assert [row["name"] for row in rows] == [
+        "one", "three 2d", "medical", "three 3d", "four", "clock", "Lee 2020", "reader_1"]
     lines = read(table2.to_csv(rows))
+    assert [lines["medical"][name] for name in ("stage", "kind", "phase", "model", "weights", "auc", "not_run")] == [
+        "not run", "network", "3", "2d", "medical images", "", "needs a file"]
     assert [lines["four"][name] for name in table2.COVERED] == ["6", "5", "0", "1"]
     assert lines["reader_1"]["auc"] == lines["reader_1"]["threshold"] == "" and lines["reader_1"]["tp"] == "2"
     assert lines["Lee 2020"]["not_run"] == "no scans | at all" and lines["Lee 2020"]["n"] == ""
@@ -159,6 +164,7 @@ def test_an_older_table_is_not_overwritten_and_does_not_stay_and_what_was_not_ru
 @pytest.mark.parametrize(("words", "message"), [
     (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--table"], "--table is about a cohort and --patient about"),
     (["--audit", "t.csv", "--table"], "--table has no meaning with --audit TABLE"),
+    (["--audit", "t.csv", "--study", "study.json"], "--study has no meaning with --audit TABLE"),
 ])
 def test_a_table_is_of_a_cohort(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:

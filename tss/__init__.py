@@ -51,6 +51,7 @@ Training (paper 2.3, 2.4)
     frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins
     train         a phase from start to finish
+    cost          how long a training takes on this machine
 Older methods (paper 3, Table 2)
     roi           the infarct found without a drawn mask
     tissueclock   how bright it is beside its mirror region
@@ -73,6 +74,7 @@ Evaluation (paper 3)
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
     audit         which patients can be behind a published row
+    study         the plan behind the whole Table 2, and its trainings
     demo          all of it, on phantoms
 """
 

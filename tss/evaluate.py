@@ -21,7 +21,7 @@ import numpy as np
 from tss import readers, table2
 from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
-from tss.comparisons import compare_models, comparisons_table
+from tss.comparisons import CLAIMS, claimed, compare_models, comparisons_table
 from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
@@ -37,17 +37,20 @@ COMPARISONS = "comparisons.json"
 
 
 def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
-             overwrite: bool = False, table: bool = False) -> list[dict]:
+             overwrite: bool = False, table: bool = False, study: str | None = None) -> list[dict]:
     """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
 
     Args:
         paths: checkpoints; the results of one go to `out`, of several to out/<name>, named after phases' folders.
         pictures: Grad-CAM of so many patients, the table's first ones (chosen before anything is known of them).
         table: leave table2.md and table2.csv in `out` too, with the older methods beside the checkpoints.
+        study: study.json of tss.study: names what first weights were, lists rows that were not run, and has what the
+            paper makes claims about compared instead of every two.
     Raises:
         InputError: a checkpoint and DATA do not belong together, or OUT has results already.
     """
     models = open_models(paths)
+    planned = read_json(study) if study else {}
     patients = read_prepared(data)
     chosen = [patient for patient in patients if patient.split == split]
     if not chosen:
@@ -71,6 +74,8 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
         predictions = predict_patients(model, picker, chosen, data, device)
         metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
+        if study:
+            metrics["weights"] = weights_in(planned, Path(study).parent, model) or metrics["weights"]
         if model.task != "stroke":
             metrics["subgroups"] = by_group(chosen, predictions, model.threshold)
         if model.task == readers.TASK and readers.names_of(chosen):
@@ -93,13 +98,17 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     for task, lines in rows.items():
         beside = {method.method: method.predictions for method in older if method.task == task}
         pairs = [*combinations(lines, 2), *product(beside, lines)]  # a network beside each, not they beside each other
+        if planned:
+            pairs = claimed({metrics["name"]: metrics for metrics in results if metrics["task"] == task}, list(beside))
         if pairs:
             compared[task] = compare_models(lines | beside, task, pairs)
     if compared:
         write_json(Path(out) / COMPARISONS, compared)
         print("".join(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}\n" for task, pairs in compared.items()), end="")
     if table:
-        table2.write_table(Path(out), table2.rows_of(results, figures_of_older, not_run), compared, results)
+        not_run += planned.get("not_run", [])
+        table2.write_table(Path(out), table2.rows_of(results, figures_of_older, not_run), compared, results,
+                           CLAIMS if planned else "")
         print(f"\n{' and '.join(table2.NAMES)} written to {out}", flush=True)
     return results
 
@@ -154,6 +163,12 @@ def weights_of(checkpoint: dict) -> str:
     """What a model's weights were at first; a file's hash where the checkpoint is of before this was written down."""
     parent = checkpoint["parent"]
     return checkpoint["settings"].get("weights") or (parent if parent == "random" else f"file {parent[:12]}")
+
+
+def weights_in(planned: dict, folder: Path, model: Model) -> str | None:
+    """Return what a study calls a model's first weights: a file of tensors does not say on what they were learned."""
+    return next((words for path, words in planned.get("weights", {}).items()
+                 if (folder / path).resolve() == model.path.resolve()), None)
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:

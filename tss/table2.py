@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tss.cohort import TASKS
-from tss.comparisons import comparisons_table
+from tss.comparisons import comparisons_table, rank
 from tss.files import write_text
 from tss.inference import POSITIVE
 from tss.readers import MAJORITY, TASK, readers_table
@@ -25,6 +25,7 @@ FIGURES = {"auc": 3, "sensitivity": 2, "specificity": 2, "accuracy": 2}  # digit
 COUNTS = ("tp", "fp", "tn", "fn")
 COVERED = ("patients", "scored", "label_unknown", "no_answer")  # the first is the sum of the others
 HASH_SHOWN = 8  # hexadecimal digits in table2.md; our choice
+NOT_RUN = "not run"  # the stage of such a row
 BEST = "youden_on_this_split_optimistic"
 WEIGHTS = {"phase 0": "Models Genesis, own (phase 0)", "Models Genesis": "Models Genesis, published",
            "ResNet-18": "ResNet-18, published (paper: ImageNet)"}  # the other words of tss.plan.origin_of say enough
@@ -37,11 +38,12 @@ def rows_of(results: Sequence[dict], older: Sequence[dict] = (), not_run: Sequen
     """Return metrics as rows of the table, in the order of Table 2: by task, then networks, older methods, readers.
 
     results: of networks, as `tss.evaluate.evaluate` returns them. older: as `tss.baselines.figures` returns them.
-    not_run: name, task and reason of what the table should have and has not.
+    not_run: name, task and reason of what the table should have and has not; of a network "kind", phase, model and
+        weights too.
     """
     rows = [_row(metrics, "network", _stage(metrics)) for metrics in results]
     rows += [_row(metrics, "older method", f"{POSITIVE[metrics['task']]}: older methods") for metrics in older]
-    rows += [{"kind": "older method", "stage": "not run", **missing} for missing in not_run]
+    rows += [{"kind": "older method", "stage": NOT_RUN, **missing} for missing in not_run]
     if reading := next((metrics for metrics in results if "readers" in metrics), None):
         rows += _reader_rows(reading)
     best = {metrics["task"]: metrics["ceiling"] for metrics in results if "ceiling" in metrics}
@@ -49,7 +51,7 @@ def rows_of(results: Sequence[dict], older: Sequence[dict] = (), not_run: Sequen
         row |= {"ceiling": best[row["task"]], "phantoms": True} if row["task"] in best else {}
     tasks = list(TASKS)
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), KINDS.index(row["kind"]), row.get("phase", 0),
-                                         row.get("model", "")))
+                                         row.get("model", ""), rank(row.get("weights", ""))))
 
 
 def _stage(metrics: dict) -> str:
@@ -104,17 +106,18 @@ def _flat(row: dict) -> dict:
             | {"phantoms": "yes: not clinical results" if row.get("phantoms") else None}
             | plain("checkpoint", "checkpoint_sha256", "parent", "cohort", "chosen")
             | {"threshold_optimistic": best.get("threshold")} | optimistic
-            | {"not_run": row.get("reason") if row["stage"] == "not run" else None})
+            | {"not_run": row.get("reason") if row["stage"] == NOT_RUN else None})
 
 
-def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], results: Sequence[dict]) -> str:
+def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], results: Sequence[dict],
+                chosen: str = "") -> str:
     """Return the table for people: rows, what has to be said of them, best thresholds, comparisons, readers.
 
-    compared: task -> what `tss.comparisons.compare_models` found.
+    compared: task -> what `tss.comparisons.compare_models` found. chosen: how its pairs were chosen, in words.
     """
-    shown = [row for row in rows if row["stage"] != "not run"]
+    shown = [row for row in rows if row["stage"] != NOT_RUN]
     missing = [f"Not run: {row['name']}, {POSITIVE[row['task']]}: {row['reason']}" for row in rows
-               if row["stage"] == "not run"]
+               if row["stage"] == NOT_RUN]
     parts = [f"# Table 2, {results[0]['split']} split", *_of_phantoms(rows), _main_table(shown), EXPLAINED]
     notes = [note for row in shown for note in row.get("notes", ()) if note != PHANTOM_NOTE]
     notes += [f"{row['name']}: {row['auc_reason']}." for row in shown if "auc_reason" in row]
@@ -123,7 +126,7 @@ def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], re
         parts += ["## Optimistic: the threshold that is best for this very split (Youden on its answers)",
                   _best_table(best)]
     if compared:
-        parts += ["## Paired comparisons, on the cases that both rows have"]
+        parts += ["## Paired comparisons, on the cases that both rows have", *[chosen] * bool(chosen)]
         parts += [f"{POSITIVE[task]}\n\n```\n{comparisons_table(pairs)}\n```" for task, pairs in compared.items()]
     if readings := readers_table(results):
         parts += ["## Readers", f"```\n{readings}\n```"]
@@ -181,7 +184,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def write_table(folder: Path, rows: Sequence[dict], compared: Mapping[str, Sequence[dict]],
-                results: Sequence[dict]) -> None:
+                results: Sequence[dict], chosen: str = "") -> None:
     """Write table2.md and table2.csv."""
-    write_text(folder / "table2.md", to_markdown(rows, compared, results))
+    write_text(folder / "table2.md", to_markdown(rows, compared, results, chosen))
     write_text(folder / "table2.csv", to_csv(rows))

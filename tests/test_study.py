@@ -224,22 +224,3 @@ def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
 def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
     assert run_train.main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
     assert "stopped at 1 of 6" in capsys.readouterr().err and not Path("study/2d/random").exists()
-
-
-@pytest.mark.parametrize(("flags", "message"), [
-    ("--study table2 --phase 1", "--study decides by itself about --phase"),
-    ("--study table2 --overwrite", "--study decides by itself about --overwrite"),
-    ("--study table3", "invalid choice: 'table3'"),
-    ("--study table2 --model 3d --imagenet a.pt", "--imagenet is for the 2d model, and this study is of --model 3d"),
-    ("--study table2 --model 2d --genesis a.pt", "--genesis is for the 3d model"),
-    ("--study table2 --tumours a.csv --medical-2d a.pt --medical-3d b.pt", "leave one away"),
-    ("--study table2 --shard 3/2", "3/2: I counts from 1 to N"),
-    ("--phase 1 --imagenet a.pt", "--imagenet goes with --study table2 only"),
-    ("--phase 1 --dry-run", "--dry-run goes with --study table2 only"),
-    ("--demo --patients 9", "--patients goes with --demo --study table2 only"),
-    ("--demo --study table2 --imagenet a.pt", "--demo decides by itself about --imagenet"),
-])  # fmt: skip
-def test_flags_that_do_not_go_together(capsys, flags, message):
-    with pytest.raises(SystemExit) as stopped:
-        run_train.main(flags.split())
-    assert stopped.value.code == 2 and message in capsys.readouterr().err

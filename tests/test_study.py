@@ -118,7 +118,7 @@ def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quic
     monkeypatch.setattr(train, "train_and_validate", one_epoch)
     assert run_train.main([*command, "--dry-run"]) == 0
     assert [cells[3] for cells in planned(capsys.readouterr().out)] == {
-        3: ["done", "1 epochs done", *["to do"] * 6],
+        3: ["done", "epoch 1 done", *["to do"] * 6],
         12: [*["done"] * 6, "to do", "to do"]}[epochs_before]
     assert run_train.main(command) == 0
     assert_same_study(whole)

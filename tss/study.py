@@ -270,7 +270,7 @@ def state_of(study: Study, training: Training) -> tuple[str, int]:
         return "done", 0
     log = training.folder / "log.csv"
     done = len(log.read_text(encoding="utf-8").splitlines()) - 1 if log.is_file() else 0
-    state = f"{done} epochs done" if done else "to do"
+    state = f"epoch {done} done" if done else "to do"
     if training.phase == TUMOURS:
         return state, 0
     values = study.values.get((training.model, training.phase), {})

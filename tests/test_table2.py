@@ -22,6 +22,10 @@ SIX = [Prediction(f"p{n}", "left", label, p)
 FIVE = [*SIX[:5], Prediction("p5", "", 0, None, "b0.nii.gz is cut off")]
 
 
+CUTOFFS = ["1.07, Petkova 2010 (3 h)", "1.15, Civrny 2023", "1.18, Legge 2017 (6 h)",
+           "1.20, Legge 2017 (8 h), Galinovic 2014"]
+
+
 def network(name, phase, model, predictions, threshold, task="tss<4.5h", weights="random", **more):
     return {"name": name, "task": task, "phase": phase, "model": model, "attention": phase == 4, "weights": weights,
             "split": "test", "unit": "patient", "positive_class": "TSS < 4.5 h", "notes": [], **more,
@@ -128,13 +132,19 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
     lines = read((tmp_path / "table2.csv").read_text())
     assert list(lines) == ["phase1", "phase4", *(f"{name}, {who}" for name in (
         "tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020")
-        for who in ("where it can be used", "all patients")), "reader_1", "reader_2", "readers' majority"]
+        for who in ("where it can be used", "all patients")), *CUTOFFS, "reader_1", "reader_2", "readers' majority"]
     assert (lines["phase1"]["unit"], lines["phase1"]["n"]) == ("hemisphere", "16")
     four = [lines["phase4"][name] for name in ("weights", "attention", "n", "n_positive")]
     assert four == ["phase 3", "yes", "8", "3"]
     clock, everybody = (lines[f"tissue clock, FLAIR, {who}"] for who in ("where it can be used", "all patients"))
     assert (clock["n"], clock["no_answer"], float(clock["auc"])) == ("7", "1", 1.0)  # p30 has no infarct
     assert everybody["n"] == "8" and everybody["cases_sha256"] == lines["phase4"]["cases_sha256"]
+    for name, cutoff in zip(CUTOFFS, (1.07, 1.15, 1.18, 1.20), strict=True):  # they stand in Table 2 as readers do
+        point = lines[name]
+        assert (point["kind"], float(point["threshold"]), point["auc"]) == ("published cut-off", cutoff, "")
+        assert point["cases_sha256"] == clock["cases_sha256"] and (point["n"], point["no_answer"]) == ("7", "1")
+        assert int(point["tp"]) + int(point["fn"]) == int(clock["n_positive"]) == int(point["n_positive"])
+        assert f"| {name} |" in (tmp_path / "table2.md").read_text()
     assert [lines["reader_1"][name] for name in ("tp", "fp", "tn", "fn")] == ["3", "5", "0", "0"]
     assert (lines["readers' majority"]["n"], lines["readers' majority"]["no_answer"]) == ("6", "2")
     assert lines["reader_1"]["cases_sha256"] == lines["phase4"]["cases_sha256"] != lines["reader_2"]["cases_sha256"]

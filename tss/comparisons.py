@@ -93,6 +93,11 @@ def _key(line: Prediction, task: str) -> tuple[str, str]:
 
 def comparisons_table(compared: Sequence[dict]) -> str:
     """Return what `compare_models` found, for the screen."""
+    return aligned(comparisons_rows(compared))
+
+
+def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
+    """Return what `compare_models` found as rows of cells, the header first."""
     rows = [["AUC compared", "n", "first", "second", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
     for pair in compared:
         remark = f"{pair['left_out']} cases that only one of them has are left out" if pair["left_out"] else ""
@@ -104,4 +109,4 @@ def comparisons_table(compared: Sequence[dict]) -> str:
         rows.append([name, n, f"{pair['auc_first']:.3f}", f"{pair['auc_second']:.3f}",
                      f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", p_text(pair["pvalue"]),
                      p_text(pair["pvalue_holm"]), remark])
-    return aligned(rows)
+    return rows

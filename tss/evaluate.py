@@ -26,8 +26,7 @@ from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.loop import choose_device
-from tss.metrics import roc_curve
-from tss.scores import PHANTOM_NOTE, coverage, coverage_line, labels_and_probabilities, score
+from tss.scores import PHANTOM_NOTE, coverage, coverage_line, score
 from tss.subgroups import by_group
 
 HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are counted as if independent, so the "
@@ -84,7 +83,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
                 "model": readers.compare(chosen, predictions, model.threshold, rng)}
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
-        _draw_roc(folder / "roc.png", predictions, metrics)
+        _draw_roc(folder / "roc.png", metrics)
         _draw_maps(folder / "gradcam", model, predictions, drawn, data)
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)
@@ -182,14 +181,13 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     write_text(path, table.getvalue())
 
 
-def _draw_roc(path: Path, predictions: list[Prediction], metrics: dict) -> None:
+def _draw_roc(path: Path, metrics: dict) -> None:
     if metrics["auc"] is None:
         print(f"  no roc.png: {metrics['auc_reason']}", flush=True)
         return
     from tss import figures
 
-    y, p = labels_and_probabilities(predictions)
-    figures.draw_roc(path, roc_curve(y, p)[:2], metrics["auc"], metrics["auc_ci"],
+    figures.draw_roc(path, tuple(metrics["roc"].values()), metrics["auc"], metrics["auc_ci"],
                      (1 - metrics["specificity"], metrics["sensitivity"]), metrics["threshold"],
                      f"{metrics['name']}: {POSITIVE[metrics['task']]}",
                      f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive")

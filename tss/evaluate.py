@@ -33,16 +33,19 @@ HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are c
                     "intervals are a little narrow.")
 LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
+REPORT = ("report.html", "figures")  # as tss.report has them
 
 
 def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
-             overwrite: bool = False, table: bool = False, study: str | None = None) -> list[dict]:
+             overwrite: bool = False, table: bool = False, study: str | None = None,
+             report: bool = False) -> list[dict]:
     """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
 
     Args:
         paths: checkpoints; the results of one go to `out`, of several to out/<name>, named after phases' folders.
         pictures: Grad-CAM of so many patients, the table's first ones (chosen before anything is known of them).
         table: leave table2.md and table2.csv in `out` too, with the older methods beside the checkpoints.
+        report: leave report.html with all of it, the table too.
         study: study.json of tss.study: names what first weights were, lists rows that were not run, and has what the
             paper makes claims about compared instead of every two.
     Raises:
@@ -65,7 +68,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
-    make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES])
+    make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES, *REPORT])
     device = choose_device(device)
 
     results, rows = [], {}
@@ -89,7 +92,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         results.append(metrics)
         rows.setdefault(model.task, {})[model.name] = predictions
     older, figures_of_older, not_run = [], [], []
-    if table:
+    if table or report:
         from tss.baselines import of_table2  # here, since scipy's statistics take a second to load
 
         older, figures_of_older, not_run = of_table2(data, [task for task in TASKS if task in rows], split)
@@ -104,11 +107,19 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     if compared:
         write_json(Path(out) / COMPARISONS, compared)
         print("".join(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}\n" for task, pairs in compared.items()), end="")
-    if table:
+    if table or report:
         not_run += planned.get("not_run", [])
-        table2.write_table(Path(out), table2.rows_of(results, figures_of_older, not_run), compared, results,
-                           CLAIMS if planned else "")
+        chosen_pairs = CLAIMS if planned else ""
+        whole = table2.rows_of(results, figures_of_older, not_run)
+        table2.write_table(Path(out), whole, compared, results, chosen_pairs)
         print(f"\n{' and '.join(table2.NAMES)} written to {out}", flush=True)
+    if report:
+        from tss.report import Findings, write_report  # here, since matplotlib takes a second to load
+
+        maps = {model.name: sorted(folder.glob("gradcam/*.png")) for model, folder in zip(models, folders, strict=True)}
+        write_report(Path(out), Findings(patients, split, whole, compared, chosen_pairs, maps,
+                                         read_json(Path(data) / "settings.json")))
+        print(f"report.html written to {out}", flush=True)
     return results
 
 
@@ -129,9 +140,10 @@ def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND)
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise InputError(f"{folder} already holds {', '.join(there)}. Give another --out, or --overwrite.")
-    pictures = sorted(folder.glob("gradcam/*.png")) if "gradcam" in there else []
+    files = [file for name in there for file in (
+        sorted((folder / name).glob("*.png")) if (folder / name).is_dir() else [folder / name])]
     try:
-        for file in [folder / name for name in there if name != "gradcam"] + pictures:
+        for file in files:
             file.unlink()
     except OSError as error:
         raise InputError(f"{error.filename} cannot be replaced: {error.strerror}. Give another --out.") from error

@@ -7,6 +7,7 @@ See: tests/test_page.py
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -32,20 +33,23 @@ def picture(png: bytes, alt: str, more: str = "") -> str:
     return f'<img {more} alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
-def table(rows: Sequence[Sequence[str]], caption: str = "") -> str:
+def table(rows: Sequence[Sequence[str]], caption: str, kind: str = "") -> str:
     """Return rows of plain text, the header first, as a table that can be scrolled sideways where it is too wide.
 
-    A row of a single cell is a heading that spans the table.
+    A row of a single cell is a heading that spans the table. caption: HTML. kind: a class for the style.
     """
     head, *lines = rows
     cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "\n".join(f'<tr><th class="group" colspan="{len(head)}" scope="rowgroup"><span>{escape(line[0])}</span></th>'
-                     "</tr>" if len(line) == 1 else _line(line) for line in lines)
-    said = f"<figcaption>{caption}</figcaption>" * bool(caption)
-    return (f'<figure class="table">{said}<div class="wide"><table><thead><tr>{cells}</tr></thead>\n'
-            f"<tbody>{body}</tbody></table></div></figure>")
+    body = "\n".join(_group(line[0], len(head)) if len(line) == 1 else _line(line) for line in lines)
+    return (f'<figure class="table {kind}"><figcaption>{caption}</figcaption><div class="wide"><table>\n'
+            f"<thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>")
+
+
+def _group(name: str, columns: int) -> str:
+    return f'<tr><th class="group" colspan="{columns}" scope="rowgroup"><span>{escape(name)}</span></th></tr>'
 
 
 def _line(line: Sequence[str]) -> str:
-    first, *others = (escape(cell) for cell in line)
+    """Return a row; an interval in brackets is never broken over two lines."""
+    first, *others = (re.sub(r"\[[^\]]*\]", r'<span class="whole">\g<0></span>', escape(cell)) for cell in line)
     return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'

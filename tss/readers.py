@@ -26,8 +26,8 @@ MAJORITY = "majority"
 # Where model and reader meet, and whether the classes change places for it.
 POINTS = {"sensitivity_at_readers_specificity": False, "specificity_at_readers_sensitivity": True}
 FROM_THE_CURVE = "read off this split's own ROC curve: no threshold was fixed beforehand"
-EXPLAINED = (f"Sens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; difference from the reader's, 95% by "
-             "bootstrap.\np: McNemar's exact test at the model's own threshold.")
+EXPLAINED = (f"Sens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; difference from the reader's, 95% "
+             "by bootstrap.\np: McNemar's exact test at the model's own threshold.")
 
 
 def figures(patients: Sequence[Patient]) -> dict:
@@ -185,7 +185,7 @@ class Shown(NamedTuple):
 
 
 def readers_rows(results: Sequence[dict]) -> Shown | None:
-    """Return the readers' figures, and the models beside them. results: as for `readers_table`; None if none has any."""
+    """Return the readers' figures, and the models beside them, of results as `readers_table` takes them; or None."""
     results = [metrics for metrics in results if "readers" in metrics]
     if not results:
         return None

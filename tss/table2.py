@@ -31,8 +31,9 @@ BEST = "youden_on_this_split_optimistic"
 WEIGHTS = {"phase 0": "Models Genesis, own (phase 0)", "Models Genesis": "Models Genesis, published",
            "ResNet-18": "ResNet-18, published (paper: ImageNet)"}  # the other words of tss.plan.origin_of say enough
 EXPLAINED = ("Sensitivity, specificity and accuracy are at the threshold that was chosen on validation; a reader has "
-             "none, and a published cut-off is its own. 95 % intervals: DeLong's for the AUC, Wilson's for the others. Cases: the first digits of the "
-             "SHA-256 of the cases and their labels; rows with the same digits are of the same test set.")
+             "none, and a published cut-off is its own. 95 % intervals: DeLong's for the AUC, Wilson's for the others. "
+             "Cases: the first digits of the SHA-256 of the cases and their labels; rows with the same digits are of "
+             "the same test set.")
 
 
 def rows_of(results: Sequence[dict], older: Sequence[dict] = (), not_run: Sequence[dict] = ()) -> list[dict]:
@@ -160,21 +161,33 @@ def notes(rows: Sequence[dict]) -> list[str]:
 
 
 def main_rows(rows: Sequence[dict]) -> list[list[str]]:
-    """Return the table as cells, the header first; a stage stands in the first row that it holds for."""
+    """Return the table as cells, the header first; a stage stands in the first row that it holds for.
+
+    What was not run stands there too, if it is among the rows, with this word in the place of its number of cases.
+    """
     lines = [["", "", "Model", "Weights", "Attention", "n", "Positive", "AUC [95 % CI]", "Sensitivity", "Specificity",
               "Accuracy", "Threshold", *map(str.upper, COUNTS), "Patients covered", "Cases"]]
     stage = None
     for row in rows:
-        weights = row.get("weights", "-")
-        lines.append([
-            "" if row["stage"] == stage else row["stage"], row["name"], row.get("model", "-").upper(),
-            WEIGHTS.get(weights, weights), {True: "yes", False: "no"}.get(row.get("attention"), "-"),
+        weights, before, stage = row.get("weights", "-"), stage, _planned_stage(row)
+        cells = ["" if stage == before else stage, row["name"], row.get("model", "-").upper(),
+                 WEIGHTS.get(weights, weights), {True: "yes", False: "no"}.get(row.get("attention"), "-")]
+        if row["stage"] == NOT_RUN:
+            lines.append(cells + [NOT_RUN] + ["-"] * (len(lines[0]) - len(cells) - 1))
+            continue
+        lines.append(cells + [
             f"{row['n']} {row['unit']}s", str(row["n_positive"]),
             *(with_interval(row, name, digits) for name, digits in FIGURES.items()),
             f"{row['threshold']:.3f}" if "threshold" in row else "-", *(str(row[name]) for name in COUNTS),
             f"{row['scored']} of {row['patients']}", row["cases_sha256"][:HASH_SHOWN]])
-        stage = row["stage"]
     return lines
+
+
+def _planned_stage(row: dict) -> str:
+    """The stage, of what was not run the one that it would have had."""
+    if row["stage"] != NOT_RUN:
+        return row["stage"]
+    return _stage({"attention": False} | row) if row["kind"] == "network" else f"{POSITIVE[row['task']]}: older methods"
 
 
 def best_rows(rows: Sequence[dict]) -> list[list[str]]:

@@ -4,14 +4,10 @@ import csv
 import io
 import shutil
 
-import numpy as np
 import pytest
-from stroke import VOXEL_MM, made_up_stroke
-from untrained import save_checkpoint
 
 import run_eval
-from tss import nifti, table2
-from tss.cohort import read_prepared, write_cohort
+from tss import table2
 from tss.comparisons import compare_models
 from tss.inference import Prediction
 from tss.metrics import wilson
@@ -99,26 +95,6 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
 def test_a_bar_in_a_name_does_not_break_the_table():
     results = [network("a|b", 3, "2d", SIX, 0.5)]
     assert "| a\\|b |" in table2.to_markdown(table2.rows_of(results), {}, results)
-
-
-@pytest.fixture(scope="module")
-def scanned(tiny_data, tmp_path_factory):
-    """DATA with registered scans, readings and phantoms' mark, and checkpoints of phases 1 and 4."""
-    folder = tmp_path_factory.mktemp("table2")
-    shutil.copytree(tiny_data, folder / "data")
-    patients = read_prepared(folder / "data")
-    infarct = np.zeros((24, 28, 6), bool)
-    infarct[3:8, 8:20, 1:5] = True
-    for seed, patient in enumerate(patients):
-        volumes, _ = made_up_stroke(infarct & (patient.id != "p30"), 1.05 + patient.minutes / 3000, seed)
-        for kind, volume in zip(("dwi", "t2w", "flair", "mask"), volumes, strict=True):
-            nifti.save(folder / "data" / "registered" / f"{patient.id}_{kind}.nii.gz", volume.astype(np.float32),
-                       np.diag([*VOXEL_MM, 1.0]))
-        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": {"p28": "", "p32": "0"}.get(patient.id, "1")}
-    write_cohort(folder / "data" / "cohort.csv", patients)
-    for phase in (1, 4):
-        save_checkpoint(folder / f"phase{phase}" / "best.pt", phase, folder / "data", settings={"weights": "phase 3"})
-    return folder
 
 
 def evaluate(folder, out, *more, phases=(1, 4)):

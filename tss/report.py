@@ -368,6 +368,7 @@ thead th { border-bottom: 2px solid #888; vertical-align: bottom } tbody th { fo
 td { font-variant-numeric: tabular-nums } th.group { font-weight: bold; background: #f0f0f0; padding-left: 4px }
 th.group span { position: sticky; left: 4px } .hashes td { font-family: monospace; overflow-wrap: anywhere }
 @media screen and (max-width: 40em) {
+ .single div { overflow-x: auto } .single img { width: 40em; max-width: none }
  body { padding: 0 .6em 2em } h1 { font-size: 1.35em }
  .wide th[scope=row] { position: sticky; left: 0; background: white; min-width: 6em; max-width: 9em;
   overflow-wrap: break-word }

@@ -75,6 +75,8 @@ def test_four_phases_and_before_them_phase_0_in_3d(job, kind, capsys):
         assert (checkpoint["phase"], checkpoint["task"]) == (number, PHASES[number].task)
         assert checkpoint["attention"] == (number == 4) and 0 < checkpoint["threshold"] < 1
         assert checkpoint["cohort"] == split_hash(read_prepared(job.data))
+        started = "random" if number == first else f"phase {number - 1}"
+        assert checkpoint["settings"]["weights"] == started  # what Table 2 calls its first weights
         assert checkpoint["settings"]["preprocessing"] == read_json(job.data / "settings.json")
         assert read_json(folder / "settings.json")["settings"]["lr"] == FAST["lr"]
         rows = (folder / "log.csv").read_text().splitlines()

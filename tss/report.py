@@ -377,7 +377,8 @@ th.group span { position: sticky; left: 4px } .hashes td { font-family: monospac
 @media print {
  body { font-size: 10pt; max-width: none; padding: 0 } h2, h3 { break-after: avoid }
  .panels, .map, tr, figcaption { break-inside: avoid } thead { display: table-header-group }
- .panels img { width: 48% } .single img { width: auto; max-width: 100%; max-height: 100mm }
+ .maps { display: block } .map img { width: 125mm } .panels img { width: 48% }
+ .single img { width: auto; max-width: 100%; max-height: 100mm }
  .wide { overflow: visible } table { font-size: 7.5pt } .broad { page: broad } .broad table { font-size: 7pt }
 }
 """

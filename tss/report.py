@@ -32,8 +32,9 @@ MOST_REASONS = 10  # our choice: shown of a step; all are in cohort.csv
 GRADCAM = {"share_in_lesion": "share of the map in the lesion", "overlap_over_half": "over half of the lesion lit",
            "pointing": "hottest place in the lesion"}  # of metrics["gradcam"]
 LIMITS = (
-    "A few dozen test patients leave wide intervals: a difference that is smaller than they are has not been shown.",
-    "Patients of one cohort were split at random. Another hospital, scanner or population was not tried here.",
+    "With few patients the intervals are wide: a difference that is smaller than they are has not been shown.",
+    "All patients are of one cohort, which the networks were trained on another part of. Another hospital, scanner or "
+    "population was not tried here.",
     "Whether a patient was scanned within 3 h or 4.5 h is known from the onset that was written down; a wrong or "
     "unwitnessed one is counted as if it were right.",
     "The older methods find the infarct by themselves and fail on some patients; they are given twice, on those that "

@@ -65,6 +65,7 @@ Evaluation (paper 3)
     inference     from hemispheres to a patient's probability
     explain       one patient's Grad-CAM on a page
     bootstrap     an interval for a figure that no formula fits
+    overlap       how much of the Grad-CAM lies in the lesion
     calibration   do probabilities mean what they say?
     scores        figures with intervals and coverage
     comparisons   is one model's AUC higher than another's?

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tss import readers, table2
+from tss import overlap, readers, table2
 from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
 from tss.comparisons import CLAIMS, claimed, compare_models, comparisons_table
@@ -37,13 +37,14 @@ REPORT = ("report.html", "figures")  # as tss.report has them
 
 
 def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
-             overwrite: bool = False, table: bool = False, study: str | None = None,
-             report: bool = False) -> list[dict]:
+             overwrite: bool = False, table: bool = False, study: str | None = None, report: bool = False,
+             gradcam_scores: bool = False) -> list[dict]:
     """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
 
     Args:
         paths: checkpoints; the results of one go to `out`, of several to out/<name>, named after phases' folders.
         pictures: Grad-CAM of so many patients, the table's first ones (chosen before anything is known of them).
+        gradcam_scores: measure how much of everybody's Grad-CAM lies in the lesion masks.
         table: leave table2.md and table2.csv in `out` too, with the older methods beside the checkpoints.
         report: leave report.html with all of it, the table too.
         study: study.json of tss.study: names what first weights were, lists rows that were not run, and has what the
@@ -65,6 +66,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     if missing := [path for patient in drawn for path in scans_of(data, patient).values() if not path.is_file()]:
         raise InputError(f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
                          "leave the pictures away with --gradcam 0.")
+    lesions = overlap.lesions_of(chosen, data) if gradcam_scores else None
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
@@ -84,6 +86,9 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
             rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
             metrics["readers"] = readers.figures(chosen) | {
                 "model": readers.compare(chosen, predictions, model.threshold, rng)}
+        if lesions is not None:
+            metrics["gradcam"] = overlap.measure(model, predictions, chosen, lesions, data)
+            print(f"  {overlap.overlap_line(metrics['gradcam'])}", flush=True)
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
         _draw_roc(folder / "roc.png", metrics)

@@ -49,13 +49,13 @@ SEED = 0  # of the first patient's untrained network; the next one has the next
 FIGURES = ("share_in_lesion", "overlap_over_half", "pointing")
 DEFINITION = (
     "The map is the {evidence}, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion "
-    f"over its sum in the hemisphere. overlap_over_half: more than {HALF:.0%} of the lesion, in the slice in which it is "
-    f"largest, is lit (at least {LIT:.0%} of the map's largest value in the hemisphere). pointing: the map's hottest "
-    f"voxel lies in the lesion or within {TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the "
-    "same maps on the lesions of the other patients. uniform: a map that is the same everywhere in the hemisphere's "
-    "brain mask (its overlap is always whole). randomised: weights and BatchNorm statistics drawn anew for each "
-    "patient, evidence for that network's own verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap "
-    "by patient.")
+    "over its sum in the hemisphere. overlap_over_half: more than "
+    f"{HALF:.0%} of the lesion, in the slice in which it is largest, is lit (at least {LIT:.0%} of the map's largest "
+    "value in the hemisphere). pointing: the map's hottest voxel lies in the lesion or within "
+    f"{TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps on the lesions of the "
+    "other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask (its overlap is always "
+    "whole). randomised: weights and BatchNorm statistics drawn anew for each patient, evidence for that network's own "
+    "verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient.")
 
 
 class Lesion(NamedTuple):
@@ -114,16 +114,18 @@ def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float]) -> L
                   (float((brain & inside).sum() / whole), float((brain & near).sum() / whole)))
 
 
-def figures(heat: np.ndarray, lesion: Lesion) -> tuple[float, bool, bool]:
-    """Return (share of the map in the lesion, is more than half of it lit, is the hottest voxel in or near it).
+def figures(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
+    """Lay a map on n lesions; returns (n, FIGURES): share of the map, over half lit?, hottest voxel in or near it?
 
     heat: (D, H, W) in [0, 1], largest value 1, or zero everywhere: then 0, no and no.
     """
     flat = heat.ravel()
-    if not flat.any():
-        return 0.0, False, False
-    return (float(flat[lesion.voxels].sum(dtype=np.float64) / flat.sum(dtype=np.float64)),
-            bool((flat[lesion.largest_slice] >= LIT).mean() > HALF), bool((lesion.near == flat.argmax()).any()))
+    whole, hottest = flat.sum(dtype=np.float64), flat.argmax()
+    if whole == 0:
+        return np.zeros((len(lesions), len(FIGURES)))
+    return np.array([(flat[lesion.voxels].sum(dtype=np.float64) / whole,
+                      (flat[lesion.largest_slice] >= LIT).mean() > HALF, hottest in lesion.near)
+                     for lesion in lesions], dtype=np.float64)
 
 
 def measure(model: Model, predictions: Sequence[Prediction], patients: Sequence[Patient],
@@ -141,7 +143,7 @@ def measure(model: Model, predictions: Sequence[Prediction], patients: Sequence[
     tables, empty = np.zeros((2, len(seen), len(seen), len(FIGURES))), np.zeros(2, dtype=int)
     for number, pair in enumerate(maps(model, seen, [looks[patient.id] for patient in seen], data)):
         for which, heat in enumerate(pair):
-            tables[which, number] = [figures(heat, lesion) for lesion in beneath]
+            tables[which, number] = figures(heat, beneath)
             empty[which] += not heat.any()
     names = [patient.id for patient in seen]
     uniform = np.mean([lesion.uniform for lesion in beneath], axis=0).tolist() if seen else (None, None)
@@ -243,8 +245,8 @@ def overlap_table(results: Sequence[dict]) -> str:
             mixed = [cell for pair in zip(_cells(found), _chance(found), strict=True) for cell in pair]
             rows.append([metrics["name"], weights, str(metrics["gradcam"]["measured"]), *mixed,
                          str(found["empty_maps"])])
-    return aligned(rows) + ("\nIn the lesion: share of the map. Over half lit: patients. Chance: the same maps on other "
-                            "patients' lesions.")
+    return aligned(rows) + ("\nIn the lesion: share of the map. Over half lit: patients. Chance: the same maps on "
+                            "other patients' lesions.")
 
 
 def _cells(found: dict) -> list[str]:

@@ -246,3 +246,18 @@ def test_what_cannot_be_measured_is_refused_before_any_work(made, tmp_path, caps
     with pytest.raises(SystemExit) as ended:
         run_eval.main(["x.pt", "--patient", "a", "b", "c", "--atlas", "d", "--gradcam-scores"])
     assert ended.value.code == 2 and "--gradcam-scores is about a cohort" in capsys.readouterr().err
+
+
+def test_nobody_measured_is_said_and_has_no_figures(made):
+    patients = [patient for patient in read_prepared(made / "data") if patient.id in ("p29", "p35")]
+    model = Model(Path("x/best.pt"), "x", torch.nn.Linear(1, 1), {"task": "stroke", "model": "2d", "threshold": 0.4})
+    lines = [Prediction("p29", "left", 1, None, "b0.nii.gz is cut off"), Prediction("p35", "left", 1, 0.5)]
+    found = overlap.measure(model, lines, patients, overlap.lesions_of(patients, made / "data"), str(made / "data"))
+    assert (found["patients_with_lesion"], found["measured"]) == (2, 0)
+    assert found["share_in_lesion"] == {"mean": None, "ci": None, "above_chance": None}
+    assert found["pointing"] == {"k": 0, "n": 0, "share": None, "ci": None, "above_chance": None}
+    said = overlap.overlap_line(json.loads(json.dumps(found)))
+    assert said.splitlines() == [
+        "Grad-CAM on the lesions of 0 of 2 patients with a mask: share of the map in the lesion - (chance -); over "
+        "half lit - (chance -); hottest place in it - (chance -)",
+        "  p29 not measured: b0.nii.gz is cut off", "  p35 not measured: no lesion voxel on the grid"]

@@ -224,10 +224,11 @@ def summarise(table: np.ndarray, names: Sequence[str]) -> dict:
 
 def overlap_line(gradcam: dict) -> str:
     """Say a model's figures in a line, and who is not behind them in another."""
+    parts = [f"{words} {cell} (chance {chance})" for words, cell, chance in zip(
+        ("share of the map in the lesion", "over half lit", "hottest place in it"), _cells(gradcam), _chance(gradcam),
+        strict=True)]
     said = [f"Grad-CAM on the lesions of {gradcam['measured']} of {gradcam['patients_with_lesion']} patients with a "
-            f"mask: {_cells(gradcam)[0]} of the map in the lesion (chance {_chance(gradcam)[0]}); over half lit "
-            f"{_cells(gradcam)[1]} (chance {_chance(gradcam)[1]}); hottest place in it {_cells(gradcam)[2]} (chance "
-            f"{_chance(gradcam)[2]})"]
+            f"mask: {'; '.join(parts)}"]
     said += [f"  {patient} not measured: {why}" for patient, why in gradcam["not_measured"].items()]
     return "\n".join(said)
 

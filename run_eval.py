@@ -5,6 +5,7 @@
     python run_eval.py runs/2d/phase*/best.pt --out eval          all phases, a folder each and one table
     python run_eval.py runs/2d/phase*/best.pt --table             and the paper's Table 2: table2.md, table2.csv
     python run_eval.py runs/2d/phase*/best.pt --report            all of it on one page: report.html
+    python run_eval.py runs/2d/phase*/best.pt --gradcam-scores    and how much of its maps lies in the lesions
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
     python run_eval.py --audit table.csv                          which patients can be behind published figures
 

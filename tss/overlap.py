@@ -14,9 +14,12 @@ everywhere overlaps every lesion, so no figure stands alone:
 - chance: the same figures for each map on every other patient's lesion. Such a map is as wide as the patient's own,
   knows where infarcts tend to lie, and does not know where this one is.
 - randomised: the same network with all its weights and BatchNorm's statistics drawn anew, for each patient again, so
-  that the interval holds for networks too (Adebayo 2018). Untrained is not blind: convolutions of any weights pass
-  on how bright a place is, and infarcts are bright on DWI. Where these maps lie above chance, so much of the overlap
-  is owed to the picture and the architecture; only what lies above them is owed to training.
+  that the interval holds for networks too (Adebayo 2018). Untrained need not be blind: convolutions of any weights
+  pass on how bright a place is, and infarcts are bright on DWI. Where these maps lie above chance, so much of the
+  overlap is owed to the picture and the architecture, and not to training.
+
+None of this tells a network that has learned from one that finds what is bright: the DWI itself as a map has every
+infarct over half lit.
 """
 
 from collections.abc import Iterator, Sequence

@@ -51,8 +51,9 @@ TOLERANCE_MM = 8.0
 SEED = 0  # of the first patient's untrained network; the next one has the next
 FIGURES = ("share_in_lesion", "overlap_over_half", "pointing")
 DEFINITION = (
-    "The map is the {evidence}, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion "
-    "over its sum in the hemisphere. overlap_over_half: more than "
+    "The map is the evidence for stroke in phase 1, in the hemisphere with more of the lesion; for the verdict given "
+    "in the TSS tasks, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion over its sum "
+    "in the hemisphere. overlap_over_half: more than "
     f"{HALF:.0%} of the lesion, in the slice in which it is largest, is lit (at least {LIT:.0%} of the map's largest "
     "value in the hemisphere). pointing: the map's hottest voxel lies in the lesion or within "
     f"{TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps on the lesions of the "
@@ -150,13 +151,12 @@ def measure(model: Model, predictions: Sequence[Prediction], patients: Sequence[
             empty[which] += not heat.any()
     names = [patient.id for patient in seen]
     uniform = np.mean([lesion.uniform for lesion in beneath], axis=0).tolist() if seen else (None, None)
-    evidence = "evidence for stroke" if model.task == "stroke" else "evidence for the verdict given"
     return {"patients_with_lesion": len(lesions), "measured": len(seen),
             "not_measured": {patient: why for patient, why in looks.items() if isinstance(why, str)},
             **summarise(tables[0], names), "empty_maps": int(empty[0]),
             "uniform": {"share_in_lesion": uniform[0], "pointing": uniform[1]},
             "randomised": summarise(tables[1], names) | {"empty_maps": int(empty[1])},
-            "definition": DEFINITION.format(evidence=evidence)}
+            "definition": DEFINITION}
 
 
 def look(model: Model, lines: Sequence[Prediction], sides: dict[str, Lesion]) -> tuple[str, int] | str:

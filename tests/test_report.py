@@ -223,9 +223,9 @@ def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
     row = {"name": "a", "kind": "network", "task": "tss<4.5h", "stage": "", "gradcam": measured, "ceiling": 0.9}
     made = Content(report._measured(report.Findings([], "test", [row], {}, "", {}, {})))
     assert made.table("Grad-CAM measured on the lesion masks of 8 patients")[1:] == [
-        ["a, TSS < 4.5 h", "trained", "8", "0.31 [0.20-0.40]", "0.05", "0.75 [0.41-0.93] (6 of 8)", "-",
-         "0.62 (5 of 8)", "0.10"],
-        ["a, TSS < 4.5 h", "drawn anew", "8", "-", "0.05", "-", "-", "0.12 [0.02-0.47] (1 of 8)", "0.10"]]
+        ["a, TSS < 4.5 h", "trained", "8", "0.310 [0.200-0.400]", "0.050", "0.750 [0.410-0.930] (6 of 8)",
+         "-", "0.625 (5 of 8)", "0.100"],
+        ["a, TSS < 4.5 h", "drawn anew", "8", "-", "0.050", "-", "-", "0.125 [0.020-0.470] (1 of 8)", "0.100"]]
     assert "Lit: half the peak." in made.captions[0]
 
 

@@ -290,9 +290,9 @@ def _share(figure: object) -> str:
     if isinstance(figure, Mapping):
         value, interval = figure.get("mean", figure.get("share")), figure.get("ci")
         counts = f" ({figure['k']} of {figure['n']})" if "k" in figure else ""
-        ends = f" [{interval[0]:.2f}-{interval[1]:.2f}]" if interval else ""
-        return "-" if value is None else f"{value:.2f}{ends}{counts}"
-    return "-" if figure is None else f"{figure:.2f}"
+        ends = f" [{interval[0]:.3f}-{interval[1]:.3f}]" if interval else ""
+        return "-" if value is None else f"{value:.3f}{ends}{counts}"
+    return "-" if figure is None else f"{figure:.3f}"
 
 
 def _maps(found: Findings) -> str:

@@ -122,9 +122,11 @@ def run(study: Study, train: Script, evaluate: Script, shard: tuple[int, int] | 
         return 0
     print("\nEvaluation on the test patients", flush=True)
     write_json(study.out / "study.json", {"weights": words_for(study, chains), "not_run": not_run})
-    if code := type_in("run_eval.py", evaluate, evaluation_of(study, chains)):
+    outlined = any(patient.path("lesion") for patient in patients if patient.split == "test" and patient.status == "ok")
+    if code := type_in("run_eval.py", evaluate, evaluation_of(study, chains, outlined)):
         return code
-    print(f"\nThe paper's Table 2 for {study.data}: {study.out / 'eval' / 'table2.md'}", flush=True)
+    print(f"\nThe paper's Table 2 for {study.data}: {study.out / 'eval' / 'table2.md'}\n"
+          f"The whole report, to open in a browser: {study.out / 'eval' / 'report.html'}", flush=True)
     return 0
 
 
@@ -181,11 +183,11 @@ def words_of(study: Study, training: Training) -> list:
     return [*words, "--seed", study.seed, *_unless_default(study, "device", "precision"), "--resume"]
 
 
-def evaluation_of(study: Study, chains: Sequence[Sequence[Training]]) -> list:
-    """Return what one types after run_eval.py."""
+def evaluation_of(study: Study, chains: Sequence[Sequence[Training]], outlined: bool) -> list:
+    """Return what one types after run_eval.py. outlined: have test patients masks of their lesions?"""
     best = [training.best for chain in chains for training in chain if training.phase not in (0, TUMOURS)]
-    return [*best, "--data", study.data, "--out", study.out / "eval", "--table", "--study", study.out / "study.json",
-            "--gradcam", PICTURES, *_unless_default(study, "device"), "--overwrite"]
+    return [*best, "--data", study.data, "--out", study.out / "eval", "--report", "--study", study.out / "study.json",
+            "--gradcam", PICTURES, *["--gradcam-scores"] * outlined, *_unless_default(study, "device"), "--overwrite"]
 
 
 def _unless_default(study: Study, *names: str) -> list[str]:

@@ -5,6 +5,7 @@ The modules in reading order, which is the order in which data flows. A module i
 Tables and files
     files         files that appear whole or not at all, and the one error that users see
     table         rows of cells as text in columns
+    page          a web page that is one file
     cohort        cohort.csv: checks, labels, the split by patient, Table 1
     nifti         NIfTI in and out, canonical axes, resampling
     diffusion     b1000 and b0 out of a diffusion series
@@ -51,6 +52,7 @@ Training (paper 2.3, 2.4)
     frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins
     train         a phase from start to finish
+    cost          how long a training takes on this machine
 Older methods (paper 3, Table 2)
     roi           the infarct found without a drawn mask
     tissueclock   how bright it is beside its mirror region
@@ -70,9 +72,13 @@ Evaluation (paper 3)
     subgroups     the same figures for groups of patients
     baselines     the older methods' predictions and scores
     table2        the paper's Table 2, as CSV and Markdown
+    flow          who is behind the figures, and who was lost why
+    panels        which rows are drawn together
+    report        all of it on one page
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
     audit         which patients can be behind a published row
+    study         the plan behind the whole Table 2, and its trainings
     demo          all of it, on phantoms
 """
 

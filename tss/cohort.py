@@ -299,7 +299,12 @@ def samples(patients: list[Patient], task: str, split: str) -> list[Sample]:
 
 
 def table1(patients: list[Patient]) -> str:
-    """Return the paper's Table 1 of this cohort as text: n (%) or median (interquartile range), by split."""
+    """Return the paper's Table 1 of this cohort as text."""
+    return aligned(table1_rows(patients))
+
+
+def table1_rows(patients: list[Patient]) -> list[list[str]]:
+    """Return the rows of the paper's Table 1, the header first: n (%) or median (interquartile range), by split."""
     groups = {"All": patients} | {name: [p for p in patients if p.split == name] for name in SPLITS}
     groups = {name: group for name, group in groups.items() if group}
 
@@ -326,5 +331,4 @@ def table1(patients: list[Patient]) -> str:
         "Side left/right/both/unknown": lambda g: "/".join(str(sum(p.side == s for p in g))
                                                            for s in ("left", "right", "both", "")),
     }
-    table = [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]
-    return aligned(table)
+    return [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]

@@ -29,6 +29,7 @@ VERDICT_COLUMNS = ("verdict", "verdict_remark")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
 RESTORE = "restore"  # phase 0's task: no labels, so it is none of TASKS (paper 2.2)
+TUMOURS = {"2d": "tumour type", "3d": "tumour outline"}  # what medical weights learn, on other patients (paper 3)
 READER = re.compile(r"reader_\d+")  # columns: 1 = DWI-FLAIR mismatch seen, 0 = not seen, empty = not read
 BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (DESIGN 3.7)
 MOST_PROBLEMS_SHOWN = 10

@@ -73,7 +73,8 @@ def outline_loss(outlines: Tensor, masks: Tensor) -> Tensor:
 
     outlines: probabilities (N, 1, D, H, W); masks: (N, D, H, W), 0 or 1.
     """
-    given, true = outlines[:, 0], masks.float()
+    given = outlines[:, 0]
+    true = masks.to(given.dtype)
     return (1 - soft_dice(given, true)).mean() + F.binary_cross_entropy(given, true)
 
 

@@ -60,7 +60,7 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
         absent = sorted({type_of(p) for p in patients} - {type_of(p) for p in inside}) if model == "2d" else []
         if absent or not inside:
             raise InputError(f"{path}: no patient {f'with {absent[0]} ' if absent else ''}in split '{split}'. Add "
-                             "patients, at least two of each type, or give each one a split in a column 'split'.")
+                             "patients, at least five of each type, or give each one a split in a column 'split'.")
     if model == "2d" and len(types_of(patients)) < 2:
         raise InputError(f"{path}: every patient has the type {type_of(patients[0])}; there is nothing to tell apart. "
                          "Cheng 2015 has three types.")
@@ -111,7 +111,8 @@ def load_tumours(patients: Sequence[Patient], model: str, grid: Sequence[int], s
         samples += [Sample(patient.id, f"slice {z}", kind) for z in shown.tolist()]
         images.append(volume[:, shown].swapaxes(0, 1))
         labels.append(np.full(len(shown), kind))
-    return Split(samples, torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))
+    images, labels = (np.ascontiguousarray(np.concatenate(parts)) for parts in (images, labels))
+    return Split(samples, torch.from_numpy(images), torch.from_numpy(labels))
 
 
 def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple[np.ndarray, np.ndarray | None]:

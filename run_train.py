@@ -5,6 +5,7 @@
     python run_train.py --phase 1                                 stroke in this hemisphere? from random weights
     python run_train.py --phase 2 --init runs/2d/phase1/best.pt   TSS < 3 h, from phase 1
     python run_train.py --phase all --resume                      phases 1 to 4, or what is left of them
+    python run_train.py --tumours tumours.csv                     medical weights, to compare phases 2 and 3 with
     python run_train.py --phase all --model 3d                    the 3D model: Models Genesis (phase 0), phases 1 to 4
     python run_train.py --study table2 --dry-run                  all rows of the paper's Table 2: what it would cost
     python run_train.py --study table2 --imagenet resnet18.pth    train them and write the table; again: continue
@@ -26,7 +27,7 @@ from tss.phases import FROZEN, PHASES, describe
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
 DEMO_FLAGS = ("demo", "model", "out", "seed", "study", "patients")
-STUDY_FLAGS = ("imagenet", "tumours", "medical_2d", "medical_3d", "genesis", "shard", "dry_run")
+STUDY_FLAGS = ("imagenet", "medical_2d", "medical_3d", "genesis", "shard", "dry_run")
 OF_ONE_MODEL = {"imagenet": "2d", "medical_2d": "2d", "medical_3d": "3d", "genesis": "3d"}
 
 
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Train one phase, or all."""
     from tss.plan import VALUES, Job  # torch is loaded here, so that --help does not wait for it
-    from tss.train import train_all, train_phase
+    from tss.preprocess import GRID
+    from tss.train import train_all, train_on_tumours, train_phase
 
     given = vars(args)
     job = Job(
@@ -58,7 +60,9 @@ def train(args: argparse.Namespace) -> int:
         device=args.device, precision=args.precision, resume=args.resume, overwrite=args.overwrite,
         values={name: given[name] for name in VALUES if name in given},
     )  # fmt: skip
-    if args.phase == "all":
+    if "tumours" in args:
+        train_on_tumours(job, args.tumours, given.get("grid", GRID))
+    elif args.phase == "all":
         train_all(job, init=given.get("init"))
     else:
         train_phase(job, int(args.phase), init=given.get("init"))
@@ -117,6 +121,9 @@ def build_parser() -> argparse.ArgumentParser:
                       help="what to start from: the word random, a checkpoint of the phase before, or published "
                            "weights of Models Genesis (3D) or ResNet-18 (2D); the first phase starts from random "
                            "weights, the others must be told")
+    what.add_argument("--tumours", type=Path, metavar="TUMOURS.csv", default=GIVEN,
+                      help="learn medical weights from scans of brain tumours, into OUT/tumours: their type (2D) or "
+                           "outline (3D); with --study for its medical rows")
     what.add_argument("--demo", action="store_true",
                       help="make phantom patients, prepare them, train all phases at small scale and evaluate them; "
                            "goes with --model, --out and --seed only")
@@ -128,6 +135,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     where = parser.add_argument_group("where")
     where.add_argument("--data", type=Path, default=Path("data"), help="the folder that run_preprocess.py made")
+    where.add_argument("--grid", type=count, nargs=3, metavar=("X", "Y", "Z"), default=GIVEN,
+                       help="with --tumours: voxels, as DATA has them; without it the paper's, 224 224 26")
     where.add_argument("--out", type=Path, default=GIVEN,
                        help="folder for phase0 to phase4; without it runs/<model>, with --demo: demo, with --study: "
                             "study, with both: demo-study")
@@ -142,8 +151,6 @@ def build_parser() -> argparse.ArgumentParser:
                             "the table; prints its plan and what each row costs first; with --demo on phantoms")
     study.add_argument("--imagenet", type=Path, metavar="FILE", default=GIVEN,
                        help="torchvision's ResNet-18, for the ImageNet rows (2D)")
-    study.add_argument("--tumours", type=Path, metavar="TUMOURS.csv", default=GIVEN,
-                       help="scans with brain tumours, to train the weights of the medical rows")
     for model in FROZEN:
         study.add_argument(f"--medical-{model}", type=Path, metavar="FILE", default=GIVEN,
                            help=f"weights for the medical rows ({model.upper()}), in the place of --tumours")
@@ -183,8 +190,12 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
                  if name not in DEMO_FLAGS and (name not in defaults or value != defaults[name])]
         if alien:
             parser.error(f"--demo decides by itself about --{alien[0].replace('_', '-')}: leave it away")
-    elif "phase" not in args and "study" not in args:
-        parser.error("give --phase 0, 1, 2, 3, 4 or all, --study table2, or --demo")
+    elif not {"phase", "study", "tumours"} & set(vars(args)):
+        parser.error("give --phase 0, 1, 2, 3, 4 or all, --tumours TUMOURS.csv, --study table2, or --demo")
+    if "grid" in args and ("tumours" not in args or "study" in args):
+        parser.error("--grid goes with --tumours alone: everything else has that of --data")
+    if "tumours" in args and {"phase", "init"} & set(vars(args)):
+        parser.error("--tumours learns from random weights, in no phase: leave --phase and --init away")
     if args.resume and args.overwrite:
         parser.error("--resume continues and --overwrite starts anew: give one of them")
 

@@ -51,6 +51,7 @@ Training (paper 2.3, 2.4)
     restore       phase 0: distorted batches, and how well they are restored
     frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins
+    tumours       what medical weights learn, to be compared with
     train         a phase from start to finish
     cost          how long a training takes on this machine
 Older methods (paper 3, Table 2)

@@ -47,17 +47,21 @@ PANEL_DPI = 200  # our choice: sharp on paper at half a page's width, small enou
 LEAST_BENEFIT = -0.1  # our choice: treating everybody falls without end, and would press all else together
 
 
-def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: int, title: str) -> None:
-    """Draw losses and validation AUC over epochs; the epoch that best.pt was kept from is marked.
+SCORES = {"val_auc": "validation AUC", "val_accuracy": "validation accuracy", "val_dice": "validation Dice"}
 
-    history: one dict an epoch with epoch, train_loss, val_loss and val_auc; or, where volumes are restored, with
-    nothing_loss and mean_loss instead of val_auc.
+
+def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: int, title: str) -> None:
+    """Draw losses and the validation score over epochs; the epoch that best.pt was kept from is marked.
+
+    history: one dict an epoch with epoch, train_loss, val_loss and one of SCORES; or, where volumes are restored, with
+    nothing_loss and mean_loss instead.
     """
-    if "val_auc" not in history[0]:
+    score = next((name for name in SCORES if name in history[0]), None)
+    if score is None:
         _draw_errors(path, history, best_epoch, title)
         return
     epochs, train_loss, val_loss, auc = (np.array([row[name] for row in history], dtype=float)
-                                         for name in ("epoch", "train_loss", "val_loss", "val_auc"))
+                                         for name in ("epoch", "train_loss", "val_loss", score))
     best = int(np.flatnonzero(epochs == best_epoch)[0])
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -65,12 +69,13 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: in
     marker = "o" if len(epochs) < 3 else None  # a line needs two points to be seen
     left.plot(epochs, train_loss, color="0.5", marker=marker, label="training")
     left.plot(epochs, val_loss, color="tab:blue", marker=marker, label="validation")
-    left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)")
+    left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)" if score == "val_auc" else "loss")
     right.plot(epochs, auc, color="tab:blue", marker=marker)
     right.plot(epochs[best], auc[best], "o", color="tab:red",
                label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}")
-    right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
-    right.set(xlabel="epoch", ylabel="validation AUC", ylim=(min(0.4, auc.min() - 0.05), 1.02))
+    if score == "val_auc":
+        right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
+    right.set(xlabel="epoch", ylabel=SCORES[score], ylim=(min(0.4, auc.min() - 0.05), 1.02))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)

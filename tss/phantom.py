@@ -17,7 +17,7 @@ import csv
 import io
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -95,7 +95,7 @@ def make_cohort(folder, n: int, seed: int, difficulty: Difficulty = ORDINARY, jo
     say = partial(print, flush=True) if progress is True else progress or (lambda line: None)
     start, rows = time.monotonic(), []
     task = partial(_make_numbered, folder, n, seed, difficulty)
-    for row in _map(task, n, min(jobs, n)):
+    for row in on_cores(task, n, min(jobs, n)):
         rows.append(row)
         left = (time.monotonic() - start) / len(rows) * (n - len(rows))
         say(f"phantom {row['patient']}  {len(rows):{len(str(n))}d}/{n}  {row['onset_to_mri_min'] or '?':>6} min  "
@@ -113,7 +113,8 @@ def _make_numbered(folder: Path, n: int, seed: int, difficulty: Difficulty, inde
     return make_patient(folder, name, np.random.default_rng([seed, index]), difficulty)
 
 
-def _map(task, n: int, jobs: int):
+def on_cores(task: Callable[[int], dict], n: int, jobs: int) -> Iterator[dict]:
+    """Yield task(0) .. task(n - 1) in this order, made by `jobs` processes."""
     if jobs <= 1:
         yield from map(task, range(n))
         return

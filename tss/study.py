@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tss.cohort import RESTORE, Patient, read_prepared
 from tss.cost import seconds_a_hemisphere, steps_of
-from tss.files import InputError, write_json
+from tss.files import InputError, read_json, write_json
 from tss.inference import POSITIVE
 from tss.loop import choose_device
 from tss.phases import PHASES, WIDTH
@@ -174,7 +174,8 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
 def words_of(study: Study, training: Training) -> list:
     """Return what one types after run_train.py."""
     if training.phase == TUMOURS:
-        words = ["--tumours", study.tumours, "--model", training.model]
+        grid = read_json(study.data / "settings.json")["grid"]  # voxels of one size, here and there
+        words = ["--tumours", study.tumours, "--model", training.model, "--grid", *grid]
     else:
         words = ["--phase", training.phase, "--init", training.init, "--model", training.model, "--data", study.data]
     words += ["--out", training.out]

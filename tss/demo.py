@@ -29,7 +29,7 @@ FLAGS = {  # model -> phase -> what is typed besides
 # Table 2: rows of one task differ in their first weights alone, so all of them are trained with the flags above.
 STUDY_PATIENTS = 160  # 102 to train, 26 to validate, 32 to test
 TUMOUR_PATIENTS = 60  # our choice: enough to learn three kinds of tumour from, in a minute or two
-TUMOUR_FLAGS = "--epochs 12 --patience 6"
+TUMOUR_FLAGS = {"2d": TWELVE, "3d": "--epochs 8 --batch-size 2 --lr 1e-2 --final-lr 1e-1"}
 
 
 def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, evaluate: Script,
@@ -88,7 +88,7 @@ def run_study(out: Path, models: Sequence[str], seed: int, preprocess: Script, t
 
     print("\n4. Train every row of Table 2 that can be had, and evaluate", flush=True)
     values = {(model, number): {"width": WIDTH[model]} | values_in(words)
-              for model in models for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS}).items()}
+              for model in models for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS[model]}).items()}
     asked = Study(data, out / "study", tuple(models), tumours=scans / "tumours.csv", seed=seed, values=values)
     code = run_whole_table(asked, train, evaluate)
     if not code:

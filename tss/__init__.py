@@ -24,6 +24,7 @@ Phantom: made-up patients with a known answer
     scanner       pose, thick slices, bias field, noise, the file's axes
     phantom       a patient and a cohort, as NIfTI files and cohort.csv
     phantombids   the same cohort as a BIDS folder
+    phantomtumours  made-up patients with brain tumours
     ceiling       the best AUC that anyone can reach on them
 Preprocessing (paper 2.1)
     registration  affine registration by mutual information
@@ -48,6 +49,7 @@ Training (paper 2.3, 2.4)
     foreign       weights of other programs, brought under our names
     metrics       AUC, intervals, threshold, tests and kappa
     loop          batches, one epoch, prediction
+    tumourscans   scans of brain tumours, as slices or volumes
     restore       phase 0: distorted batches, and how well they are restored
     frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins

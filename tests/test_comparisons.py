@@ -30,7 +30,9 @@ def test_every_pair_is_tested_and_corrected_for_their_number():
         pairs[1]["difference"] > 0)
     json.dumps(pairs, allow_nan=False)
     text = comparisons_table(pairs)
-    assert text.splitlines()[2].startswith("c - a         30  ") and "<0.001" in text
+    row = text.splitlines()[2].split()  # the AUCs in the order of the names: what is less what
+    assert row[:4] == ["c", "-", "a", "30"] and float(row[4]) - float(row[5]) == pytest.approx(float(row[6]), abs=2e-3)
+    assert float(row[4]) == pytest.approx(roc_auc(Y, SCORES["c"]), abs=5e-4) and "<0.001" in text
 
 
 def test_only_shared_cases_are_compared_and_the_others_counted():

@@ -97,8 +97,8 @@ def comparisons_table(compared: Sequence[dict]) -> str:
 
 
 def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
-    """Return what `compare_models` found as rows of cells, the header first."""
-    rows = [["AUC compared", "n", "first", "second", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
+    """Return what `compare_models` found as rows of cells, the header first; AUCs in the order of the names."""
+    rows = [["AUC of one - other", "n", "one", "other", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
     for pair in compared:
         remark = f"{pair['left_out']} cases that only one of them has are left out" if pair["left_out"] else ""
         name, n = f"{pair['second']} - {pair['first']}", str(pair["n"])
@@ -106,7 +106,7 @@ def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
             rows.append([name, n, *["-"] * 5, pair["reason"]])
             continue
         low, high = pair["difference_ci"]
-        rows.append([name, n, f"{pair['auc_first']:.3f}", f"{pair['auc_second']:.3f}",
+        rows.append([name, n, f"{pair['auc_second']:.3f}", f"{pair['auc_first']:.3f}",
                      f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", p_text(pair["pvalue"]),
                      p_text(pair["pvalue_holm"]), remark])
     return rows

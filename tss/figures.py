@@ -43,6 +43,7 @@ KIND_DASHES = ("-", (0, (1, 1)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1
 MARKERS = "s^vDP*"
 CUTOFF_COLOUR = "#F0E442"
 FEW_COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73")  # where few curves are shown
+MAP_DPI = 100  # our choice: 0.6 MB a page, so that 16 networks' pages of a patient fit into a report
 PANEL_DPI = 200  # our choice: sharp on paper at half a page's width, small enough to be mailed
 LEAST_BENEFIT = -0.1  # our choice: treating everybody falls without end, and would press all else together
 
@@ -334,7 +335,7 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
     if not heat.any():
         figure.text(0.5, 0.01, "The map is zero everywhere: nothing in these scans argued for this verdict.",
                     ha="center", color="tab:red", fontsize=9)
-    _save(figure, path)
+    _save(figure, path, MAP_DPI)
 
 
 def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndarray, atlas_brain: np.ndarray,

@@ -4,6 +4,8 @@
     python run_eval.py runs/2d/phase4/best.pt                     one checkpoint, the test split of data/
     python run_eval.py runs/2d/phase*/best.pt --out eval          all phases, a folder each and one table
     python run_eval.py runs/2d/phase*/best.pt --table             and the paper's Table 2: table2.md, table2.csv
+    python run_eval.py runs/2d/phase*/best.pt --report            all of it on one page: report.html
+    python run_eval.py runs/2d/phase*/best.pt --gradcam-scores    and how much of its maps lies in the lesions
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
     python run_eval.py --audit table.csv                          which patients can be behind published figures
 
@@ -20,7 +22,7 @@ from tss.cohort import SIDES, SPLITS
 from tss.files import InputError
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
-FOR_A_COHORT = ("data", "split", "table")
+FOR_A_COHORT = ("data", "split", "table", "study", "report", "gradcam-scores")
 FOR_A_PATIENT = ("atlas", "adc", "side", "tools")
 
 
@@ -49,14 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def score_cohort(args: argparse.Namespace) -> None:
     """Score the checkpoints on a split and print the table."""
     from tss.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
+    from tss.overlap import overlap_table
     from tss.readers import readers_table
     from tss.scores import summary_table
     from tss.subgroups import subgroups_table
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
-                       args.device, args.overwrite, "table" in args)
+                       args.device, args.overwrite, "table" in args, given.get("study"), "report" in args,
+                       "gradcam-scores" in args)
     print("\n" + summary_table(results), flush=True)
+    if overlaps := overlap_table(results):
+        print("\n" + overlaps, flush=True)
     if readings := readers_table(results):
         print("\n" + readings, flush=True)
     if len(results) == 1 and "subgroups" in results[0]:  # of several they would bury the table; metrics.json has them
@@ -99,6 +105,15 @@ def build_parser() -> argparse.ArgumentParser:
     cohort.add_argument("--table", action="store_true", default=GIVEN,
                         help="write Table 2 as table2.md and table2.csv: a row for each checkpoint, for the tissue "
                              "clock and Lee 2020 (fitted to DATA's training patients), for each reader in cohort.csv")
+    cohort.add_argument("--report", action="store_true", default=GIVEN,
+                        help="--table, and report.html: one page with all of it, patient flow, curves, limits and "
+                             "hashes, that needs no network and can be sent to a clinician")
+    cohort.add_argument("--study", metavar="FILE", default=GIVEN,
+                        help="study.json of run_train.py --study: tells the table which rows were not run, and has "
+                             "what the paper makes claims about compared instead of every two checkpoints")
+    cohort.add_argument("--gradcam-scores", dest="gradcam-scores", action="store_true", default=GIVEN,
+                        help="measure how much of every patient's Grad-CAM lies in the lesion mask, beside chance and "
+                             "an untrained network; costs three Grad-CAMs' time a patient")
 
     patient = parser.add_argument_group("one new patient")
     patient.add_argument("--patient", nargs=3, metavar=("DWI", "B0", "FLAIR"), default=GIVEN,

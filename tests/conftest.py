@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 # One thread, before numpy and torch read it: on volumes this small threads only wait for each other, and on a machine
@@ -12,8 +13,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from stroke import VOXEL_MM, made_up_stroke  # noqa: E402
+from untrained import save_checkpoint  # noqa: E402
 
+from tss import nifti  # noqa: E402
 from tss.checkpoint import FORMAT  # noqa: E402
+from tss.cohort import read_prepared, write_cohort  # noqa: E402
 from tss.phases import PHASES, build_model  # noqa: E402
 
 TINY_GRID = (32, 32, 4)  # X, Y, Z of the whole brain
@@ -53,6 +58,27 @@ def tiny_data(tmp_path_factory) -> Path:
         writer.writerows(rows)
     (data / "settings.json").write_text(json.dumps({"grid": TINY_GRID, "atlas_sha256": "0" * 64, "tools": "builtin"}))
     return data
+
+
+@pytest.fixture(scope="session")
+def scanned(tiny_data, tmp_path_factory) -> Path:
+    """A folder with tiny_data's patients and their registered scans, readings and phantoms' mark in data/, and
+    checkpoints of phases 1 and 4 in phase<N>/best.pt. The FLAIR ratio rises with time; p30 has no infarct."""
+    folder = tmp_path_factory.mktemp("scanned")
+    shutil.copytree(tiny_data, folder / "data")
+    patients = read_prepared(folder / "data")
+    infarct = np.zeros((24, 28, 6), bool)
+    infarct[3:8, 8:20, 1:5] = True
+    for seed, patient in enumerate(patients):
+        volumes, _ = made_up_stroke(infarct & (patient.id != "p30"), 1.05 + patient.minutes / 3000, seed)
+        for kind, volume in zip(("dwi", "t2w", "flair", "mask"), volumes, strict=True):
+            nifti.save(folder / "data" / "registered" / f"{patient.id}_{kind}.nii.gz", volume.astype(np.float32),
+                       np.diag([*VOXEL_MM, 1.0]))
+        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": {"p28": "", "p32": "0"}.get(patient.id, "1")}
+    write_cohort(folder / "data" / "cohort.csv", patients)
+    for phase in (1, 4):
+        save_checkpoint(folder / f"phase{phase}" / "best.pt", phase, folder / "data", settings={"weights": "phase 3"})
+    return folder
 
 
 @pytest.fixture

@@ -171,6 +171,7 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     assert preprocess(raw, out) == 0
     said = capsys.readouterr().out
     assert f"{len({'p1', reference})} of 4 patients are rejected at quality control" in said
+    assert f"rejected at quality control {len({'p1', reference})}, who take no part" in said
     assert "the histogram reference is one of them" in said and "--reference PATIENT --overwrite" in said
     assert {name: (row["verdict"], row["verdict_remark"]) for name, row in rows(out).items() if row["verdict"]} == given
     patients = {patient.id: patient for patient in read_prepared(out)}

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tss.comparisons import compare_models, comparisons_table
+from tss.baselines import METHODS
+from tss.comparisons import AGAINST, claimed, compare_models, comparisons_table
 from tss.inference import Prediction
 from tss.metrics import delong_test, holm, roc_auc
 
@@ -29,7 +30,9 @@ def test_every_pair_is_tested_and_corrected_for_their_number():
         pairs[1]["difference"] > 0)
     json.dumps(pairs, allow_nan=False)
     text = comparisons_table(pairs)
-    assert text.splitlines()[2].startswith("c - a         30  ") and "<0.001" in text
+    row = text.splitlines()[2].split()  # the AUCs in the order of the names: what is less what
+    assert row[:4] == ["c", "-", "a", "30"] and float(row[4]) - float(row[5]) == pytest.approx(float(row[6]), abs=2e-3)
+    assert float(row[4]) == pytest.approx(roc_auc(Y, SCORES["c"]), abs=5e-4) and "<0.001" in text
 
 
 def test_only_shared_cases_are_compared_and_the_others_counted():
@@ -58,3 +61,28 @@ def test_what_has_no_answer_is_not_counted_in_the_correction():
     assert "2 of 2 cases are positive" in one_class["reason"]
     nobody, = compare_models({"a": [], "b": []}, "tss<4.5h")
     assert "0 of 0 cases are positive" in nobody["reason"]
+
+
+def about(model, phase, weights):
+    return {"model": model, "phase": phase, "weights": weights}
+
+
+def test_what_the_paper_claims_is_compared_and_nothing_else():
+    """TSS < 4.5 h of Table 2: 12 pairs of 11 networks, where every two would be 55."""
+    networks = {f"{model} {weights}": about(model, 3, weights) for model in ("3d", "2d") for weights in (
+        "phase 2", "medical images (a.pt)", "ImageNet", "random") if (model, weights) != ("3d", "ImageNet")}
+    networks |= {f"{model} 4": about(model, 4, "phase 3") for model in ("2d", "3d")}
+    older = ["tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020"]
+    medical = "medical images (a.pt)"
+    assert claimed(networks, older) == [
+        ("2d random", "2d phase 2"), ("2d ImageNet", "2d phase 2"), (f"2d {medical}", "2d phase 2"),
+        ("2d phase 2", "2d 4"), ("3d random", "3d phase 2"), (f"3d {medical}", "3d phase 2"), ("3d phase 2", "3d 4"),
+        ("3d 4", "2d 4"), ("tissue clock, FLAIR", "2d 4"), ("Lee 2020", "2d 4"), ("tissue clock, FLAIR", "3d 4"),
+        ("Lee 2020", "3d 4")]  # fmt: skip
+    assert set(AGAINST) <= set(METHODS)
+
+
+def test_of_phase_1_both_kinds_are_compared_and_one_alone_is_not():
+    first = {"a": about("2d", 1, "random"), "b": about("3d", 1, "Models Genesis")}
+    assert claimed(first, []) == [("b", "a")] and claimed({"a": first["a"]}, []) == []
+    assert claimed({"r": about("2d", 2, "random")}, ["Lee 2020"]) == []  # the paper's own row is not there

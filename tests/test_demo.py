@@ -1,8 +1,12 @@
 """The demo: which commands it types, that it stops where one fails, and that it makes its patients once."""
 
+import sys
+import types
+
 import pytest
 
-from tss import demo, phantom
+import tss
+from tss import demo, phantom, study
 
 
 @pytest.fixture
@@ -28,6 +32,43 @@ def typed(monkeypatch):
         return demo.run(out, model, 7, *(script(name) for name in ("preprocess", "train", "evaluate")))
 
     return run, lines, codes
+
+
+def run_study(tmp_path, lines, codes, monkeypatch, models):
+    """The demo of the whole Table 2 with stand-ins: nothing is made, checked or trained."""
+    made = types.SimpleNamespace(make_tumours=lambda folder, patients, seed, jobs: lines.append(["tumours", patients]))
+    monkeypatch.setitem(sys.modules, "tss.phantomtumours", made)
+    monkeypatch.setattr(tss, "phantomtumours", made, raising=False)
+    monkeypatch.setattr(study, "check", lambda asked, chains: ([], (), {}))
+    monkeypatch.setattr(study, "show", lambda asked, *_: None)
+
+    def script(name):
+        return lambda line: (lines.append([name, *line]), codes.get(name, 0))[1]
+
+    return demo.run_study(tmp_path / "out", models, 7, *map(script, ("preprocess", "train", "evaluate")), patients=9)
+
+
+def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_path, monkeypatch, capsys):
+    _, lines, codes = typed
+    assert run_study(tmp_path, lines, codes, monkeypatch, ("2d", "3d")) == 0
+    assert [line[:2] for line in lines[1:4:2]] == [["phantom", 9], ["tumours", demo.TUMOUR_PATIENTS]]
+    trained = [" ".join(line) for line in lines if line[0] == "train"]
+    assert len(trained) == 4 + 2 + 3 + 5 + 2 + 3 and lines[-1][0] == "evaluate"
+    two = [line for line in trained if "--model 2d" in line]
+    for number in (2, 3):
+        rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line}
+        assert rates == {"16 --epochs 12 --patience 6 --lr 0.0005 --final-lr 0.01 --seed 7 --resume"}
+    assert trained[6] == (f"train --tumours {tmp_path}/out/tumours/tumours.csv --model 2d --out "
+                          f"{tmp_path}/out/study/2d/medical --width 16 --epochs 12 --patience 6 --seed 7 --resume")
+    assert "medical/tumours/best.pt" in trained[7] and "It took " in capsys.readouterr().out
+    assert "phase0" not in " ".join(lines[-1]) and f"--study {tmp_path}/out/study/study.json" in " ".join(lines[-1])
+
+
+def test_table_2_on_phantoms_stops_where_a_script_fails(typed, tmp_path, monkeypatch):
+    _, lines, codes = typed
+    codes["preprocess"] = 1
+    assert run_study(tmp_path, lines, codes, monkeypatch, ("2d",)) == 1
+    assert lines[-1][0] == "preprocess"
 
 
 def test_in_3d_it_begins_with_phase_0_and_evaluates_the_others(typed, tmp_path):

@@ -161,3 +161,46 @@ def test_outlines_of_quality_control_lie_where_the_masks_do(tmp_path):
     assert 0 < lesion.min() and lesion.max() < 0.45  # the patient's right is on the left
     assert columns("atlas").size  # drawn last but one, on top of the mask's, which is the same here
     assert (tmp_path / "p7.png").read_bytes() == (qc(tmp_path / "again.png"), (tmp_path / "again.png").read_bytes())[1]
+
+
+def test_all_roc_curves_of_a_panel_are_told_apart_and_the_legend_hides_none(tmp_path, drawn):
+    curves = [figures.Curve(f"c{n}", [0, 0.5, 1], [0, 0.7, 1], kind) for n, kind in enumerate((0, 1, 0, 3))]
+    figures.draw_rocs(tmp_path / "roc.png", curves, {"reader_1": (0.1, 0.4), "reader_2": (0.2, 0.4)},
+                      {"1.07": (0.3, 0.6), "1.18": (0.4, 0.9), "1.20": (0.4, 0.9)}, "TSS < 4.5 h\n8 patients")
+    axes, = drawn[0].axes
+    named = {line.get_label(): line for line in axes.lines}
+    styles = {(named[curve.label].get_color(), str(named[curve.label].get_linestyle())) for curve in curves}
+    assert len(styles) == 4 and named["reader_1"].get_marker() != named["reader_2"].get_marker()
+    assert {"1.07", "1.18, 1.20", "sensitivity", "1 - specificity"} <= set(words(drawn[0]))
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"] == [[0.3], [0.4], [0.4]]
+    FigureCanvasAgg(drawn[0]).draw()  # measured at the figure's own resolution, not the file's
+    legend, = drawn[0].legends
+    boxes = [part.get_window_extent() for part in (legend, axes)]
+    assert boxes[0].y1 <= boxes[1].y0 and boxes[0].y0 >= 0  # beneath the axes, whole
+    assert axes.title.get_window_extent().y1 <= drawn[0].bbox.y1
+
+
+def test_bars_begin_at_chance_and_what_was_not_run_is_a_gap_with_the_word(tmp_path, drawn):
+    groups = {"2D": [figures.Bar("random", 0.4, (0.2, 0.6), 0), figures.Bar("medical", None, None, 2, "not run")],
+              "3D": [figures.Bar("random", 0.9, (0.8, 1.0), 0)]}
+    figures.draw_bars(tmp_path / "bars.png", groups, {"ceiling: 0.95": 0.95}, "TSS < 3 h")
+    axes, = drawn[0].axes
+    assert [(bar.get_y(), round(bar.get_y() + bar.get_height(), 6)) for bar in axes.patches] == [(0.5, 0.4), (0.5, 0.9)]
+    assert {" not run", "0.40", "0.90", "2D", "3D", "ceiling: 0.95"} <= set(words(drawn[0]))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["random", "medical", "random"]
+    low, high = axes.get_ylim()
+    assert low <= 0.2 and high >= 1.0  # the intervals are whole
+
+
+def test_calibration_has_its_intervals_and_the_decision_curve_its_two_rules(tmp_path, drawn):
+    points = [{"n": 5, "predicted": 0.2, "observed": 0.4, "observed_ci": (0.1, 0.8)},
+              {"n": 5, "predicted": 0.7, "observed": 0.6, "observed_ci": (0.2, 0.9)}]
+    figures.draw_calibration(tmp_path / "a.png", {"net": points}, "title")
+    segments = drawn[0].axes[0].collections[0].get_segments()
+    assert [segment[:, 1].tolist() for segment in segments] == [pytest.approx([0.1, 0.8]), pytest.approx([0.2, 0.9])]
+    figures.draw_decision(tmp_path / "b.png", {"net": [
+        {"threshold": t, "net_benefit": 0.3 - t, "treat_all": 0.4 - 2 * t} for t in (0.1, 0.5, 0.9)]}, "title")
+    named = {line.get_label(): list(line.get_ydata()) for line in drawn[1].axes[0].lines}
+    assert named["calling everybody positive"] == pytest.approx([0.2, -0.6, -1.4])
+    assert named["net"] == pytest.approx([0.2, -0.2, -0.6]) and named["calling nobody positive"] == [0, 0]
+    assert drawn[1].axes[0].get_ylim()[0] == figures.LEAST_BENEFIT

@@ -4,14 +4,10 @@ import csv
 import io
 import shutil
 
-import numpy as np
 import pytest
-from stroke import VOXEL_MM, made_up_stroke
-from untrained import save_checkpoint
 
 import run_eval
-from tss import nifti, table2
-from tss.cohort import read_prepared, write_cohort
+from tss import table2
 from tss.comparisons import compare_models
 from tss.inference import Prediction
 from tss.metrics import wilson
@@ -20,6 +16,10 @@ from tss.scores import PHANTOM_NOTE, cases_hash, coverage, score
 SIX = [Prediction(f"p{n}", "left", label, p)
        for n, (label, p) in enumerate([(1, 0.9), (1, 0.6), (1, 0.3), (0, 0.5), (0, 0.2), (0, 0.1)])]
 FIVE = [*SIX[:5], Prediction("p5", "", 0, None, "b0.nii.gz is cut off")]
+
+
+CUTOFFS = ["1.07, Petkova 2010 (3 h)", "1.15, Civrny 2023", "1.18, Legge 2017 (6 h)",
+           "1.20, Legge 2017 (8 h), Galinovic 2014"]
 
 
 def network(name, phase, model, predictions, threshold, task="tss<4.5h", weights="random", **more):
@@ -67,10 +67,15 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
                network("three 2d", 3, "2d", SIX, 0.5, ceiling=0.87), network("one", 1, "3d", SIX, 0.5, "stroke")]
     older = [{key: value for key, value in network("clock", 0, "", SIX, 0.5).items()
               if key not in ("phase", "model", "attention", "weights")}]
-    missing = [{"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"}]
+    missing = [{"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"},
+               {"name": "medical", "task": "tss<4.5h", "reason": "needs a file", "kind": "network", "phase": 3,
+                "model": "2d", "weights": "medical images"}]
     rows = table2.rows_of(results, older, missing)
-    assert [row["name"] for row in rows] == ["one", "three 2d", "three 3d", "four", "clock", "Lee 2020", "reader_1"]
+    assert [row["name"] for row in rows] == [
+        "one", "three 2d", "medical", "three 3d", "four", "clock", "Lee 2020", "reader_1"]
     lines = read(table2.to_csv(rows))
+    assert [lines["medical"][name] for name in ("stage", "kind", "phase", "model", "weights", "auc", "not_run")] == [
+        "not run", "network", "3", "2d", "medical images", "", "needs a file"]
     assert [lines["four"][name] for name in table2.COVERED] == ["6", "5", "0", "1"]
     assert lines["reader_1"]["auc"] == lines["reader_1"]["threshold"] == "" and lines["reader_1"]["tp"] == "2"
     assert lines["Lee 2020"]["not_run"] == "no scans | at all" and lines["Lee 2020"]["n"] == ""
@@ -92,26 +97,6 @@ def test_a_bar_in_a_name_does_not_break_the_table():
     assert "| a\\|b |" in table2.to_markdown(table2.rows_of(results), {}, results)
 
 
-@pytest.fixture(scope="module")
-def scanned(tiny_data, tmp_path_factory):
-    """DATA with registered scans, readings and phantoms' mark, and checkpoints of phases 1 and 4."""
-    folder = tmp_path_factory.mktemp("table2")
-    shutil.copytree(tiny_data, folder / "data")
-    patients = read_prepared(folder / "data")
-    infarct = np.zeros((24, 28, 6), bool)
-    infarct[3:8, 8:20, 1:5] = True
-    for seed, patient in enumerate(patients):
-        volumes, _ = made_up_stroke(infarct & (patient.id != "p30"), 1.05 + patient.minutes / 3000, seed)
-        for kind, volume in zip(("dwi", "t2w", "flair", "mask"), volumes, strict=True):
-            nifti.save(folder / "data" / "registered" / f"{patient.id}_{kind}.nii.gz", volume.astype(np.float32),
-                       np.diag([*VOXEL_MM, 1.0]))
-        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": {"p28": "", "p32": "0"}.get(patient.id, "1")}
-    write_cohort(folder / "data" / "cohort.csv", patients)
-    for phase in (1, 4):
-        save_checkpoint(folder / f"phase{phase}" / "best.pt", phase, folder / "data", settings={"weights": "phase 3"})
-    return folder
-
-
 def evaluate(folder, out, *more, phases=(1, 4)):
     paths = [str(folder / f"phase{phase}" / "best.pt") for phase in phases]
     words = ["--data", str(folder / "data"), "--out", str(out), "--gradcam", "0", "--table", *more]
@@ -123,13 +108,19 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
     lines = read((tmp_path / "table2.csv").read_text())
     assert list(lines) == ["phase1", "phase4", *(f"{name}, {who}" for name in (
         "tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020")
-        for who in ("where it can be used", "all patients")), "reader_1", "reader_2", "readers' majority"]
+        for who in ("where it can be used", "all patients")), *CUTOFFS, "reader_1", "reader_2", "readers' majority"]
     assert (lines["phase1"]["unit"], lines["phase1"]["n"]) == ("hemisphere", "16")
     four = [lines["phase4"][name] for name in ("weights", "attention", "n", "n_positive")]
     assert four == ["phase 3", "yes", "8", "3"]
     clock, everybody = (lines[f"tissue clock, FLAIR, {who}"] for who in ("where it can be used", "all patients"))
     assert (clock["n"], clock["no_answer"], float(clock["auc"])) == ("7", "1", 1.0)  # p30 has no infarct
     assert everybody["n"] == "8" and everybody["cases_sha256"] == lines["phase4"]["cases_sha256"]
+    for name, cutoff in zip(CUTOFFS, (1.07, 1.15, 1.18, 1.20), strict=True):  # they stand in Table 2 as readers do
+        point = lines[name]
+        assert (point["kind"], float(point["threshold"]), point["auc"]) == ("published cut-off", cutoff, "")
+        assert point["cases_sha256"] == clock["cases_sha256"] and (point["n"], point["no_answer"]) == ("7", "1")
+        assert int(point["tp"]) + int(point["fn"]) == int(clock["n_positive"]) == int(point["n_positive"])
+        assert f"| {name} |" in (tmp_path / "table2.md").read_text()
     assert [lines["reader_1"][name] for name in ("tp", "fp", "tn", "fn")] == ["3", "5", "0", "0"]
     assert (lines["readers' majority"]["n"], lines["readers' majority"]["no_answer"]) == ("6", "2")
     assert lines["reader_1"]["cases_sha256"] == lines["phase4"]["cases_sha256"] != lines["reader_2"]["cases_sha256"]
@@ -159,6 +150,7 @@ def test_an_older_table_is_not_overwritten_and_does_not_stay_and_what_was_not_ru
 @pytest.mark.parametrize(("words", "message"), [
     (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--table"], "--table is about a cohort and --patient about"),
     (["--audit", "t.csv", "--table"], "--table has no meaning with --audit TABLE"),
+    (["--audit", "t.csv", "--study", "study.json"], "--study has no meaning with --audit TABLE"),
 ])
 def test_a_table_is_of_a_cohort(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:

@@ -76,6 +76,8 @@ def test_four_phases_and_before_them_phase_0_in_3d(job, kind, capsys):
         assert (checkpoint["phase"], checkpoint["task"]) == (number, PHASES[number].task)
         assert checkpoint["attention"] == (number == 4) and 0 < checkpoint["threshold"] < 1
         assert checkpoint["cohort"] == split_hash(read_prepared(job.data))
+        started = "random" if number == first else f"phase {number - 1}"
+        assert checkpoint["settings"]["weights"] == started  # what Table 2 calls its first weights
         assert checkpoint["settings"]["preprocessing"] == read_json(job.data / "settings.json")
         assert read_json(folder / "settings.json")["settings"]["lr"] == FAST["lr"]
         rows = (folder / "log.csv").read_text().splitlines()
@@ -432,7 +434,7 @@ def test_a_frozen_tensor_that_moves_is_an_error(job, kind, name, no_drawing, mon
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ("", "give --phase 0, 1, 2, 3, 4 or all, or --demo"),
+    ("", "give --phase 0, 1, 2, 3, 4 or all, --study table2, or --demo"),
     ("--phase 5", "invalid choice: '5'"),
     ("--phase 1 --epochs 0", "--epochs: 0 is not a whole number from 1"),
     ("--phase 1 --batch-size -2", "--batch-size: -2 is not a whole number from 1"),
@@ -443,6 +445,17 @@ def test_a_frozen_tensor_that_moves_is_an_error(job, kind, name, no_drawing, mon
     ("--phase 1 --resume --overwrite", "give one of them"),
     ("--demo --lr 1", "--demo decides by itself about --lr"),
     ("--demo --phase 1", "--demo decides by itself about --phase"),
+    ("--study table2 --phase 1", "--study decides by itself about --phase"),
+    ("--study table2 --overwrite", "--study decides by itself about --overwrite"),
+    ("--study table3", "invalid choice: 'table3'"),
+    ("--study table2 --model 3d --imagenet a.pt", "--imagenet is for the 2d model, and this study is of --model 3d"),
+    ("--study table2 --model 2d --genesis a.pt", "--genesis is for the 3d model"),
+    ("--study table2 --tumours a.csv --medical-2d a.pt --medical-3d b.pt", "leave one away"),
+    ("--study table2 --shard 3/2", "3/2: I counts from 1 to N"),
+    ("--phase 1 --imagenet a.pt", "--imagenet goes with --study table2 only"),
+    ("--phase 1 --dry-run", "--dry-run goes with --study table2 only"),
+    ("--demo --patients 9", "--patients goes with --demo --study table2 only"),
+    ("--demo --study table2 --imagenet a.pt", "--demo decides by itself about --imagenet"),
 ])  # fmt: skip
 def test_wrong_use_is_refused_by_the_parser(capsys, flags, message):
     with pytest.raises(SystemExit) as stopped:
@@ -464,7 +477,8 @@ def test_help_names_every_flag_and_the_table(capsys):
     said = capsys.readouterr().out
     assert stopped.value.code == 0 and "4      tss<4.5h  phase 3  phase 3  yes" in said
     for flag in ("data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr "
-                 "patience width demo train-patients").split():
+                 "patience width demo study imagenet tumours medical-2d medical-3d genesis shard dry-run "
+                 "patients train-patients").split():
         assert f"--{flag}" in said
     assert all(action.help for action in run_train.build_parser()._actions)
 

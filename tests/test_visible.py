@@ -1,4 +1,4 @@
-"""The brightness of an infarct on the raw FLAIR: on blocks by hand, and blank where there is nothing to compare with."""
+"""The brightness of an infarct on the raw FLAIR: on blocks by hand, and blank where there is nothing to compare."""
 
 import numpy as np
 import pytest

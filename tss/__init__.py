@@ -5,6 +5,7 @@ The modules in reading order, which is the order in which data flows. A module i
 Tables and files
     files         files that appear whole or not at all, and the one error that users see
     table         rows of cells as text in columns
+    page          a web page that is one file
     cohort        cohort.csv: checks, labels, the split by patient, Table 1
     nifti         NIfTI in and out, canonical axes, resampling
     diffusion     b1000 and b0 out of a diffusion series
@@ -24,6 +25,7 @@ Phantom: made-up patients with a known answer
     phantom       a patient and a cohort, as NIfTI files and cohort.csv
     visible       how bright a made-up infarct is on the raw FLAIR
     phantombids   the same cohort as a BIDS folder
+    phantomtumours  heads with brain tumours, to learn medical weights from
     ceiling       the best AUC that anyone can reach on them
     tssphantom    TSS-Phantom, the public benchmark
 Preprocessing (paper 2.1)
@@ -49,10 +51,13 @@ Training (paper 2.3, 2.4)
     foreign       weights of other programs, brought under our names
     metrics       AUC, intervals, threshold, tests and kappa
     loop          batches, one epoch, prediction
+    tumourscans   scans of brain tumours, as slices or volumes
     restore       phase 0: distorted batches, and how well they are restored
     frozen        what never changes within a phase, computed once
     plan          what a run is, and what is refused before it begins
+    tumours       what medical weights learn, to be compared with
     train         a phase from start to finish
+    cost          how long a training takes on this machine
 Older methods (paper 3, Table 2)
     roi           the infarct found without a drawn mask
     tissueclock   how bright it is beside its mirror region
@@ -65,6 +70,7 @@ Evaluation (paper 3)
     inference     from hemispheres to a patient's probability
     explain       one patient's Grad-CAM on a page
     bootstrap     an interval for a figure that no formula fits
+    overlap       how much of the Grad-CAM lies in the lesion
     calibration   do probabilities mean what they say?
     scores        figures with intervals and coverage
     comparisons   is one model's AUC higher than another's?
@@ -72,9 +78,13 @@ Evaluation (paper 3)
     subgroups     the same figures for groups of patients
     baselines     the older methods' predictions and scores
     table2        the paper's Table 2, as CSV and Markdown
+    flow          who is behind the figures, and who was lost why
+    panels        which rows are drawn together
+    report        all of it on one page
     evaluate      a split of a cohort
     newpatient    the scans of one new patient
     audit         which patients can be behind a published row
+    study         the plan behind the whole Table 2, and its trainings
     demo          all of it, on phantoms
 """
 

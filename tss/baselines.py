@@ -32,7 +32,8 @@ CLOCKS = {f"tissue clock, {name.upper()}": name for name in tissueclock.SEQUENCE
 METHODS = (*CLOCKS, "Lee 2020", *(f"Lee 2020, {name}" for name in lee2020.CLASSIFIERS))
 TABLE2 = (*CLOCKS, "Lee 2020")  # each of Lee's three classifiers alone is not in it
 FEWEST_OF_A_CLASS = 2  # our choice: training and validation patients; Welch's test needs a variance in each class
-AGAINST = "Patients that the method cannot process are counted against it (FIELD 4.4): each as if called wrongly."
+# FIELD 4.4: a method is not better for leaving out whom it cannot process.
+AGAINST = "Patients that the method cannot process are counted against it: each as if called wrongly."
 
 
 class Measured(NamedTuple):

@@ -99,8 +99,8 @@ def run(choices: Choices, dry_run: bool = False) -> int:
         remark = record["reason"] or "; ".join(record["flags"])
         print(f"{number:4d}/{len(left)}  {record['patient']:<12}  {verdict:<7}  {seconds:4.1f} s  "
               f"{_minutes(remaining)} left  {remark}".rstrip(), flush=True)
-    _assemble(patients, choices.out, settings)
-    return _summary(mine, choices, settings)
+    rejected = {patient.id for patient in _assemble(patients, choices.out, settings) if patient.status == "rejected"}
+    return _summary(mine, choices, settings, rejected)
 
 
 def _stored_settings(choices: Choices, settings: dict) -> dict | None:
@@ -223,7 +223,7 @@ def _verdicts(table: Path) -> dict[str, dict[str, str]]:
     return {name: verdict for name, verdict in given.items() if any(verdict.values())}
 
 
-def _summary(patients: list[Patient], choices: Choices, settings: dict) -> int:
+def _summary(patients: list[Patient], choices: Choices, settings: dict, rejected: set[str]) -> int:
     found = [records.read(patient, choices.out, settings) for patient in patients]
     failed = [record for record in found if record["status"] != "ok"]
     flagged = [record for record in found if record["flags"]]
@@ -232,6 +232,8 @@ def _summary(patients: list[Patient], choices: Choices, settings: dict) -> int:
           f"flagged, {len(failed)} failed")
     splits = Counter(patient.split for patient, record in zip(patients, found, strict=True) if record["status"] == "ok")
     print("  finished " + ", ".join(f"{splits[split]} {split}" for split in SPLITS))
+    if thrown_out := [patient.id for patient in patients if patient.id in rejected]:
+        print(f"  rejected at quality control {len(thrown_out)}, who take no part in what follows")
     _print_kinds("flagged", [(flag, record["patient"]) for record in flagged for flag in record["flags"]])
     _print_kinds("failed", [(record["reason"], record["patient"]) for record in failed])
     print(f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --data {choices.out}", flush=True)

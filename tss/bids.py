@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tss.bidsfiles import Dataset, File, lesion_rank, read_object, read_table, with_prefix
-from tss.cohort import SCANS, Patient, refuse, row_problems
+from tss.cohort import SCANS, Patient, name_problems, refuse, row_problems
 from tss.diffusion import shells
 from tss.files import InputError
 
@@ -59,7 +59,8 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
         row, said = _row(data, folder / name, facts.get(name, {}))
         remarks += [f"{name}: {remark}" for remark in said]
         patients.append(Patient(row, folder))
-    problems = [f"{patient.id}: {problem}" for patient in patients for problem in row_problems(patient.row)]
+    problems = [f"{patient.id}: {problem}" for patient in patients
+                for problem in name_problems(patient.id) + row_problems(patient.row)]
     folded = [name.casefold() for name in known]
     problems += [f"{name}: another subject's name differs by capitals alone; rename one" for name in known
                  if folded.count(name.casefold()) > 1]

@@ -21,12 +21,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tss.cohort import RESTORE
+from tss.cohort import RESTORE, TUMOURS
 from tss.files import InputError, write_whole
 from tss.phases import PHASES, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
 DECODER = dict.fromkeys(("up1.", "up2.", "up3.", "out."), "the decoder is not needed to classify")
+NEW_AFTER_TUMOURS = {"classifier": "tumours have other classes", "slice_logits": "their slices have no weights"}
+LEFT_BY_TUMOURS = {"types.": "the kinds of tumour are not asked here"} | DECODER
+FROM_TUMOURS = (2, 3)  # the phases that Table 2 has from medical weights
 REMEDY = "Copy it again, or train its phase again (--resume continues from last.pt)."
 
 KEYS = {
@@ -35,11 +38,11 @@ KEYS = {
     "width": int,  # channels of the first stage
     "grid": list,  # voxels X, Y, Z of the whole brain
     "attention": bool,
-    "phase": int,
+    "phase": int,  # None where tumours were learned
     "task": str,
     "epoch": int,
-    "val_auc": float,  # None in phase 0, which classifies nothing
-    "threshold": float,  # probability; Youden's J on validation; None in phase 0
+    "val_auc": float,  # None in phase 0, which classifies nothing, and of tumours
+    "threshold": float,  # probability; Youden's J on validation; None as val_auc
     "state_dict": dict,
     "frozen": list,  # names of parameters and buffers
     "parent": str,  # sha256 of the file it started from, or "random"
@@ -104,9 +107,11 @@ def check(path: str | os.PathLike, checkpoint: object) -> dict:
     if checkpoint["format"] != FORMAT:
         raise InputError(f"{path} has the format {checkpoint['format']!r}, this version reads {FORMAT!r}. "
                          "Use the version of the suite that wrote it.")
-    restores = checkpoint.get("task") == RESTORE
+    task = checkpoint.get("task")
+    may_be_none = (("val_auc", "threshold") if task in (RESTORE, *TUMOURS.values()) else ()) + (
+        ("phase",) if task in TUMOURS.values() else ())
     wrong = [key for key, kind in KEYS.items() if not isinstance(checkpoint.get(key), kind)
-             and not (restores and key in ("val_auc", "threshold") and key in checkpoint)]
+             and not (key in may_be_none and key in checkpoint)]
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} missing or of the wrong type. "
                          "Train its phase again with this version.")
@@ -117,7 +122,7 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
     checkpoint = load(path)
     network = build_model(checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"],
-                          checkpoint["task"])
+                          checkpoint["task"], len(checkpoint.get("types", ())))
     try:
         network.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -137,6 +142,9 @@ def check_parent(path: Path, parent: dict, phase: Phase, wanted: dict) -> None:
             if parent[key] != wanted[key]:
                 raise InputError(f"{path} ({parent['name']}) is for --{key} {parent[key]}, this run has {wanted[key]}. "
                                  "Leave --model and --width away to take the file's.")
+        if parent.get("task") in TUMOURS.values() and phase.number not in FROM_TUMOURS:
+            raise InputError(f"{path} was learned from tumours, for phases 2 and 3 to be compared with (Table 2). "
+                             f"Phase {phase.number} does not start from it.")
         return
     number = phase.parent_of(wanted["model"])
     if parent["phase"] != number:
@@ -161,6 +169,8 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
     whose decoder is then left over. Where the gates are new, the classifier has more inputs than the parent's: their
     weights are zero, so that the network starts as exactly the parent's function (DESIGN 3.4).
     """
+    if parent.get("task") in TUMOURS.values():
+        return fill(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
     if parent["phase"] is None:  # weights from elsewhere, with reasons of their own
         return fill(network, parent["state_dict"], parent["may_be_new"], parent["may_be_left"], path)
     own, given = network.state_dict(), dict(parent["state_dict"])

@@ -30,6 +30,7 @@ VERDICT_COLUMNS = ("verdict", "verdict_remark")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
 RESTORE = "restore"  # phase 0's task: no labels, so it is none of TASKS (paper 2.2)
+TUMOURS = {"2d": "tumour type", "3d": "tumour outline"}  # what medical weights learn, on other patients (paper 3)
 READER = re.compile(r"reader_\d+")  # columns: 1 = DWI-FLAIR mismatch seen, 0 = not seen, empty = not read
 BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (DESIGN 3.7)
 MOST_PROBLEMS_SHOWN = 10
@@ -104,11 +105,28 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
     Raises:
         InputError: all that is wrong with the table, line by line.
     """
-    path = Path(path)
+    def problems(patient: Patient) -> list[str]:
+        # A prepared table keeps patients whose scans were not found: they failed, and the reason stands there.
+        return row_problems(patient.row) + ([] if "status" in patient.row else _scan_problems(patient))
+
+    return read_table(Path(path), _missing_columns, problems)
+
+
+def read_table(path: Path, missing_columns: Callable[[list[str]], list[str]],
+               problems_of: Callable[[Patient], list[str]]) -> list[Patient]:
+    """Read a CSV table with a header and a line for each patient.
+
+    Args:
+        missing_columns: header -> names of the columns that it should have and has not.
+        problems_of: patient -> what is wrong with the line, a sentence each.
+
+    Raises:
+        InputError: unreadable, no header or patient, or all that is wrong with it, line by line.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")  # -sig: Excel writes a byte-order mark
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give the path of your cohort.csv.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}. Give the path of your table.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file in UTF-8. Save the table as CSV (UTF-8).") from error
 
@@ -120,7 +138,7 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
     if len(lines) < 2:
         raise InputError(f"{path} has no patients: a header line and one line a patient are needed.")
     header = lines[0][1]
-    _check_header(header, path)
+    _check_header(header, missing_columns(header), path)
 
     patients, problems, seen = [], [], {}
     for number, cells in lines[1:]:
@@ -128,9 +146,7 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
             problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
             continue
         patient = Patient(dict(zip(header, cells, strict=True)), path.parent)
-        # A prepared table keeps patients whose scans were not found: they failed, and the reason stands there.
-        found = row_problems(patient.row) + ([] if "status" in patient.row else _scan_problems(patient))
-        problems += [f"line {number}: {problem}" for problem in found]
+        problems += [f"line {number}: {problem}" for problem in name_problems(patient.id) + problems_of(patient)]
         # Folded, since some file systems do not tell A.npy from a.npy.
         if first := seen.get(patient.id.casefold()):
             problems.append(f"line {number}: patient {patient.id!r} is already on line {first}; one line a patient")
@@ -148,17 +164,19 @@ def refuse(path: Path, problems: list[str]) -> None:
         raise InputError(f"{path} cannot be used; correct these cells:\n  " + "\n  ".join(shown))
 
 
-def _check_header(header: list[str], path: Path) -> None:
+def _check_header(header: list[str], missing: list[str], path: Path) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise InputError(f"{path}: column {', '.join(twice)} stands twice in the header. Rename or remove one.")
-    needed = ["patient", "dwi", "flair", "onset_to_mri_min", "stroke_side"]
-    missing = [name for name in needed if name not in header]
-    if "b0" not in header and "adc" not in header:
-        missing.append("b0 (or adc)")
     if missing:
         raise InputError(f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(header)}. "
-                         "Add it, separated by commas; cells may be empty where a time or side is unknown.")
+                         "Add it, separated by commas; cells may be empty where something is unknown.")
+
+
+def _missing_columns(header: list[str]) -> list[str]:
+    needed = ["patient", "dwi", "flair", "onset_to_mri_min", "stroke_side"]
+    missing = [name for name in needed if name not in header]
+    return missing if "b0" in header or "adc" in header else [*missing, "b0 (or adc)"]
 
 
 def _scan_problems(patient: Patient) -> list[str]:
@@ -168,11 +186,16 @@ def _scan_problems(patient: Patient) -> list[str]:
     return problems
 
 
+def name_problems(name: str) -> list[str]:
+    """Return what is wrong with a patient's name, which becomes that of files."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and ".." not in name:
+        return []
+    return [f"patient {name!r} cannot name a file; use letters, digits, '-', '_' and '.'"]
+
+
 def row_problems(row: dict[str, str]) -> list[str]:
-    """Return what is wrong with a patient's name and values, the scans apart, a sentence each."""
+    """Return what is wrong with a patient's values, name and scans apart, a sentence each."""
     problems = []
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", row["patient"]) or ".." in row["patient"]:
-        problems.append(f"patient {row['patient']!r} cannot name a file; use letters, digits, '-', '_' and '.'")
     minutes = row["onset_to_mri_min"]
     if minutes and not (_is_number(minutes) and float(minutes) > 0):
         problems.append(f"onset_to_mri_min is {minutes!r}; write minutes above 0, or leave it empty if unknown")
@@ -242,7 +265,8 @@ def stratum(patient: Patient) -> tuple:
     return known, sum(patient.minutes >= bound for bound in BANDS_MIN) if known else 0, patient.side
 
 
-def assign_splits(patients: list[Patient], rng: np.random.Generator, shares: Mapping[str, float] = SPLITS) -> None:
+def assign_splits(patients: list[Patient], rng: np.random.Generator, shares: Mapping[str, float] = SPLITS,
+                  stratum: Callable[[Patient], tuple] = stratum) -> None:
     """Give each patient without a split one: 64/16/20 % by patient, even in time band and side (DESIGN 3.7).
 
     Patients are shuffled, lined up by stratum and dealt out, each to the split that is furthest behind its share.
@@ -312,7 +336,12 @@ def samples(patients: list[Patient], task: str, split: str) -> list[Sample]:
 
 
 def table1(patients: list[Patient]) -> str:
-    """Return the paper's Table 1 of this cohort as text: n (%) or median (interquartile range), by split."""
+    """Return the paper's Table 1 of this cohort as text."""
+    return aligned(table1_rows(patients))
+
+
+def table1_rows(patients: list[Patient]) -> list[list[str]]:
+    """Return the rows of the paper's Table 1, the header first: n (%) or median (interquartile range), by split."""
     groups = {"All": patients} | {name: [p for p in patients if p.split == name] for name in SPLITS}
     groups = {name: group for name, group in groups.items() if group}
 
@@ -339,5 +368,4 @@ def table1(patients: list[Patient]) -> str:
         "Side left/right/both/unknown": lambda g: "/".join(str(sum(p.side == s for p in g))
                                                            for s in ("left", "right", "both", "")),
     }
-    table = [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]
-    return aligned(table)
+    return [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]

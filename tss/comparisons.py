@@ -1,6 +1,6 @@
-"""Is one model's AUC higher than another's? Every pair of a table's rows, on the same patients.
+"""Is one model's AUC higher than another's? Pairs of a table's rows, on the same patients.
 
-In:  the predictions of several models for one task.
+In:  the predictions of several models for one task; which pairs: every two, or those that the paper makes claims about.
 Out: a dict a pair, ready for JSON, and a line a pair for the screen.
 Paper: none: Table 2 compares without tests, and on different patients (FIELD 2d).
 See: tests/test_comparisons.py
@@ -17,6 +17,42 @@ from tss.inference import Prediction
 from tss.metrics import delong_test, holm, roc_auc
 from tss.scores import p_text
 from tss.table import aligned
+
+CLAIMS = ("Compared is what the paper makes claims about, chosen before any figure was seen: the weights of the phase "
+          "before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
+          "each against Lee 2020 and the FLAIR tissue clock.")
+AGAINST = ("tissue clock, FLAIR", "Lee 2020")  # our choice: not all three clocks, since each test more costs power
+RANDOM, IMAGENET, MEDICAL, PREVIOUS = range(4)  # in the order of Table 2
+
+
+def rank(weights: str) -> int:
+    """Return which of Table 2's kinds of first weights these are; what is neither of the others is medical."""
+    kinds = {"random": RANDOM, "ResNet-18": IMAGENET, "ImageNet": IMAGENET, "Models Genesis": PREVIOUS}
+    return kinds.get(weights, PREVIOUS if weights.startswith("phase ") else MEDICAL)
+
+
+def claimed(networks: Mapping[str, Mapping], older: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of one task's rows that the paper makes claims about (CLAIMS), for `compare_models`.
+
+    Testing every two of a table's rows would cost the few tests that matter their power, by Holm's correction.
+
+    networks: name -> model, phase and weights, as in metrics.json. older: names of older methods.
+    """
+    own = {}  # (model, phase) -> the row of the paper's own schedule; phase 1 has no other
+    for name, about in networks.items():
+        if about["phase"] == 1 or rank(about["weights"]) == PREVIOUS:
+            own[about["model"], about["phase"]] = name
+    pairs = []
+    for (model, phase), name in sorted(own.items()):
+        rivals = [other for other, about in networks.items()
+                  if (about["model"], about["phase"]) == (model, phase) and other != name]
+        pairs += [(other, name) for other in sorted(rivals, key=lambda other: rank(networks[other]["weights"]))]
+        if (model, phase - 1) in own:
+            pairs.append((own[model, phase - 1], name))
+    last = {model: name for (model, _), name in sorted(own.items())}
+    if len(last) > 1:
+        pairs.append((last["3d"], last["2d"]))
+    return pairs + [(method, name) for name in last.values() for method in AGAINST if method in older]
 
 
 def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str,
@@ -57,7 +93,12 @@ def _key(line: Prediction, task: str) -> tuple[str, str]:
 
 def comparisons_table(compared: Sequence[dict]) -> str:
     """Return what `compare_models` found, for the screen."""
-    rows = [["AUC compared", "n", "first", "second", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
+    return aligned(comparisons_rows(compared))
+
+
+def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
+    """Return what `compare_models` found as rows of cells, the header first; AUCs in the order of the names."""
+    rows = [["AUC of one - other", "n", "one", "other", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
     for pair in compared:
         remark = f"{pair['left_out']} cases that only one of them has are left out" if pair["left_out"] else ""
         name, n = f"{pair['second']} - {pair['first']}", str(pair["n"])
@@ -65,7 +106,7 @@ def comparisons_table(compared: Sequence[dict]) -> str:
             rows.append([name, n, *["-"] * 5, pair["reason"]])
             continue
         low, high = pair["difference_ci"]
-        rows.append([name, n, f"{pair['auc_first']:.3f}", f"{pair['auc_second']:.3f}",
+        rows.append([name, n, f"{pair['auc_second']:.3f}", f"{pair['auc_first']:.3f}",
                      f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", p_text(pair["pvalue"]),
                      p_text(pair["pvalue_holm"]), remark])
-    return aligned(rows)
+    return rows

@@ -51,6 +51,11 @@ SUBSTANCES = {
     "iron": Substance(0.74, 1000, 62, 0.74),
     "gliosis": Substance(0.82, 1250, 125, 1.05),
     "dark": Substance(0.10, 1000, 40, 1.5),
+    "meningioma": Substance(0.82, 1150, 92, 0.85),
+    "glioma": Substance(0.86, 1500, 130, 1.2),
+    "necrosis": Substance(0.95, 2400, 260, 2.0),
+    "oedema": Substance(0.85, 1350, 130, 1.3),
+    "adenoma": Substance(0.84, 1250, 100, 0.9),
 }
 FAT_IN_EPI = 0.45  # share of fat that suppression leaves in b0
 
@@ -92,16 +97,26 @@ def render(subject: Subject, lesions: list[Lesion], contrast: Contrast, texture=
         brain *= texture
     for lesion in lesions:
         infarct(brain, inner, subject.matter, lesion, contrast)
-    for channel, signal in zip(image.reshape(3, -1), brain, strict=True):
+    put_brain(image, subject, brain)
+    return image
+
+
+def put_brain(image: np.ndarray, subject: Subject, brain: np.ndarray) -> None:
+    """Lay the brain's signals (C, N) over what surrounds it (C, X, Y, Z), in place."""
+    for channel, signal in zip(image.reshape(len(image), -1), brain, strict=True):
         outside = channel[subject.head.inside]
         channel[subject.head.inside] = outside + subject.brain * (signal - outside)
-    return image
 
 
 @lru_cache(maxsize=1)
 def surroundings() -> np.ndarray:
-    """Signals (3, X, Y, Z) of all but the brain, with soft edges; at one echo time for all, so that it is made once."""
-    image = np.stack([np.take(row, mean_head().label) for row in signals(Contrast(), TISSUES).astype(np.float32)])
+    """Signals (3, X, Y, Z) of all but the brain; at one echo time for all, so that it is made once."""
+    return outside_brain(signals(Contrast(), TISSUES))
+
+
+def outside_brain(tissues: np.ndarray) -> np.ndarray:
+    """(C, K) signals of TISSUES -> (C, X, Y, Z), with soft edges."""
+    image = np.stack([np.take(row, mean_head().label) for row in tissues.astype(np.float32)])
     return ndimage.gaussian_filter(image, (0, *EDGE_VOXELS), truncate=3)
 
 

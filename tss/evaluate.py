@@ -18,36 +18,42 @@ from pathlib import Path
 
 import numpy as np
 
-from tss import readers, table2
+from tss import overlap, readers, table2
 from tss.ceiling import ceilings
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
-from tss.comparisons import compare_models, comparisons_table
+from tss.comparisons import CLAIMS, claimed, compare_models, comparisons_table
 from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.loop import choose_device
-from tss.metrics import roc_curve
-from tss.scores import PHANTOM_NOTE, coverage, coverage_line, labels_and_probabilities, score
+from tss.scores import PHANTOM_NOTE, coverage, coverage_line, score
 from tss.subgroups import by_group
 
 HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are counted as if independent, so the "
                     "intervals are a little narrow.")
 LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
+REPORT = ("report.html", "figures")  # as tss.report has them
 
 
 def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
-             overwrite: bool = False, table: bool = False) -> list[dict]:
+             overwrite: bool = False, table: bool = False, study: str | None = None, report: bool = False,
+             gradcam_scores: bool = False) -> list[dict]:
     """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
 
     Args:
         paths: checkpoints; the results of one go to `out`, of several to out/<name>, named after phases' folders.
         pictures: Grad-CAM of so many patients, the table's first ones (chosen before anything is known of them).
+        gradcam_scores: measure how much of everybody's Grad-CAM lies in the lesion masks.
         table: leave table2.md and table2.csv in `out` too, with the older methods beside the checkpoints.
+        report: leave report.html with all of it, the table too.
+        study: study.json of tss.study: names what first weights were, lists rows that were not run, and has what the
+            paper makes claims about compared instead of every two.
     Raises:
         InputError: a checkpoint and DATA do not belong together, or OUT has results already.
     """
     models = open_models(paths)
+    planned = read_json(study) if study else {}
     patients = read_prepared(data)
     chosen = [patient for patient in patients if patient.split == split]
     if not chosen:
@@ -60,10 +66,11 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     if missing := [path for patient in drawn for path in scans_of(data, patient).values() if not path.is_file()]:
         raise InputError(f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
                          "leave the pictures away with --gradcam 0.")
+    lesions = overlap.lesions_of(chosen, data) if gradcam_scores else None
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
-    make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES])
+    make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES, *REPORT])
     device = choose_device(device)
 
     results, rows = [], {}
@@ -71,21 +78,26 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
         predictions = predict_patients(model, picker, chosen, data, device)
         metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
+        if study:
+            metrics["weights"] = weights_in(planned, Path(study).parent, model) or metrics["weights"]
         if model.task != "stroke":
             metrics["subgroups"] = by_group(chosen, predictions, model.threshold)
         if model.task == readers.TASK and readers.names_of(chosen):
             rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
             metrics["readers"] = readers.figures(chosen) | {
                 "model": readers.compare(chosen, predictions, model.threshold, rng)}
+        if lesions is not None:
+            metrics["gradcam"] = overlap.measure(model, predictions, chosen, lesions, data)
+            print(f"  {overlap.overlap_line(metrics['gradcam'])}", flush=True)
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
-        _draw_roc(folder / "roc.png", predictions, metrics)
+        _draw_roc(folder / "roc.png", metrics)
         _draw_maps(folder / "gradcam", model, predictions, drawn, data)
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)
         rows.setdefault(model.task, {})[model.name] = predictions
     older, figures_of_older, not_run = [], [], []
-    if table:
+    if table or report:
         from tss.baselines import of_table2  # here, since scipy's statistics take a second to load
 
         older, figures_of_older, not_run = of_table2(data, [task for task in TASKS if task in rows], split)
@@ -93,14 +105,26 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     for task, lines in rows.items():
         beside = {method.method: method.predictions for method in older if method.task == task}
         pairs = [*combinations(lines, 2), *product(beside, lines)]  # a network beside each, not they beside each other
+        if planned:
+            pairs = claimed({metrics["name"]: metrics for metrics in results if metrics["task"] == task}, list(beside))
         if pairs:
             compared[task] = compare_models(lines | beside, task, pairs)
     if compared:
         write_json(Path(out) / COMPARISONS, compared)
         print("".join(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}\n" for task, pairs in compared.items()), end="")
-    if table:
-        table2.write_table(Path(out), table2.rows_of(results, figures_of_older, not_run), compared, results)
+    if table or report:
+        not_run += planned.get("not_run", [])
+        chosen_pairs = CLAIMS if planned else ""
+        whole = table2.rows_of(results, figures_of_older, not_run)
+        table2.write_table(Path(out), whole, compared, results, chosen_pairs)
         print(f"\n{' and '.join(table2.NAMES)} written to {out}", flush=True)
+    if report:
+        from tss.report import Findings, write_report  # here, since matplotlib takes a second to load
+
+        maps = {model.name: sorted(folder.glob("gradcam/*.png")) for model, folder in zip(models, folders, strict=True)}
+        write_report(Path(out), Findings(patients, split, whole, compared, chosen_pairs, maps,
+                                         read_json(Path(data) / "settings.json")))
+        print(f"report.html written to {out}", flush=True)
     return results
 
 
@@ -121,9 +145,10 @@ def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND)
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise InputError(f"{folder} already holds {', '.join(there)}. Give another --out, or --overwrite.")
-    pictures = sorted(folder.glob("gradcam/*.png")) if "gradcam" in there else []
+    files = [file for name in there for file in (
+        sorted((folder / name).glob("*.png")) if (folder / name).is_dir() else [folder / name])]
     try:
-        for file in [folder / name for name in there if name != "gradcam"] + pictures:
+        for file in files:
             file.unlink()
     except OSError as error:
         raise InputError(f"{error.filename} cannot be replaced: {error.strerror}. Give another --out.") from error
@@ -156,6 +181,12 @@ def weights_of(checkpoint: dict) -> str:
     return checkpoint["settings"].get("weights") or (parent if parent == "random" else f"file {parent[:12]}")
 
 
+def weights_in(planned: dict, folder: Path, model: Model) -> str | None:
+    """Return what a study calls a model's first weights: a file of tensors does not say on what they were learned."""
+    return next((words for path, words in planned.get("weights", {}).items()
+                 if (folder / path).resolve() == model.path.resolve()), None)
+
+
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     """Write predictions.csv; an unknown label and a missing probability are empty cells."""
     table = io.StringIO()
@@ -167,14 +198,13 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     write_text(path, table.getvalue())
 
 
-def _draw_roc(path: Path, predictions: list[Prediction], metrics: dict) -> None:
+def _draw_roc(path: Path, metrics: dict) -> None:
     if metrics["auc"] is None:
         print(f"  no roc.png: {metrics['auc_reason']}", flush=True)
         return
     from tss import figures
 
-    y, p = labels_and_probabilities(predictions)
-    figures.draw_roc(path, roc_curve(y, p)[:2], metrics["auc"], metrics["auc_ci"],
+    figures.draw_roc(path, tuple(metrics["roc"].values()), metrics["auc"], metrics["auc_ci"],
                      (1 - metrics["specificity"], metrics["sensitivity"]), metrics["threshold"],
                      f"{metrics['name']}: {POSITIVE[metrics['task']]}",
                      f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive")

@@ -1,8 +1,8 @@
-"""Pictures: learning curves, restoration, ROC, Grad-CAM, quality control. The only module that knows of matplotlib.
+"""Pictures: learning, restoration, ROC, AUC, calibration, Grad-CAM, quality. The only module that knows matplotlib.
 
 In:  plain arrays and numbers; volumes are (X, Y, Z) on canonical RAS axes.
 Out: PNG files, written whole.
-Paper: Fig. 2 (visual check), Fig. 8 (ROC), Fig. 9 (Grad-CAM).
+Paper: Fig. 2 (visual check), Figs 6 and 7 (bars of AUC), Fig. 8 (ROC), Fig. 9 (Grad-CAM).
 See: tests/test_figures.py
 
 Slices are shown as radiologists hang them: the patient's right is on the left of the picture, front at the top.
@@ -11,9 +11,11 @@ Slices are shown as radiologists hang them: the patient's right is on the left o
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure  # not pyplot: a Figure of its own draws to a file with Agg and asks for no screen
@@ -34,18 +36,33 @@ GREYS = 48  # our choice: no steps are seen yet, and the file is small
 WINDOW = (1.0, 99.5)  # percentiles of the head that become black and white
 AIR = 0.04  # our choice: share of a scan's maximum below which there is only noise
 
+# Colours that are told apart by those who confuse red and green (Okabe and Ito 2008); in this order by kind: random,
+# ImageNet, medical, phase before, attention, older methods. Dashes too, for whoever prints in black and white.
+KIND_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#000000", "#777777", "#CC79A7")
+KIND_DASHES = ("-", (0, (1, 1)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
+MARKERS = "s^vDP*"
+CUTOFF_COLOUR = "#F0E442"
+FEW_COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73")  # where few curves are shown
+MAP_DPI = 100  # our choice: 0.6 MB a page, so that 16 networks' pages of a patient fit into a report
+PANEL_DPI = 200  # our choice: sharp on paper at half a page's width, small enough to be mailed
+LEAST_BENEFIT = -0.1  # our choice: treating everybody falls without end, and would press all else together
+
+
+SCORES = {"val_auc": "validation AUC", "val_accuracy": "validation accuracy", "val_dice": "validation Dice"}
+
 
 def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: int, title: str) -> None:
-    """Draw losses and validation AUC over epochs; the epoch that best.pt was kept from is marked.
+    """Draw losses and the validation score over epochs; the epoch that best.pt was kept from is marked.
 
-    history: one dict an epoch with epoch, train_loss, val_loss and val_auc; or, where volumes are restored, with
-    nothing_loss and mean_loss instead of val_auc.
+    history: one dict an epoch with epoch, train_loss, val_loss and one of SCORES; or, where volumes are restored, with
+    nothing_loss and mean_loss instead.
     """
-    if "val_auc" not in history[0]:
+    score = next((name for name in SCORES if name in history[0]), None)
+    if score is None:
         _draw_errors(path, history, best_epoch, title)
         return
     epochs, train_loss, val_loss, auc = (np.array([row[name] for row in history], dtype=float)
-                                         for name in ("epoch", "train_loss", "val_loss", "val_auc"))
+                                         for name in ("epoch", "train_loss", "val_loss", score))
     best = int(np.flatnonzero(epochs == best_epoch)[0])
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -53,12 +70,13 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: in
     marker = "o" if len(epochs) < 3 else None  # a line needs two points to be seen
     left.plot(epochs, train_loss, color="0.5", marker=marker, label="training")
     left.plot(epochs, val_loss, color="tab:blue", marker=marker, label="validation")
-    left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)")
+    left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)" if score == "val_auc" else "loss")
     right.plot(epochs, auc, color="tab:blue", marker=marker)
     right.plot(epochs[best], auc[best], "o", color="tab:red",
                label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}")
-    right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
-    right.set(xlabel="epoch", ylabel="validation AUC", ylim=(min(0.4, auc.min() - 0.05), 1.02))
+    if score == "val_auc":
+        right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
+    right.set(xlabel="epoch", ylabel=SCORES[score], ylim=(min(0.4, auc.min() - 0.05), 1.02))
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -133,6 +151,143 @@ def draw_roc(path: str | os.PathLike, curve: tuple[np.ndarray, np.ndarray], auc:
     _save(figure, path, dpi=300)
 
 
+class Curve(NamedTuple):
+    """An ROC curve: what the legend calls it, false and true positive rates, and which of KIND_COLOURS it has."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    kind: int
+
+
+def draw_rocs(path: str | os.PathLike, curves: Sequence[Curve], readers: Mapping[str, tuple[float, float]],
+              cutoffs: Mapping[str, tuple[float, float]], title: str) -> None:
+    """Draw the ROC curves of a task, readers and published cut-offs as points on them (Fig. 8), the legend beneath.
+
+    readers, cutoffs: what it is called -> false and true positive rate. A cut-off is named in the picture too.
+    """
+    figure, axes = _panel(title, len(curves) + len(readers) + bool(cutoffs) + 1, height=4.9)
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1, label="chance: AUC 0.5")
+    for number, curve in enumerate(curves):
+        nth = sum(other.kind == curve.kind for other in curves[:number])
+        axes.plot(curve.x, curve.y, color=KIND_COLOURS[curve.kind], linestyle=KIND_DASHES[nth % len(KIND_DASHES)],
+                  linewidth=1.8, clip_on=False, label=curve.label)
+    for (name, point), marker in zip(readers.items(), MARKERS * len(readers), strict=False):
+        axes.plot(*point, marker, color="black", markerfacecolor="white", markersize=7, clip_on=False, zorder=5,
+                  linestyle="none", label=name)
+    for name, point in cutoffs.items():
+        axes.plot(*point, "o", color=CUTOFF_COLOUR, markeredgecolor="black", markersize=7, clip_on=False, zorder=6,
+                  label="published cut-off of the FLAIR ratio" if name == next(iter(cutoffs)) else None)
+    for point in dict.fromkeys(cutoffs.values()):  # several may fall on one point
+        axes.annotate(", ".join(name for name in cutoffs if cutoffs[name] == point), point, xytext=(6, -10),
+                      textcoords="offset points", fontsize=8, zorder=7)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")
+    axes.grid(color="0.92")
+    _save_with_legend(figure, path)
+
+
+class Bar(NamedTuple):
+    """An AUC with its interval; or, where there is none, a gap with a word in it."""
+
+    label: str
+    auc: float | None
+    interval: tuple[float, float] | None
+    kind: int
+    word: str = ""
+
+
+def draw_bars(path: str | os.PathLike, groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float],
+              title: str) -> None:
+    """Draw bars of AUC from chance, 0.5, with their intervals, in groups (Figs 6 and 7).
+
+    lines: what it is called -> an AUC that is drawn across, such as the ceiling.
+    """
+    count = sum(map(len, groups.values())) + len(groups) - 1
+    figure, axes = _panel(title, len(lines), width=max(4.6, 0.55 * count + 1.2), height=4.2)
+    first, ticks, lowest = 0, [], 0.4
+    for name, bars in groups.items():
+        axes.text(first + (len(bars) - 1) / 2, 1.0, name, ha="center", va="bottom", fontsize=10, weight="bold",
+                  transform=axes.get_xaxis_transform())
+        for place, bar in enumerate(bars, first):
+            ticks.append((place, bar.label))
+            if bar.auc is None:
+                axes.text(place, 0.5, f" {bar.word}", rotation=90, ha="center", va="bottom", color="0.35", fontsize=9)
+                continue
+            low, high = bar.interval
+            lowest = min(lowest, low)
+            axes.bar(place, bar.auc - 0.5, bottom=0.5, width=0.8, color=KIND_COLOURS[bar.kind], alpha=0.85)
+            axes.errorbar(place, bar.auc, [[bar.auc - low], [high - bar.auc]], color="black", capsize=4, linewidth=1.2)
+            axes.text(place, high + 0.012, f"{bar.auc:.2f}", ha="center", va="bottom", fontsize=8)
+        first += len(bars) + 1
+    axes.axhline(0.5, color="0.3", linewidth=1)
+    for (label, value), dash in zip(lines.items(), KIND_DASHES[1:] * len(lines), strict=False):
+        axes.axhline(value, color="#CC79A7", linestyle=dash, linewidth=1.5, label=label)
+    axes.set(xlim=(-0.6, first - 1.4), ylim=(max(0.0, lowest - 0.05), 1.06), ylabel="AUC (bars begin at 0.5 = chance)")
+    axes.set_title(title, fontsize=10, pad=18)
+    axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=8, rotation=45, ha="right",
+                    rotation_mode="anchor")
+    _save_with_legend(figure, path)
+
+
+def draw_calibration(path: str | os.PathLike, curves: Mapping[str, Sequence[dict]], title: str) -> None:
+    """Draw observed shares with their intervals over predicted probabilities.
+
+    curves: what it is called -> what `tss.calibration.judge` has under "calibration".
+    """
+    figure, axes = _panel(title, len(curves) + 1)
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1, label="probabilities that mean what they say")
+    for number, (label, points) in enumerate(curves.items()):
+        x, y = (np.array([point[name] for point in points]) for name in ("predicted", "observed"))
+        ends = np.array([point["observed_ci"] for point in points]).T
+        axes.errorbar(x, y, np.abs(ends - y), **_few(number), marker=MARKERS[number % len(MARKERS)], capsize=3,
+                      label=label, clip_on=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="mean predicted probability of the group",
+             ylabel="share of the group that is positive")
+    _save_with_legend(figure, path)
+
+
+def draw_decision(path: str | os.PathLike, curves: Mapping[str, Sequence[dict]], title: str) -> None:
+    """Draw net benefit over the threshold, beside calling everybody and nobody positive.
+
+    curves: what it is called -> what `tss.calibration.judge` has under "decision_curve", all of the same patients.
+    """
+    figure, axes = _panel(title, len(curves) + 2)
+    for number, (label, points) in enumerate(curves.items()):
+        thresholds = [point["threshold"] for point in points]
+        if not number:
+            axes.plot(thresholds, [point["treat_all"] for point in points], color="0.5", linewidth=1.3,
+                      label="calling everybody positive")
+            axes.axhline(0, color="black", linewidth=1, label="calling nobody positive")
+        axes.plot(thresholds, [point["net_benefit"] for point in points], **_few(number), label=label)
+    highest = max(point["net_benefit"] for points in curves.values() for point in points)
+    axes.set(xlim=(0, 1), ylim=(LEAST_BENEFIT, max(0.1, 1.1 * highest)),
+             xlabel="threshold: probability from which one calls positive",
+             ylabel="net benefit (true positives a patient)")
+    _save_with_legend(figure, path)
+
+
+def _few(number: int) -> dict:
+    """Colour and dash of the curve with this number, where few are shown."""
+    return {"color": FEW_COLOURS[number % len(FEW_COLOURS)], "linestyle": KIND_DASHES[number % len(KIND_DASHES)],
+            "linewidth": 1.6}
+
+
+def _panel(title: str, entries: int, width: float = 4.6, height: float = 4.6) -> tuple[Figure, Axes]:
+    """Open a picture of one panel with room for so many lines of legend beneath; sizes in inches."""
+    figure = Figure(figsize=(width, height + 0.19 * entries), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save_with_legend(figure: Figure, path: str | os.PathLike) -> None:
+    """Save a panel with its legend beneath, where it hides no curve."""
+    if figure.axes[0].get_legend_handles_labels()[1]:
+        figure.legend(loc="outside lower left", fontsize=8, frameon=False, handlelength=3)
+    _save(figure, path, PANEL_DPI)
+
+
 def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np.ndarray, slices: Sequence[int],
                  captions: Sequence[str], title: str, scale: str, sizes: Sequence[float],
                  lesion: np.ndarray | None = None) -> None:
@@ -180,7 +335,7 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
     if not heat.any():
         figure.text(0.5, 0.01, "The map is zero everywhere: nothing in these scans argued for this verdict.",
                     ha="center", color="tab:red", fontsize=9)
-    _save(figure, path)
+    _save(figure, path, MAP_DPI)
 
 
 def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndarray, atlas_brain: np.ndarray,

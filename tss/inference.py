@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tss.checkpoint import load_model
-from tss.cohort import RESTORE, SIDES, TASKS, Patient
+from tss.cohort import RESTORE, SIDES, TASKS, TUMOURS, Patient
 from tss.files import InputError
 from tss.loop import predict, probability, read_hemispheres
 
@@ -67,6 +67,9 @@ def open_models(paths: Sequence[str]) -> list[Model]:
     if restoring := [str(model.path) for model in models if model.task == RESTORE]:
         raise InputError(f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Leave "
                          "it away; its error is in log.csv beside it.")
+    if tumours := [str(model.path) for model in models if model.task in TUMOURS.values()]:
+        raise InputError(f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Leave it away; "
+                         "phases 2 and 3 start from it (--init).")
     return models
 
 

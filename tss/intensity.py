@@ -12,11 +12,11 @@ from numpy.polynomial import legendre
 DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
 STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
 BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about so many, 3 mm wide and 5 to 6 high
-CALM = 0.2  # our choice: share of the blocks that is kept, nearly all of it white matter
+CALM = 0.25  # our choice: share of the blocks that is kept, nearly all of it white matter
 REACH = 1 / 6  # our choice: two blocks are compared if not further apart than this part of the box, some 25 mm
 PAIRS = 5000  # our choice: so many are compared; another draw moves the field by 0.3 %
-ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and white
-# matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
+ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and
+# white matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
 STEPS = 3  # our choice: of each round's weighted least squares
 STRONG = 0.15  # SD of the log of a strong field, the first round's guess
 WEAK = 0.005  # our choice: SD below which a field is not worth looking at
@@ -27,7 +27,7 @@ DARKEST = 0.05  # our choice: fraction of the median below which a voxel is no s
 ENOUGH = 50_000  # our choice: voxels to take percentiles of; ten times as many move them by less than 0.2 %
 PERCENTILES = (5, 10, 25, 50, 75, 90, 95)  # our choice: landmarks within the healthy bulk
 BULK = 2.5  # our choice: healthy bulk = median +- so many robust standard deviations; lesions and CSF lie outside
-MOST_STRETCH = 0.03  # our choice: matching changes a gain by 3 % at most, so any contrast by 6 % (DESIGN 7: 10 %)
+MOST_STRETCH = 0.02  # our choice: matching changes a gain by 2 % at most, so any contrast by 4 % (DESIGN 7: 10 %)
 CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit scale, in medians of healthy brain.
 # Acute lesions reach 3 on DWI and 2 on FLAIR, CSF 4-5 on b0: nothing but artefact is clipped. No higher than that,
 # since b0's bright CSF would drown what the other two show: with 6, 6 and 5 phase 1 learned from DWI at half the pace.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tss.cohort import RESTORE
+from tss.cohort import RESTORE, TUMOURS
 from tss.files import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Phase:
     """One row of the schedule. Rates are AdaBound's: lr at first, drifting towards final_lr (SGD's)."""
 
     number: int
-    task: str  # a key of tss.cohort.TASKS, or RESTORE
+    task: str  # a key of tss.cohort.TASKS, RESTORE, or one of TUMOURS
     starts_from: int | None  # the phase whose best checkpoint it takes; None, or not of this model: random weights
     freezes: bool  # do the layers in FROZEN stand still?
     attention: bool
@@ -37,6 +37,11 @@ class Phase:
     models: tuple[str, ...] = ("2d", "3d")
     epochs: int = 100  # 2.4 "for 100 epochs with early stopping"
     patience: int = 10  # 2.4 "based on the validation AUC during training with a patience of 10"
+
+    @property
+    def name(self) -> str:
+        """What it is called on the screen; without the blank, its folder."""
+        return "tumours" if self.task in TUMOURS.values() else f"phase {self.number}"
 
     def parent_of(self, model: str) -> int | None:
         """The phase that a model of this kind starts from; None: random weights."""
@@ -74,6 +79,19 @@ PHASES = {
     ),
 }  # fmt: skip
 
+# Not a phase of the schedule but what it is compared with: "models trained for brain tumor classification and
+# segmentation to initialize our 2D and 3D models, respectively" (3). How they were trained is not said: the rates are
+# phase 1's, the batches 16 slices, or 4 volumes, since the decoder works at full size. The number only orders draws.
+LEARN_TUMOURS = {
+    model: Phase(
+        number=5, task=task, starts_from=None, freezes=False, attention=False, batch_size={"2d": 16, "3d": 4}[model],
+        lr=5e-4, final_lr=1e-2, models=(model,),
+        quote="2.3: pretraining on external datasets of brain MRIs; 3: We used models trained for brain tumor "
+              "classification and segmentation to initialize our 2D and 3D models",
+    )
+    for model, task in TUMOURS.items()
+}  # fmt: skip
+
 # 2.3: "we froze the first 7x7 convolutional layer as well as the following two Resblocks [...] conv2_x"; "for 3D
 # models, we froze the two layers in the downward path". Their BatchNorms stand still with them. Everything else is
 # trained, in phase 4 too (Table 2 "Attention+fine-tune").
@@ -85,11 +103,13 @@ FROZEN = {
 WIDTH = {"2d": 64, "3d": 32}  # channels of the first stage in the paper
 
 
-def build_model(model: str, width: int, grid: Sequence[int], attention: bool, task: str = "stroke") -> nn.Module:
+def build_model(model: str, width: int, grid: Sequence[int], attention: bool, task: str = "stroke",
+                types: int = 0) -> nn.Module:
     """A network with fresh random weights (torch's global generator): (N, C, D, H, W) -> logits (N,).
 
     model: "2d" or "3d"; grid: voxels [X, Y, Z] of the whole brain, so that a hemisphere is D, H, W = Z, Y, X / 2;
-    task: that of the phase; for RESTORE the network gives volumes (N, C, D, H, W) instead of logits.
+    task: that of the phase; for RESTORE the network gives volumes (N, C, D, H, W) instead of logits, for tumours'
+    outlines (N, 1, D, H, W), and for their types it takes slices (N, C, H, W) and gives logits (N, types).
     """
     if model not in FROZEN:
         raise InputError(f"there is no model '{model}': choose one of {', '.join(FROZEN)}")
@@ -99,8 +119,13 @@ def build_model(model: str, width: int, grid: Sequence[int], attention: bool, ta
     if model == "3d":
         from tss.unet3d import UNet3D, VolumeClassifier
 
-        network = UNet3D(3, 3, width) if task == RESTORE else VolumeClassifier(width, attention)
+        outputs = {RESTORE: 3, TUMOURS["3d"]: 1}.get(task)
+        network = UNet3D(3, outputs, width) if outputs else VolumeClassifier(width, attention)
         return network.to(memory_format=torch.channels_last_3d)
+    if task == TUMOURS["2d"]:
+        from tss.resnet2d import SliceTypes
+
+        return SliceTypes(width, types).to(memory_format=torch.channels_last)
     if grid[2] < 2:
         raise InputError(f"the 2D model weighs slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
     from tss.resnet2d import SliceClassifier

@@ -66,7 +66,7 @@ class Run:
     mean: Tensor | None = None  # (C, D, H, W), the mean training hemisphere; phase 0 alone
 
     def say(self, text: str) -> None:
-        print(f"phase {self.phase.number}  {text}", flush=True)
+        print(f"{self.phase.name}  {text}", flush=True)
 
 
 def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:

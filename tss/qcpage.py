@@ -9,12 +9,12 @@ Nothing is fetched and nothing is sent: pictures, table and script are in the fi
 the moment it is given, under the patient's name and the hash of the picture that was judged.
 """
 
-import base64
 import hashlib
 import html
 import json
 from pathlib import Path
 
+from tss import page
 from tss.quality import LIMITS
 
 ORDER = ("failed", "flagged", "ok")
@@ -42,12 +42,8 @@ def index_page(table: list[list[str]], records: list[dict | None], folder: Path)
     note = (f"<p class='warning'>{missing} of {len(records)} patients are not preprocessed yet. Load this page again "
             "when the run has ended, and download only then.</p>") * bool(missing)
     rows = _json({"columns": table[0], "rows": table[1:]})
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Quality control: {len(found)} patients</title>
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<style>:root {{ --figures: {max(len(figures), 1)} }}{STYLE}</style></head><body>
-<h1>Quality control: {counts}</h1>
+    style = f":root {{ --figures: {max(len(figures), 1)} }}{STYLE}"
+    return page.frame(f"Quality control: {len(found)} patients", style, f"""<h1>Quality control: {counts}</h1>
 {HOW_TO}{note}
 <nav><div class="bar"><label>show <select id="filter">{OPTIONS}</select></label>
 <span id="progress"></span><button id="download">Download cohort.csv</button>
@@ -57,9 +53,7 @@ def index_page(table: list[list[str]], records: list[dict | None], folder: Path)
 {cards}
 </main>
 <script type="application/json" id="table">{rows}</script>
-<script>{SCRIPT}</script>
-</body></html>
-"""
+<script>{SCRIPT}</script>""", script=True)
 
 
 def _mark(record: dict) -> str:
@@ -78,8 +72,7 @@ def _card(mark: str, line: int, record: dict, figures: list[str], folder: Path) 
         picture = folder / f"{record['patient']}.png"
         content = picture.read_bytes() if picture.is_file() else b""
         key = f"tss verdict {name} {hashlib.sha256(content).hexdigest()[:KEY_LENGTH]}"
-        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        image = f'<img loading="lazy" decoding="async" alt="{name}" src="{source}">' if content else (
+        image = page.picture(content, record["patient"], 'loading="lazy" decoding="async"') if content else (
             f"<p class='warning'>{name}.png is missing. Run run_preprocess.py again with --overwrite.</p>")
         judging = image + JUDGING
     return (f'<article class="{mark}" data-mark="{mark}" data-line="{line}" data-key="{key}">'

@@ -9,6 +9,7 @@ See: tests/test_readers.py
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,8 @@ MAJORITY = "majority"
 # Where model and reader meet, and whether the classes change places for it.
 POINTS = {"sensitivity_at_readers_specificity": False, "specificity_at_readers_sensitivity": True}
 FROM_THE_CURVE = "read off this split's own ROC curve: no threshold was fixed beforehand"
+EXPLAINED = (f"Sens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; difference from the reader's, 95% "
+             "by bootstrap.\np: McNemar's exact test at the model's own threshold.")
 
 
 def figures(patients: Sequence[Patient]) -> dict:
@@ -165,9 +168,27 @@ def readers_table(results: Sequence[dict]) -> str:
 
     results: as `evaluate` returns them; those without "readers" are passed over. "" if there is none.
     """
+    shown = readers_rows(results)
+    if shown is None:
+        return ""
+    text = "\n".join([shown.heading, aligned(shown.readers), *shown.remarks])
+    return text if len(shown.beside) == 1 else f"{text}\n{aligned(shown.beside)}\n{EXPLAINED}"
+
+
+class Shown(NamedTuple):
+    """The readers for people: two tables as rows of cells, the header first, and what is to be said of them."""
+
+    heading: str
+    readers: list[list[str]]
+    remarks: list[str]
+    beside: list[list[str]]  # the models beside each reader
+
+
+def readers_rows(results: Sequence[dict]) -> Shown | None:
+    """Return the readers' figures, and the models beside them, of results as `readers_table` takes them; or None."""
     results = [metrics for metrics in results if "readers" in metrics]
     if not results:
-        return ""
+        return None
     readers = results[0]["readers"]  # the same patients and readings for all
     rows = [["", "n", "positive", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "accuracy"]]
     remarks = []
@@ -195,11 +216,7 @@ def readers_table(results: Sequence[dict]) -> str:
                                str(test["only_model_right"]), str(test["only_reader_right"]), p_text(test["pvalue"]),
                                p_text(test["pvalue_holm"])])
     simulated = " (simulated: phantoms have no radiologists)" * ("ceiling" in results[0])
-    text = "\n".join([f"Readers: DWI-FLAIR mismatch = TSS < 4.5 h{simulated}", aligned(rows), *remarks])
-    if len(beside) == 1:
-        return text
-    return f"{text}\n{aligned(beside)}\nSens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; " \
-           "difference from the reader's, 95% by bootstrap.\np: McNemar's exact test at the model's own threshold."
+    return Shown(f"Readers: DWI-FLAIR mismatch = TSS < 4.5 h{simulated}", rows, remarks, beside)
 
 
 def _cells(point: dict | None) -> list[str]:

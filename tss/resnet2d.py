@@ -60,6 +60,19 @@ class SliceClassifier(nn.Module):
         return self.classifier(features).view(early.shape[:2])  # (N, D)
 
 
+class SliceTypes(nn.Module):
+    """The same backbone with several classes, each slice for itself: learns the medical weights (paper 3)."""
+
+    def __init__(self, width: int, types: int):
+        super().__init__()
+        self.backbone = ResNet18(width)
+        self.types = nn.Linear(8 * width, types)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: slices (N, C, H, W) -> logits (N, types)."""
+        return self.types(self.backbone(x)[1].mean(dim=(2, 3)))
+
+
 class ResNet18(nn.Module):
     """ResNet-18 without its classifier; layers are named as in torchvision, so that its weights load by name."""
 

@@ -7,7 +7,7 @@ See: tests/test_roi.py
 
 Written from the description of the method (Lee 2020, Stroke 51:860; FIELD 1c). What differs from it:
 - the ADC is log(b0 / DWI) of the registered, matched volumes. Matching takes the absolute level away, so the healthy
-  level that Lee's rule finds anyhow is called REFERENCE_ADC; a matched contrast may be off by 8 % (tss.intensity);
+  level that Lee's rule finds anyhow is called REFERENCE_ADC; a matched contrast may be off by 4 % (tss.intensity);
 - brain and midline are the suite's own (in the atlas space the mirrored voxel is the flipped one), not SPM's;
 - white matter is healthy tissue of low ADC whose b0 is under the median, not SPM's segmentation;
 - no least size but the 0.2 ml of the rule: Lee's code leaves small infarcts out of training and test.

@@ -13,14 +13,15 @@ import numpy as np
 
 from tss.calibration import judge
 from tss.inference import POSITIVE, Prediction
-from tss.metrics import confusion, delong_ci, roc_auc, wilson, youden_threshold
+from tss.metrics import confusion, delong_ci, roc_auc, roc_curve, wilson, youden_threshold
 from tss.table import aligned
 
 PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
 
 
 def score(predictions: list[Prediction], threshold: float) -> dict:
-    """Return AUC, sensitivity, specificity and accuracy with 95 % intervals; what has no answer is None, with why."""
+    """Return AUC, sensitivity, specificity and accuracy with 95 % intervals, the ROC curve, and what tss.calibration
+    judges; what has no answer is None, with why."""
     y, p = labels_and_probabilities(predictions)
     positives = int(y.sum())
     tp, fp, tn, fn = confusion(y, p, threshold)
@@ -37,7 +38,8 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     if len(y):
         metrics |= judge(y, p)
     if metrics["auc"] is not None:
-        best = youden_threshold(y, p)
+        best, curve = youden_threshold(y, p), roc_curve(y, p)
+        metrics["roc"] = {"false_positive_rate": curve[0].tolist(), "true_positive_rate": curve[1].tolist()}
         metrics["youden_on_this_split_optimistic"] = {"threshold": best} | proportions(*confusion(y, p, best))
     return metrics
 

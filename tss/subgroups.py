@@ -86,9 +86,14 @@ def _figures(predictions: Sequence[Prediction], threshold: float) -> dict:
 
 def subgroups_table(cells: Sequence[dict]) -> str:
     """Return what `by_group` found as a table for the screen."""
+    return aligned(subgroups_rows(cells))
+
+
+def subgroups_rows(cells: Sequence[dict]) -> list[list[str]]:
+    """Return what `by_group` found as rows of cells, the header first."""
     rows = [["group", "", "n", "positive", "AUC [95% CI]", "sensitivity", "specificity", "accuracy"]]
     for cell in cells:
         shown = [WITHHELD if cell[name] is None else with_interval(cell, name, digits) for name, digits in
                  (("auc", 3), ("sensitivity", 2), ("specificity", 2), ("accuracy", 2))]
         rows.append([cell["group"], cell["cell"], str(cell["n"]), str(cell["n_positive"]), *shown])
-    return aligned(rows)
+    return rows

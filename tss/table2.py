@@ -13,35 +13,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tss.cohort import TASKS
-from tss.comparisons import comparisons_table
+from tss.comparisons import comparisons_table, rank
 from tss.files import write_text
 from tss.inference import POSITIVE
 from tss.readers import MAJORITY, TASK, readers_table
 from tss.scores import PHANTOM_NOTE, with_interval
 
 NAMES = ("table2.md", "table2.csv")
-KINDS = ("network", "older method", "reader")  # in this order within a task
+CUTOFF = "published cut-off"
+KINDS = ("network", "older method", CUTOFF, "reader")  # in this order within a task
 FIGURES = {"auc": 3, "sensitivity": 2, "specificity": 2, "accuracy": 2}  # digits in table2.md
 COUNTS = ("tp", "fp", "tn", "fn")
 COVERED = ("patients", "scored", "label_unknown", "no_answer")  # the first is the sum of the others
 HASH_SHOWN = 8  # hexadecimal digits in table2.md; our choice
+NOT_RUN = "not run"  # the stage of such a row
 BEST = "youden_on_this_split_optimistic"
 WEIGHTS = {"phase 0": "Models Genesis, own (phase 0)", "Models Genesis": "Models Genesis, published",
            "ResNet-18": "ResNet-18, published (paper: ImageNet)"}  # the other words of tss.plan.origin_of say enough
 EXPLAINED = ("Sensitivity, specificity and accuracy are at the threshold that was chosen on validation; a reader has "
-             "none. 95 % intervals: DeLong's for the AUC, Wilson's for the others. Cases: the first digits of the "
-             "SHA-256 of the cases and their labels; rows with the same digits are of the same test set.")
+             "none, and a published cut-off is its own. 95 % intervals: DeLong's for the AUC, Wilson's for the others. "
+             "Cases: the first digits of the SHA-256 of the cases and their labels; rows with the same digits are of "
+             "the same test set.")
 
 
 def rows_of(results: Sequence[dict], older: Sequence[dict] = (), not_run: Sequence[dict] = ()) -> list[dict]:
     """Return metrics as rows of the table, in the order of Table 2: by task, then networks, older methods, readers.
 
     results: of networks, as `tss.evaluate.evaluate` returns them. older: as `tss.baselines.figures` returns them.
-    not_run: name, task and reason of what the table should have and has not.
+    not_run: name, task and reason of what the table should have and has not; of a network "kind", phase, model and
+        weights too.
     """
     rows = [_row(metrics, "network", _stage(metrics)) for metrics in results]
     rows += [_row(metrics, "older method", f"{POSITIVE[metrics['task']]}: older methods") for metrics in older]
-    rows += [{"kind": "older method", "stage": "not run", **missing} for missing in not_run]
+    rows += [row for metrics in older for row in _cutoff_rows(metrics)]
+    rows += [{"kind": "older method", "stage": NOT_RUN, **missing} for missing in not_run]
     if reading := next((metrics for metrics in results if "readers" in metrics), None):
         rows += _reader_rows(reading)
     best = {metrics["task"]: metrics["ceiling"] for metrics in results if "ceiling" in metrics}
@@ -49,7 +54,7 @@ def rows_of(results: Sequence[dict], older: Sequence[dict] = (), not_run: Sequen
         row |= {"ceiling": best[row["task"]], "phantoms": True} if row["task"] in best else {}
     tasks = list(TASKS)
     return sorted(rows, key=lambda row: (tasks.index(row["task"]), KINDS.index(row["kind"]), row.get("phase", 0),
-                                         row.get("model", "")))
+                                         row.get("model", ""), rank(row.get("weights", ""))))
 
 
 def _stage(metrics: dict) -> str:
@@ -61,6 +66,17 @@ def _row(metrics: dict, kind: str, stage: str) -> dict:
     covered = metrics["coverage"]
     counts = (covered["patients"], covered["scored"], len(covered["label_unknown"]), len(covered["no_probability"]))
     return metrics | {"kind": kind, "stage": stage} | dict(zip(COVERED, counts, strict=True))
+
+
+def _cutoff_rows(metrics: dict) -> list[dict]:
+    """The tissue clock's published cut-offs, on the patients whose ratio could be measured."""
+    covered = {name: _row(metrics, "", "")[name] for name in COVERED}
+    same = {name: metrics[name] for name in ("task", "positive_class", "split", "unit", "n_positive", "cases_sha256")}
+    return [point | same | covered | {
+        "kind": CUTOFF, "stage": f"{POSITIVE[metrics['task']]}: FLAIR ratio at most a published cut-off",
+        "name": f"{point['cutoff']:.2f}, {point['source']}", "auc": None, "auc_ci": None,
+        "threshold": point["cutoff"], "threshold_from": point["source"],
+    } for point in metrics.get("cutoffs", ())]
 
 
 def _reader_rows(metrics: dict) -> list[dict]:
@@ -104,26 +120,24 @@ def _flat(row: dict) -> dict:
             | {"phantoms": "yes: not clinical results" if row.get("phantoms") else None}
             | plain("checkpoint", "checkpoint_sha256", "parent", "cohort", "chosen")
             | {"threshold_optimistic": best.get("threshold")} | optimistic
-            | {"not_run": row.get("reason") if row["stage"] == "not run" else None})
+            | {"not_run": row.get("reason") if row["stage"] == NOT_RUN else None})
 
 
-def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], results: Sequence[dict]) -> str:
+def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], results: Sequence[dict],
+                chosen: str = "") -> str:
     """Return the table for people: rows, what has to be said of them, best thresholds, comparisons, readers.
 
-    compared: task -> what `tss.comparisons.compare_models` found.
+    compared: task -> what `tss.comparisons.compare_models` found. chosen: how its pairs were chosen, in words.
     """
-    shown = [row for row in rows if row["stage"] != "not run"]
-    missing = [f"Not run: {row['name']}, {POSITIVE[row['task']]}: {row['reason']}" for row in rows
-               if row["stage"] == "not run"]
-    parts = [f"# Table 2, {results[0]['split']} split", *_of_phantoms(rows), _main_table(shown), EXPLAINED]
-    notes = [note for row in shown for note in row.get("notes", ()) if note != PHANTOM_NOTE]
-    notes += [f"{row['name']}: {row['auc_reason']}." for row in shown if "auc_reason" in row]
-    parts += [*dict.fromkeys(notes), *_different_patients(shown), *missing]
+    shown = [row for row in rows if row["stage"] != NOT_RUN]
+    missing = [why_not_run(row) for row in rows if row["stage"] == NOT_RUN]
+    parts = [f"# Table 2, {results[0]['split']} split", *_of_phantoms(rows), _table(main_rows(shown)), EXPLAINED]
+    parts += [*notes(shown), *(f"**{line}**" for line in different_patients(shown)), *missing]
     if best := [row for row in shown if BEST in row]:
         parts += ["## Optimistic: the threshold that is best for this very split (Youden on its answers)",
-                  _best_table(best)]
+                  _table(best_rows(best))]
     if compared:
-        parts += ["## Paired comparisons, on the cases that both rows have"]
+        parts += ["## Paired comparisons, on the cases that both rows have", *[chosen] * bool(chosen)]
         parts += [f"{POSITIVE[task]}\n\n```\n{comparisons_table(pairs)}\n```" for task, pairs in compared.items()]
     if readings := readers_table(results):
         parts += ["## Readers", f"```\n{readings}\n```"]
@@ -136,42 +150,66 @@ def _of_phantoms(rows: Sequence[dict]) -> list[str]:
     return [f"**{PHANTOM_NOTE}** The best AUC that anyone can reach on them: {words}."] if best else []
 
 
-def _main_table(rows: Sequence[dict]) -> str:
+def why_not_run(row: dict) -> str:
+    return f"Not run: {row['name']}, {POSITIVE[row['task']]}: {row['reason']}"
+
+
+def notes(rows: Sequence[dict]) -> list[str]:
+    """Return what has to be said of the rows, each sentence once; that they are phantoms is said elsewhere."""
+    said = [note for row in rows for note in row.get("notes", ()) if note != PHANTOM_NOTE]
+    return list(dict.fromkeys(said + [f"{row['name']}: {row['auc_reason']}." for row in rows if "auc_reason" in row]))
+
+
+def main_rows(rows: Sequence[dict]) -> list[list[str]]:
+    """Return the table as cells, the header first; a stage stands in the first row that it holds for.
+
+    What was not run stands there too, if it is among the rows, with this word in the place of its number of cases.
+    """
     lines = [["", "", "Model", "Weights", "Attention", "n", "Positive", "AUC [95 % CI]", "Sensitivity", "Specificity",
               "Accuracy", "Threshold", *map(str.upper, COUNTS), "Patients covered", "Cases"]]
     stage = None
     for row in rows:
-        weights = row.get("weights", "-")
-        lines.append([
-            "" if row["stage"] == stage else row["stage"], row["name"], row.get("model", "-").upper(),
-            WEIGHTS.get(weights, weights), {True: "yes", False: "no"}.get(row.get("attention"), "-"),
+        weights, before, stage = row.get("weights", "-"), stage, _planned_stage(row)
+        cells = ["" if stage == before else stage, row["name"], row.get("model", "-").upper(),
+                 WEIGHTS.get(weights, weights), {True: "yes", False: "no"}.get(row.get("attention"), "-")]
+        if row["stage"] == NOT_RUN:
+            lines.append(cells + [NOT_RUN] + ["-"] * (len(lines[0]) - len(cells) - 1))
+            continue
+        lines.append(cells + [
             f"{row['n']} {row['unit']}s", str(row["n_positive"]),
             *(with_interval(row, name, digits) for name, digits in FIGURES.items()),
             f"{row['threshold']:.3f}" if "threshold" in row else "-", *(str(row[name]) for name in COUNTS),
             f"{row['scored']} of {row['patients']}", row["cases_sha256"][:HASH_SHOWN]])
-        stage = row["stage"]
-    return _table(lines)
+    return lines
 
 
-def _best_table(rows: Sequence[dict]) -> str:
+def _planned_stage(row: dict) -> str:
+    """The stage, of what was not run the one that it would have had."""
+    if row["stage"] != NOT_RUN:
+        return row["stage"]
+    return _stage({"attention": False} | row) if row["kind"] == "network" else f"{POSITIVE[row['task']]}: older methods"
+
+
+def best_rows(rows: Sequence[dict]) -> list[list[str]]:
+    """Return the figures at the threshold that is best for this very split as cells, the header first."""
     names = [name for name in FIGURES if name != "auc"]
-    return _table([["", "Threshold (optimistic)", *(f"{name.capitalize()} (optimistic)" for name in names)]] + [
+    return [["", "Threshold (optimistic)", *(f"{name.capitalize()} (optimistic)" for name in names)]] + [
         [f"{row['name']}, {POSITIVE[row['task']]}", f"{row[BEST]['threshold']:.3f}",
-         *(with_interval(row[BEST], name, FIGURES[name]) for name in names)] for row in rows])
+         *(with_interval(row[BEST], name, FIGURES[name]) for name in names)] for row in rows]
 
 
-def _different_patients(rows: Sequence[dict]) -> list[str]:
+def different_patients(rows: Sequence[dict]) -> list[str]:
     """Return a line for each task whose rows are not all of the same cases."""
     lines = []
     for task, positive in POSITIVE.items():
         sets: dict[str, list[str]] = {}
         for row in rows:
-            if row["task"] == task and row["n"]:
+            if row["task"] == task and row["n"] and row["kind"] != CUTOFF:  # theirs is the tissue clock's set
                 sets.setdefault(row["cases_sha256"], []).append(row["name"])
         if len(sets) > 1:
             who = "; ".join(f"{cases[:HASH_SHOWN]}: {' + '.join(names)}" for cases, names in sets.items())
-            lines.append(f"**{positive}: the rows are of different sets of patients** ({who}). Only paired "
-                         "comparisons are of the same patients.")
+            lines.append(f"{positive}: the rows are of different sets of patients ({who}). Only paired comparisons are "
+                         "of the same patients.")
     return lines
 
 
@@ -181,7 +219,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def write_table(folder: Path, rows: Sequence[dict], compared: Mapping[str, Sequence[dict]],
-                results: Sequence[dict]) -> None:
+                results: Sequence[dict], chosen: str = "") -> None:
     """Write table2.md and table2.csv."""
-    write_text(folder / "table2.md", to_markdown(rows, compared, results))
+    write_text(folder / "table2.md", to_markdown(rows, compared, results, chosen))
     write_text(folder / "table2.csv", to_csv(rows))

@@ -1,6 +1,7 @@
 """A phase from start to finish: weights from its parent, epochs, early stopping, exact continuation, proof.
 
-In:  a Job and the number of a phase; DATA as run_preprocess.py leaves it; a parent checkpoint, or random weights.
+In:  a Job and the number of a phase; DATA as run_preprocess.py leaves it; a parent checkpoint, or random weights. Or
+     scans of tumours, to learn medical weights from.
 Out: OUT/phase<N>/ with best.pt, last.pt, log.csv, curves.png and settings.json; restored.png too in phase 0.
 Paper: 2.2 (phase 0), 2.3 (freezing), 2.4 (early stopping on validation AUC).
 See: tests/test_train.py
@@ -12,13 +13,14 @@ continues bit for bit from last.pt, on the CPU with the same number of threads a
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tss import restore
+from tss import restore, tumours
 from tss.checkpoint import FORMAT, load, prove_frozen, save, start_from
 from tss.cohort import RESTORE, read_prepared
 from tss.files import InputError, write_json, write_text
@@ -70,6 +72,25 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
     run.about["settings"]["data"] = fingerprint(train, val)
     announce(run, patients, train, val)
+    return train_to_the_end(run, train, val)
+
+
+def train_on_tumours(job: Job, table: Path, grid: Sequence[int]) -> Path:
+    """Learn the medical weights that phases 2 and 3 are compared with (paper 3), into OUT/tumours.
+
+    Returns:
+        the path of the best checkpoint.
+    Raises:
+        InputError: as for a phase, and all that is wrong with the table.
+    """
+    run, patients = tumours.plan(job, table, grid)
+    train, val = tumours.load(run, patients)
+    return train_to_the_end(run, train, val)
+
+
+def train_to_the_end(run: Run, train: Split, val: Split) -> Path:
+    """Train what a run is about, from its parent or from where it stopped; returns the path of its best checkpoint."""
+    job = run.job
     prepare(run, train)
     try:
         if run.frozen and not is_finished(run.history, run.phase):
@@ -77,11 +98,11 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
         while not is_finished(run.history, run.phase):
             train_and_validate(run, train, val)
     except torch.OutOfMemoryError as error:
-        raise InputError(f"phase {number}: {run.device} has too little memory for batches of {run.phase.batch_size}. "
+        raise InputError(f"{run.phase.name}: {run.device} has too little memory for batches of {run.phase.batch_size}. "
                          "Give a smaller --batch-size, or --precision bf16.") from error
     except FloatingPointError as error:
-        raise InputError(f"phase {number}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and --final-lr, "
-                         "or --precision fp32.") from error
+        raise InputError(f"{run.phase.name}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and "
+                         "--final-lr, or --precision fp32.") from error
     return finish(run, val)
 
 
@@ -90,7 +111,8 @@ def prepare(run: Run, train: Split) -> None:
     about = run.about
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(run.job.seed)
-        run.network = build_model(about["model"], about["width"], about["grid"], about["attention"], about["task"])
+        run.network = build_model(about["model"], about["width"], about["grid"], about["attention"], about["task"],
+                                  len(about.get("types", ())))
     if run.parent:
         loaded = start_from(run.network, run.parent, run.parent_path)
         run.say(f"starts from {run.parent_path} ({known_of(run.parent)}): {loaded}")
@@ -121,7 +143,7 @@ def prepare(run: Run, train: Split) -> None:
 def known_of(parent: dict) -> str:
     """Say in a few words what a parent is."""
     if parent["phase"] is None:
-        return f"published weights of {parent['name']}"
+        return parent["name"] if "task" in parent else f"published weights of {parent['name']}"
     auc = "" if parent["val_auc"] is None else f", val auc {parent['val_auc']:.4f}"
     return f"phase {parent['phase']}, epoch {parent['epoch']}{auc}"
 
@@ -173,9 +195,10 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     if phase.task == RESTORE:
         loss, in_order = restore.LOSS, restore.batches(train, order, phase.batch_size, run.device, run.job.seed, epoch)
     else:
-        loss, in_order = LOSS, batches(train, order, phase.batch_size, run.device)
+        loss = tumours.LOSSES.get(phase.task, LOSS)
+        in_order = batches(train, order, phase.batch_size, run.device)
     train_loss = train_one_epoch(run.learner, run.optimizer, loss, in_order, run.job.precision)
-    scores, threshold = (errors_of_restoring if phase.task == RESTORE else scores_of_classifying)(run, val)
+    scores, threshold = SCORING.get(phase.task, scores_of_classifying)(run, val)
     run.history.append({"epoch": epoch, "train_loss": train_loss, **scores})
 
     # best.pt, then last.pt, then log.csv: after a kill between two of them this epoch is repeated, to the same bits.
@@ -201,9 +224,18 @@ def errors_of_restoring(run: Run, val: Split) -> tuple[dict, None]:
                             run.job.seed), None
 
 
+def scores_on_tumours(run: Run, val: Split) -> tuple[dict, None]:
+    """Return validation loss, and accuracy or Dice (tss.tumours)."""
+    return tumours.validate(run.learner, val, run.phase.batch_size, run.device, run.job.precision, run.phase.task), None
+
+
+SCORING = {RESTORE: errors_of_restoring} | dict.fromkeys(tumours.LOSSES, scores_on_tumours)
+MERITS = {"val_auc": "auc", "val_accuracy": "accuracy", "val_dice": "dice"}
+
+
 def merit(row: dict) -> float:
-    """What early stopping watches: the validation AUC (2.4), or in phase 0 how small the validation error is."""
-    return row["val_auc"] if "val_auc" in row else -row["val_loss"]
+    """What early stopping watches: the validation AUC (2.4) or its like, in phase 0 how small the error is."""
+    return next((row[name] for name in MERITS if name in row), -row["val_loss"])
 
 
 def best_epoch(history: list[dict]) -> int:
@@ -251,8 +283,9 @@ def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
 
 def watched(row: dict) -> str:
     """The figure beside the losses: the AUC, or in phase 0 the errors of doing nothing and of the mean hemisphere."""
-    if "val_auc" in row:
-        return f"auc {row['val_auc']:.4f}"
+    for name, word in MERITS.items():
+        if name in row:
+            return f"{word} {row[name]:.4f}"
     return f"doing nothing {row['nothing_loss']:.4f}, mean hemisphere {row['mean_loss']:.4f}"
 
 
@@ -268,7 +301,7 @@ def finish(run: Run, val: Split) -> Path:
                 f"{run.parent_path}")
     write_log(run)  # a kill may have come between last.pt and its line
     row = run.history[best_epoch(run.history) - 1]
-    title = f"Phase {run.phase.number}: {run.phase.task}"
+    title = f"{run.phase.name.capitalize()}: {run.phase.task}"
     figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title)
     result = f"val loss {row['val_loss']:.4f}, {watched(row)}"
     if run.phase.task == RESTORE:

@@ -199,6 +199,8 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
         parser.error("--grid goes with --tumours alone: everything else has that of --data")
     if "tumours" in args and {"phase", "init"} & set(vars(args)):
         parser.error("--tumours learns from random weights, in no phase: leave --phase and --init away")
+    if "train_patients" in args and "phase" not in args:
+        parser.error("--train-patients goes with --phase only")
     if args.resume and args.overwrite:
         parser.error("--resume continues and --overwrite starts anew: give one of them")
 

@@ -2,11 +2,13 @@
 
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 import tss
 from tss import demo, phantom, study
+from tss.files import write_json
 
 
 @pytest.fixture
@@ -43,7 +45,12 @@ def run_study(tmp_path, lines, codes, monkeypatch, models):
     monkeypatch.setattr(study, "show", lambda asked, *_: None)
 
     def script(name):
-        return lambda line: (lines.append([name, *line]), codes.get(name, 0))[1]
+        def main(line):
+            lines.append([name, *line])
+            if name == "preprocess":
+                write_json(Path(line[line.index("--out") + 1]) / "settings.json", {"grid": demo.GRID})
+            return codes.get(name, 0)
+        return main
 
     return demo.run_study(tmp_path / "out", models, 7, *map(script, ("preprocess", "train", "evaluate")), patients=9)
 
@@ -58,7 +65,7 @@ def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_
     for number in (2, 3):
         rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line}
         assert rates == {"16 --epochs 12 --patience 6 --lr 0.0005 --final-lr 0.01 --seed 7 --resume"}
-    assert trained[6] == (f"train --tumours {tmp_path}/out/tumours/tumours.csv --model 2d --out "
+    assert trained[6] == (f"train --tumours {tmp_path}/out/tumours/tumours.csv --model 2d --grid 112 112 13 --out "
                           f"{tmp_path}/out/study/2d/medical --width 16 --epochs 12 --patience 6 --seed 7 --resume")
     assert "medical/tumours/best.pt" in trained[7] and "It took " in capsys.readouterr().out
     assert "phase0" not in " ".join(lines[-1]) and f"--study {tmp_path}/out/study/study.json" in " ".join(lines[-1])

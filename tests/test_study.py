@@ -152,7 +152,10 @@ def test_shards_train_and_the_line_without_one_writes_the_table(whole, tiny_data
 
 def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny_data, quick, capsys, monkeypatch):
     monkeypatch.setattr(study, "seconds_a_hemisphere", lambda phase, model, *_: 60.0)
-    Path("tumours.csv").write_text("patient\n")
+    for scan in ("t1.nii", "mask.nii"):
+        Path(scan).touch()  # the plan looks whether they are there, and does not read them
+    Path("tumours.csv").write_text("patient,t1,tumour,type,split\n" + "".join(
+        f"{split}-{kind},t1.nii,mask.nii,{kind},{split}\n" for split in ("train", "val") for kind in "ab"))
     before = sorted(Path().rglob("*"))
     flags = ["--study", "table2", "--data", str(tiny_data), "--tumours", "tumours.csv", "--precision", "bf16"]
     assert run_train.main([*flags, "--dry-run"]) == 0
@@ -169,8 +172,8 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
         "3D, TSS < 4.5 h < medical images"]  # fmt: skip
     # 36 training and 20 validation hemispheres, each of these a third of a step: 4267 minutes for 100 epochs
     assert lines[0][4] == f"{(36 + 20 / 3) * 100 / 60:.1f} h, 100 epochs" and lines[6][4] == "not timed"
-    assert lines[6][5] == ("--tumours tumours.csv --model 2d --out study/2d/medical --seed 0 --precision bf16 "
-                           "--resume")
+    assert lines[6][5] == ("--tumours tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 "
+                           "--precision bf16 --resume")
     assert lines[7][5] == (f"--phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
                            "study/2d/medical --seed 0 --precision bf16 --resume")
     assert "2D, TSS < 3 h     " in said and "ImageNet" in said and "needs --imagenet FILE, torchvision's" in said
@@ -201,7 +204,7 @@ def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
     ("--imagenet own.pt", "--imagenet own.pt is a checkpoint of phase 1, and must be published weights of ResNet-18"),
     ("--imagenet no.pth", "no.pth cannot be read"),
     ("--imagenet resnet18.pth --width 8", "resnet18.pth (ResNet-18) is for --width 4, this run has 8"),
-    ("--tumours no.csv", "--tumours no.csv is not there"),
+    ("--tumours no.csv", "no.csv cannot be read: No such file"),
     ("--medical-2d own.pt", "phase 3 starts from a checkpoint of phase 2 (tss<3h). own.pt was written by phase 1"),
     ("--out own.pt", "own.pt is not a folder"),
     ("--data nowhere", "cohort.csv does not exist"),

@@ -434,7 +434,7 @@ def test_a_frozen_tensor_that_moves_is_an_error(job, kind, name, no_drawing, mon
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ("", "give --phase 0, 1, 2, 3, 4 or all, --study table2, or --demo"),
+    ("", "give --phase 0, 1, 2, 3, 4 or all, --tumours TUMOURS.csv, --study table2, or --demo"),
     ("--phase 5", "invalid choice: '5'"),
     ("--phase 1 --epochs 0", "--epochs: 0 is not a whole number from 1"),
     ("--phase 1 --batch-size -2", "--batch-size: -2 is not a whole number from 1"),
@@ -446,6 +446,7 @@ def test_a_frozen_tensor_that_moves_is_an_error(job, kind, name, no_drawing, mon
     ("--demo --lr 1", "--demo decides by itself about --lr"),
     ("--demo --phase 1", "--demo decides by itself about --phase"),
     ("--study table2 --phase 1", "--study decides by itself about --phase"),
+    ("--study table2 --train-patients 9", "--train-patients goes with --phase only"),
     ("--study table2 --overwrite", "--study decides by itself about --overwrite"),
     ("--study table3", "invalid choice: 'table3'"),
     ("--study table2 --model 3d --imagenet a.pt", "--imagenet is for the 2d model, and this study is of --model 3d"),

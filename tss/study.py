@@ -27,6 +27,7 @@ from tss.loop import choose_device
 from tss.phases import PHASES, WIDTH
 from tss.plan import FIRST_PHASE, Job, check_classes, open_parent, plan
 from tss.table import aligned
+from tss.tumourscans import read_tumours
 
 CHAINS = {"2d": ("previous", "random", "imagenet", "medical"), "3d": ("previous", "random", "medical")}
 ALONE = (2, 3)  # the phases that Table 2 has from other first weights too
@@ -212,8 +213,8 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
         the patients; the grid; OUT/<model>/<chain> -> width.
     """
     patients, widths = read_prepared(study.data), {}
-    if study.tumours and not study.tumours.is_file():
-        raise InputError(f"--tumours {study.tumours} is not there. Give the CSV table of scans with brain tumours.")
+    for model in (model for model in study.models if study.tumours and model not in study.medical):
+        read_tumours(study.tumours, model, study.seed)
     for flag, file, wanted in (("imagenet", study.imagenet, "ResNet-18"), ("genesis", study.genesis, "Models Genesis")):
         found = open_parent(Job(), PHASES[1], str(file))[1] if file else None
         if found and found.get("name") != wanted:
@@ -230,8 +231,8 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
             check_classes(study.data, patients, PHASES[training.phase])
             if training.init in [other.best for other in chain]:
                 continue
-            job = Job(study.data, training.out, training.model, width, study.seed, study.device, study.precision,
-                      resume=True, values=values)
+            job = Job(data=study.data, out=training.out, model=training.model, width=width, seed=study.seed,
+                      device=study.device, precision=study.precision, resume=True, values=values)
             about = plan(job, training.phase, str(training.init))[0].about
             widths[training.out] = about["width"]
     return patients, about["grid"], widths

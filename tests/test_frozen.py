@@ -5,7 +5,7 @@ import torch
 
 from tss import frozen
 from tss.frozen import AfterFrozen, compute_once, job_limits
-from tss.loop import LOSS, Split, batches, build_optimizer, predict, train_one_epoch
+from tss.loop import LOSS, Split, at_precision, batches, build_optimizer, predict, train_one_epoch
 from tss.phases import FROZEN, build_model, freeze
 
 CPU = torch.device("cpu")
@@ -49,12 +49,12 @@ def test_losses_weights_and_outputs_are_those_of_the_direct_way(model, attention
 
 @pytest.mark.parametrize("model", ["2d", "3d"])
 def test_bf16_is_kept_as_the_layers_give_it(model):
-    split = make_split(width=48)  # narrower, and torch's bf16 is wrong on some CPUs (tests/test_train.py)
+    split = make_split(width=48)
     network = build_model(model, 4, [96, 32, 6], attention=False)
     freeze(network, FROZEN[model])
     said = []
     _, (kept,) = compute_once(network, [split], CPU, "bf16", said.append)
-    with torch.autocast("cpu", torch.bfloat16):
+    with at_precision("bf16", CPU):
         given = network.frozen(split.hemispheres[:2].float())
     assert kept.hemispheres.dtype == given.dtype and torch.equal(kept.hemispheres[:2], given)
     assert str(given.dtype).removeprefix("torch.") in said[0]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from run_preprocess import shard
 from tss.files import InputError
-from tss.phases import FROZEN, PHASES, describe
+from tss.phases import FROZEN, MOVING, PHASES, describe
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
 DEMO_FLAGS = ("demo", "model", "out", "seed", "study", "patients")
@@ -95,7 +95,8 @@ def run_study(args: argparse.Namespace) -> int:
         args.data, given.get("out", Path("study")), models_of(args), given.get("imagenet"), given.get("genesis"),
         given.get("tumours"), {model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
         args.seed, args.device, args.precision,
-        {(model, number): values for model in FROZEN for number in (TUMOURS, *PHASES)},
+        {(model, number): {name: value for name, value in values.items() if name != "shift" or number in MOVING}
+         for model in FROZEN for number in (TUMOURS, *PHASES)},
     )  # fmt: skip
     return run(asked, train=main, evaluate=run_eval.main, shard=given.get("shard"), dry_run="dry_run" in args)
 
@@ -177,6 +178,9 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--patience", type=count, default=GIVEN,
                      help="stop after so many epochs without a higher validation AUC (phase 0: a lower error), instead "
                           "of the phase's")
+    how.add_argument("--shift", type=seed, metavar="CELLS", default=GIVEN,
+                     help="move training hemispheres by up to so many cells of 4 pixels, instead of by 1; 0 = not at "
+                          "all (phases 1 to 4)")
     return parser
 
 
@@ -201,6 +205,8 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
         parser.error("--tumours learns from random weights, in no phase: leave --phase and --init away")
     if "train_patients" in args and "phase" not in args:
         parser.error("--train-patients goes with --phase only")
+    if "shift" in args and (getattr(args, "phase", "") == "0" or "tumours" in args and "study" not in args):
+        parser.error("--shift goes with phases 1 to 4: nothing else moves its hemispheres")
     if args.resume and args.overwrite:
         parser.error("--resume continues and --overwrite starts anew: give one of them")
 

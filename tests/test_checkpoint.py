@@ -147,9 +147,21 @@ def test_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
     assert (after.classifier.weight.grad[0, 32:] != 0).sum() > 8  # zero, but free to move
 
 
+@pytest.mark.parametrize("model", ["2d", "3d"])
+def test_phase_2_has_a_classifier_of_its_own_and_phase_3_that_of_phase_2(tmp_path, made_up, model):
+    for phase, kept in ((1, False), (2, True)):
+        parent = made_up(phase=phase, model=model)
+        torch.manual_seed(9)
+        network = build_model(model, 4, GRID, attention=False)
+        fresh = network.classifier.weight.detach().clone()
+        said = start_from(network, parent, tmp_path)
+        assert ("2 (phase 1 answers another question) new" in said) != kept
+        assert torch.equal(network.classifier.weight, parent["state_dict"]["classifier.weight"] if kept else fresh)
+
+
 def test_everything_unexpected_stops_the_start(tmp_path, made_up):
     network = build_model("2d", 4, GRID, attention=False)
-    parent = made_up()
+    parent = made_up(phase=2)
     assert start_from(network, parent, tmp_path) == "123 tensors loaded, 0 new, 0 left over"
     extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
     with pytest.raises(InputError, match="1 tensors left over, first head.weight"):

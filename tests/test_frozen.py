@@ -21,14 +21,14 @@ def make_split(width):
     return Split([], torch.rand(6, 3, 6, 32, width).half(), torch.tensor([0.0, 1, 0, 1, 1, 0]))
 
 
-def trained(model, split, once, precision, attention):
+def trained(model, split, once, precision, attention, say=print):
     torch.manual_seed(1)
     d, h, w = split.hemispheres.shape[2:]
     network = build_model(model, 4, [2 * w, h, d], attention)
     freeze(network, FROZEN[model])
     learner = network
     if once:
-        learner, (split,) = compute_once(network, [split], CPU, precision, print)
+        learner, (split,) = compute_once(network, [split], CPU, precision, say)
         assert isinstance(learner, AfterFrozen)
     optimizer = build_optimizer(network, 1e-3, 1e-2)
     losses = [train_one_epoch(learner, optimizer, LOSS, batches(split, [3, 1, 5, 0, 2, 4], 4, CPU), precision)
@@ -82,10 +82,11 @@ def test_each_hemisphere_in_its_place_of_an_odd_number_too(count, split):
 
 def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monkeypatch):
     monkeypatch.setattr(frozen, "free", lambda device: 100)
-    network = build_model("3d", 4, [32, 32, 6], attention=False)
     said = []
-    learner, splits = compute_once(network, [split], CPU, "fp32", said.append)
-    assert learner is network and splits == [split]
+    losses, weights, outputs = trained("3d", split, True, "fp32", attention=False, say=said.append)
+    direct_losses, direct_weights, direct_outputs = trained("3d", split, False, "fp32", attention=False)
+    assert losses == direct_losses and (outputs == direct_outputs).all()
+    assert all(torch.equal(weight, direct_weights[name]) for name, weight in weights.items())
     assert "does not fit into half of the free memory" in said[0] and "anew in each step" in said[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import run_train
-from tss import figures, files, train
+from tss import figures, files, frozen, train
 from tss.checkpoint import KEYS, load, load_model
 from tss.cohort import read_prepared, split_hash, write_cohort
 from tss.files import InputError, read_json, sha256
@@ -126,7 +126,7 @@ def test_what_is_learned_from_is_the_same_whether_the_frozen_part_is_computed_on
     train.train_phase(replace(job, out=Path("once")), 1, "random")
     for name in ("once", "direct"):
         if name == "direct":
-            monkeypatch.setattr(train, "compute_once", lambda network, splits, *_: (network, splits))
+            monkeypatch.setattr(frozen, "free", lambda device: 0)
         train.train_phase(replace(job, out=Path(name)), 2, "once/phase1/best.pt")
     once, direct = (load(f"{name}/phase2/last.pt") for name in ("once", "direct"))
     assert once["settings"]["data"] == direct["settings"]["data"]  # of the hemispheres, not of what was made of them
@@ -496,3 +496,24 @@ def test_bf16_trains_and_differs(job, kind, no_drawing):
               for folder in (f"runs/{kind}", "half")]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
+
+
+@KINDS
+def test_shift_moves_what_is_learned_from(job, kind, no_drawing):
+    job = replace(job, model=kind)
+    for shift in (0, 1, 2):
+        train.train_phase(replace(job, out=Path(f"by{shift}"), values={"epochs": 1, "shift": shift}), 1, "random")
+    train.train_phase(replace(job, out=Path("default"), values={"epochs": 1}), 1, "random")
+    assert not weights_equal("by0/phase1/best.pt", "by1/phase1/best.pt")
+    assert not weights_equal("by1/phase1/best.pt", "by2/phase1/best.pt")
+    assert weights_equal("by1/phase1/best.pt", "default/phase1/best.pt")
+    assert load("by2/phase1/best.pt")["settings"]["shift"] == 2
+
+
+def test_phase_0_is_not_moved_and_its_flag_refused(job, capsys, no_drawing):
+    job = replace(job, model="3d", values={"epochs": 1, "shift": 2})
+    train.train_phase(job, 0)
+    assert load("runs/3d/phase0/best.pt")["settings"]["shift"] == 0
+    with pytest.raises(SystemExit):
+        run_train.main(["--phase", "0", "--shift", "1"])
+    assert "--shift goes with phases 1 to 4" in capsys.readouterr().err

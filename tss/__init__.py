@@ -50,6 +50,7 @@ Training (paper 2.3, 2.4)
     checkpoint    files of weights: written, checked, started from
     foreign       weights of other programs, brought under our names
     metrics       AUC, intervals, threshold, tests and kappa
+    moved         training hemispheres moved a little
     loop          batches, one epoch, prediction
     tumourscans   scans of brain tumours, as slices or volumes
     restore       phase 0: distorted batches, and how well they are restored

@@ -165,9 +165,10 @@ def check_parent(path: Path, parent: dict, phase: Phase, wanted: dict) -> None:
 def start_from(network: nn.Module, parent: dict, path: Path) -> str:
     """Copy a parent's tensors into a network; returns how many were loaded, are new and were left over, and why.
 
-    New may only be the attention gates where the parent has none, and the classifier of one that restored volumes,
-    whose decoder is then left over. Where the gates are new, the classifier has more inputs than the parent's: their
-    weights are zero, so that the network starts as exactly the parent's function (DESIGN 3.4).
+    New may only be the attention gates where the parent has none, and the classifier behind a parent that asked
+    another question: it restored volumes (its decoder is then left over), or looked for a stroke. Where the gates are
+    new, the classifier has more inputs than the parent's: their weights are zero, so that the network starts as exactly
+    the parent's function (DESIGN 3.4).
     """
     if parent.get("task") in TUMOURS.values():
         return fill(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
@@ -180,6 +181,10 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
     if parent["task"] == RESTORE and not hasattr(network, "out"):
         may_be_new |= {"classifier": "phase 0 has none"}
         may_be_left |= DECODER
+    elif parent["task"] == "stroke":
+        # Of hemispheres with a stroke it says "yes" to all: phase 2's loss would start at 2.8, where a guess has 0.7.
+        may_be_new |= {"classifier": "phase 1 answers another question"}
+        given = {name: tensor for name, tensor in given.items() if not name.startswith("classifier")}
     elif any(name.startswith("gate") for name in own.keys() - given.keys()):
         wider = torch.zeros_like(own["classifier.weight"])  # (1, features and gated features)
         wider[:, : given["classifier.weight"].shape[1]] = given["classifier.weight"]

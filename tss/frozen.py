@@ -1,13 +1,13 @@
 """The frozen part of a network, computed once: within a phase its output for a hemisphere never changes.
 
 In:  a network that gives logits by after_frozen(frozen(x)); the hemispheres of a phase (N, C, D, H, W).
-Out: what the frozen layers make of each hemisphere, kept in memory, and the rest of the network, which takes it.
+Out: what the frozen layers make of each hemisphere, and the rest of the network, which takes it.
 Paper: 2.3 (which layers stand still); that it is computed once is ours. It leaves every step with the same outcome.
 See: tests/test_frozen.py
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -36,7 +36,7 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
                  say: Callable[[str], None]) -> tuple[nn.Module, list[Split]]:
     """Put what the frozen layers give in the place of the hemispheres; returns what is left to train, and the splits.
 
-    Where there is too little memory to keep it, network and splits come back as they were, and it is said.
+    Where there is too little memory to keep it, it is computed whenever it is asked for, and that is said.
     """
     hemispheres = sum(len(split.hemispheres) for split in splits)
     one = give(network, splits[0].hemispheres[:AT_ONCE], device, precision)[0]
@@ -46,7 +46,8 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
     if place is None:
         say(f"the frozen layers' output ({text}) does not fit into half of the free memory "
             f"({free(torch.device('cpu')) / 2**30:.2f} GiB): they are computed anew in each step, same outcome")
-        return network, list(splits)
+        return AfterFrozen(network), [
+            split._replace(hemispheres=Anew(network, split.hemispheres, device, precision)) for split in splits]
     say(f"the frozen layers are computed once: {text}, kept on {place}")
     kept = []
     for split in splits:
@@ -59,6 +60,22 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
             features[rows] = give(network, split.hemispheres[rows], device, precision)
         kept.append(split._replace(hemispheres=features))
     return AfterFrozen(network), kept
+
+
+class Anew:
+    """Stands where the frozen layers' output would: computes it for the hemispheres that are asked for."""
+
+    def __init__(self, network: nn.Module, hemispheres: Tensor, device: torch.device, precision: str):
+        self.network, self.hemispheres, self.device, self.precision = network, hemispheres, device, precision
+
+    def __len__(self) -> int:
+        return len(self.hemispheres)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        return give(self.network, self.hemispheres[rows], self.device, self.precision)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        return (self[start : start + size] for start in range(0, len(self), size))
 
 
 @torch.no_grad()

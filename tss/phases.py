@@ -37,6 +37,7 @@ class Phase:
     models: tuple[str, ...] = ("2d", "3d")
     epochs: int = 100  # 2.4 "for 100 epochs with early stopping"
     patience: int = 10  # 2.4 "based on the validation AUC during training with a patience of 10"
+    shift: int = 1  # cells by which hemispheres are moved at random in training (tss.moved; ours)
 
     @property
     def name(self) -> str:
@@ -57,6 +58,7 @@ class Phase:
 PHASES = {
     0: Phase(
         number=0, task=RESTORE, starts_from=None, freezes=False, attention=False, batch_size=8, lr=5e-4, final_lr=1e-2,
+        shift=0,
         quote="2.2: Using Models Genesis, we first modified the original images [...] and then trained the model to "
               "restore the original image", models=("3d",),
     ),
@@ -85,12 +87,14 @@ PHASES = {
 LEARN_TUMOURS = {
     model: Phase(
         number=5, task=task, starts_from=None, freezes=False, attention=False, batch_size={"2d": 16, "3d": 4}[model],
-        lr=5e-4, final_lr=1e-2, models=(model,),
+        lr=5e-4, final_lr=1e-2, models=(model,), shift=0,
         quote="2.3: pretraining on external datasets of brain MRIs; 3: We used models trained for brain tumor "
               "classification and segmentation to initialize our 2D and 3D models",
     )
     for model, task in TUMOURS.items()
 }  # fmt: skip
+
+MOVING = [number for number, phase in PHASES.items() if phase.shift]  # those for which a user may change it
 
 # 2.3: "we froze the first 7x7 convolutional layer as well as the following two Resblocks [...] conv2_x"; "for 3D
 # models, we froze the two layers in the downward path". Their BatchNorms stand still with them. Everything else is
@@ -153,7 +157,8 @@ def describe() -> str:
         for phase in PHASES.values()
     ]
     return "\n".join([
-        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound",
+        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound; hemispheres are moved by "
+        "up to --shift 1 cell of 4 pixels",
         "phase 0 is Models Genesis: no labels, mean squared error, patience 10 (validation restoration error)",
     ])  # fmt: skip
 

@@ -22,11 +22,11 @@ from tss.cohort import RESTORE, Patient, fewer_to_train, read_prepared, samples,
 from tss.files import InputError, read_json, sha256
 from tss.foreign import recognise
 from tss.loop import Split, choose_device
-from tss.phases import FROZEN, PHASES, WIDTH, Phase
+from tss.phases import FROZEN, MOVING, PHASES, WIDTH, Phase
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
 FIRST_PHASE = {model: min(number for number, phase in PHASES.items() if model in phase.models) for model in FROZEN}
-VALUES = ("batch_size", "lr", "final_lr", "epochs", "patience")  # of a phase, that a user may change
+VALUES = ("batch_size", "lr", "final_lr", "epochs", "patience", "shift")  # of a phase, that a user may change
 LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "restored.png", "settings.json")
 
 
@@ -72,6 +72,8 @@ class Run:
 def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     """Settle what the run is, and refuse what cannot work before anything heavy is read."""
     phase = replace(PHASES[number], **job.values)
+    if number not in MOVING:
+        phase = replace(phase, shift=0)  # --phase all --shift 2 means the phases that move at all
     parent_path, parent = open_parent(job, phase, init)
     model = job.model or (parent["model"] if parent else default_model(phase))
     if model not in phase.models:

@@ -7,8 +7,8 @@ Paper: 2.2 (phase 0), 2.3 (freezing), 2.4 (early stopping on validation AUC).
 See: tests/test_train.py
 
 Training and validation patients only: nothing here asks for the test split. No random generator has a state to
-restore: weights come from the seed, the order of an epoch from (seed, phase, epoch). So a run that was killed
-continues bit for bit from last.pt, on the CPU with the same number of threads and the same torch.
+restore: weights come from the seed, the order and the shifts of an epoch from (seed, phase, epoch). So a run that was
+killed continues bit for bit from last.pt, on the CPU with the same number of threads and the same torch.
 """
 
 import sys
@@ -27,6 +27,7 @@ from tss.files import InputError, write_json, write_text
 from tss.frozen import compute_once
 from tss.loop import LOSS, Split, batches, build_optimizer, load_split, predict, probability, train_one_epoch
 from tss.metrics import roc_auc, youden_threshold
+from tss.moved import PIXELS, moved
 from tss.phases import FROZEN, Phase, build_model, freeze
 from tss.plan import (
     LEFT_BY_A_PHASE,
@@ -42,6 +43,7 @@ from tss.plan import (
     trained_on,
 )
 
+SHIFTS = 1  # tells the random numbers of shifts from those of the order
 SHOWN = 24  # characters: enough to tell two hashes apart
 
 
@@ -197,6 +199,10 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     else:
         loss = tumours.LOSSES.get(phase.task, LOSS)
         in_order = batches(train, order, phase.batch_size, run.device)
+        if phase.shift:
+            rng = np.random.default_rng([run.job.seed, phase.number, epoch, SHIFTS])
+            cell = PIXELS if run.learner is run.network else 1  # behind the frozen layers there are cells
+            in_order = ((moved(x, rng, phase.shift, cell), y) for x, y in in_order)
     train_loss = train_one_epoch(run.learner, run.optimizer, loss, in_order, run.job.precision)
     scores, threshold = SCORING.get(phase.task, scores_of_classifying)(run, val)
     run.history.append({"epoch": epoch, "train_loss": train_loss, **scores})

@@ -1,0 +1,166 @@
+"""TSS-Phantom's table and learning curves: the phases beside random weights, the older methods and the ceiling.
+
+    python run_preprocess.py --phantom middle --out phantom --jobs 2                         422 patients: 2 minutes
+    python run_preprocess.py phantom/cohort.csv --out data --atlas phantom/atlas_t2w.nii.gz --tools builtin \
+        --grid 112 112 13 --jobs 2                                                            6 to 10 minutes
+    python tests/benchmarks/tssphantom.py --data data --truth phantom                        5 seeds, all patients
+    python tests/benchmarks/tssphantom.py --data data --truth phantom --patients 34 68 136   and learning curves
+
+Every training is typed as a user would, with the paper's rates and batch sizes; random weights learn the same task
+with the same rates, and nothing of theirs is frozen. Small: half the paper's grid along each axis, a quarter of its
+channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the paper's. What is finished is not trained
+again, so several processes with different --seeds may share the work, and the last call, with all of them, prints the
+tables.
+
+AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences are paired:
+by seed for two networks; for a network and something without seeds the patients are drawn anew (tss.bootstrap), of the
+network's mean over seeds. These patients are phantoms: phantom scores are not clinical results.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import run_eval  # noqa: E402
+import run_train  # noqa: E402
+from tss.bootstrap import bootstrap_ci  # noqa: E402
+from tss.ceiling import realised  # noqa: E402
+from tss.cohort import TASKS  # noqa: E402
+from tss.demo import WIDTH  # noqa: E402
+from tss.files import InputError, read_json  # noqa: E402
+from tss.metrics import roc_auc  # noqa: E402
+from tss.table import aligned  # noqa: E402
+
+ALL = 272  # training patients
+EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40}  # at most; an epoch from random weights costs twice a frozen one
+ROWS = {"phase 1": (1, "stroke"), "phase 2": (2, "tss<3h"), "phase 3": (3, "tss<4.5h"), "phase 4": (4, "tss<4.5h"),
+        "random weights": ("random", "tss<4.5h")}
+
+
+def main() -> int:
+    args = parse()
+    for model in args.models:
+        for n in args.patients:
+            for seed in args.seeds:
+                train(args, model, n, seed)
+                evaluate(args, model, n, seed)
+    for model in args.models:
+        print(f"\n{model.upper()}, width {WIDTH[model]}, seeds {' '.join(map(str, args.seeds))}. "
+              f"Phantoms: not clinical results.\n{aligned(table(args, model))}")
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="TSS-Phantom, prepared")
+    parser.add_argument("--truth", type=Path, required=True, help="TSS-Phantom as it was made: for its ceiling")
+    parser.add_argument("--out", type=Path, default=Path("tss-phantom"), help="where checkpoints and results are left")
+    parser.add_argument("--models", nargs="+", choices=list(WIDTH), default=["2d"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--patients", type=int, nargs="+", default=[ALL], help="training patients, of 272")
+    parser.add_argument("--epochs", type=int, help="at most so many in every phase, instead of EPOCHS")
+    return parser.parse_args()
+
+
+def folder_of(args: argparse.Namespace, model: str, n: int, seed: int) -> Path:
+    return args.out / model / f"patients{n}" / f"seed{seed}"
+
+
+def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
+    """Phases 1 to 4, and phase 3's task from random weights; what is finished is left alone."""
+    out = folder_of(args, model, n, seed)
+    starts = {1: "random", "random": "random"} | {
+        phase: out / f"phase{phase - 1}" / "best.pt" for phase in (2, 3, 4)}
+    for key, init in starts.items():
+        phase, where = (3, out / "random") if key == "random" else (key, out)
+        if (where / f"phase{phase}" / "curves.png").is_file():  # what a training writes last
+            continue
+        first = ["--model", model, "--width", WIDTH[model]] if init == "random" else []
+        fewer = ["--train-patients", n] if n < ALL else []
+        type_in(run_train.main, ["--phase", phase, "--init", init, *first, *fewer, "--data", args.data, "--out", where,
+                                 "--seed", seed, "--epochs", args.epochs or EPOCHS[key], "--resume"])
+
+
+def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
+    """Test patients; the older methods once, since they have no seeds."""
+    out = folder_of(args, model, n, seed)
+    best = [out / f"phase{phase}" / "best.pt" for phase in (1, 2, 3, 4)] + [out / "random" / "phase3" / "best.pt"]
+    older = n == ALL and seed == args.seeds[0]
+    if not (out / "eval" / ("table2.csv" if older else "comparisons.json")).is_file():
+        type_in(run_eval.main, [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0, "--overwrite",
+                                *["--table"] * older])
+
+
+def type_in(script, words: list) -> None:
+    if code := script([str(word) for word in words]):
+        sys.exit(code)
+
+
+def table(args: argparse.Namespace, model: str) -> list[list[str]]:
+    """Return a line for each row and number of training patients, then paired differences and what has no seeds."""
+    lines = [["row", "training patients", "test AUC [95% CI]", "each seed"]]
+    found = {}
+    for n in args.patients:
+        for name, (phase, task) in ROWS.items():
+            runs = [predictions(args, model, n, seed, phase) for seed in args.seeds]
+            found[n, name] = runs
+            aucs = [roc_auc(labels, scores) for labels, scores in runs]
+            lines.append([f"{name}: {task}", str(n), mean_ci(aucs), " ".join(f"{auc:.3f}" for auc in aucs)])
+    best = realised(args.truth / "cohort.csv", "test")
+    lines += [[f"best possible on these patients: {task}", "-", f"{best[task]:.3f}", "-"] for task in TASKS]
+    for n in args.patients:
+        for name in ("phase 3", "phase 4"):
+            gains = [roc_auc(*ours) - roc_auc(*theirs)
+                     for ours, theirs in zip(found[n, name], found[n, "random weights"], strict=True)]
+            lines.append([f"{name} minus random weights", str(n), mean_ci(gains, sign="+"), "paired by seed"])
+        if n == ALL:
+            lines += against_older(args, model, found[n, "phase 4"], best["tss<4.5h"])
+    return lines
+
+
+def against_older(args: argparse.Namespace, model: str, runs: list, best: float) -> list[list[str]]:
+    """Return lines of what has no seeds, and of phase 4 beside it and beside the ceiling, patients drawn anew."""
+    with open(folder_of(args, model, ALL, args.seeds[0]) / "eval" / "table2.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == "tss<4.5h" and row["auc"] and
+                row["kind"] != "network"]
+    lines = [[f"{row['name']}: tss<4.5h", "-", f"{float(row['auc']):.3f} of {row['n']} patients", "-"] for row in rows]
+    labels = runs[0][0]
+
+    def share(chosen: np.ndarray) -> float:
+        return float(np.mean([roc_auc(labels[chosen], scores[chosen]) for _, scores in runs])) / best
+
+    low, high = bootstrap_ci(share, np.arange(len(labels)), np.random.default_rng(0))
+    return [*lines, ["phase 4, share of the best possible", str(ALL), f"{share(np.arange(len(labels))):.3f} "
+                     f"[{low:.3f}, {high:.3f}]", "patients drawn anew"]]
+
+
+def predictions(args: argparse.Namespace, model: str, n: int, seed: int, phase: int | str) -> tuple:
+    """Return labels and probabilities of the test patients (of phase 1: of their hemispheres), (N,) each."""
+    out = folder_of(args, model, n, seed)
+    wanted = out / ("random/phase3" if phase == "random" else f"phase{phase}") / "best.pt"
+    for path in (out / "eval").glob("*/metrics.json"):
+        if Path(read_json(path)["checkpoint"]).resolve() == wanted.resolve():
+            with open(path.parent / "predictions.csv", newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
+            return (np.array([float(row["label"]) for row in rows]),
+                    np.array([float(row["probability"]) for row in rows]))
+    raise InputError(f"no result of {wanted}")
+
+
+def mean_ci(values: list[float], sign: str = "") -> str:
+    """Mean over seeds with Student's 95 % interval; without one of a single seed."""
+    mean = np.mean(values)
+    if len(values) < 2:
+        return f"{mean:{sign}.3f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{mean:{sign}.3f} [{mean - half:{sign}.3f}, {mean + half:{sign}.3f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -48,7 +48,7 @@ def oblique(shape, sizes):
 
 def write(folder, kind):
     """Write a patient whose files are of this kind. Returns the row and the expected (data, affine) by sequence."""
-    way, ending = {}, ".nii.gz"
+    way, dwi_axes, ending = {}, "RAS", ".nii.gz"
     shape, affine, flair_shape, flair_affine = SHAPE, AFFINE, FLAIR_SHAPE, FLAIR_AFFINE
     if kind == ".nii":
         ending = ".nii"
@@ -70,6 +70,12 @@ def write(folder, kind):
     elif kind == "coronal FLAIR":
         flair_shape, sizes, way = (62, 34, 72), (2.6, 5.5, 2.6), {"axes": "LSA"}
         flair_affine = heads.grid(flair_shape, sizes)
+    elif kind == "sagittal DWI":
+        shape, dwi_axes = (26, 60, 48), "PSR"
+        affine = heads.grid(shape, (6.0, 3.5, 3.5))
+    elif kind == "coronal DWI":
+        shape, dwi_axes = (48, 34, 46), "LSA"
+        affine = heads.grid(shape, (3.5, 6.0, 3.5))
     elif kind == "isotropic FLAIR":
         flair_shape, ending = (96, 120, 92), ".nii"
         flair_affine = heads.grid(flair_shape, (1.5, 1.5, 1.5))
@@ -83,7 +89,7 @@ def write(folder, kind):
     name = kind.replace(" ", "-").replace("^", "").strip(".")
     row = {"patient": name, "onset_to_mri_min": "", "stroke_side": "right", "split": "train"}
     row["flair"] = store(folder / f"{name}_flair{ending}", *expected["flair"], **way)
-    way.pop("axes", None)
+    way["axes"] = dwi_axes
     (dwi, _), (b0, _) = expected["dwi"], expected["b0"]
     if kind.startswith("ADC"):  # b0 missing; what b0 is expected follows from the ADC
         unit = 1 if "-3" in kind else 1000
@@ -108,8 +114,8 @@ def write(folder, kind):
 
 
 ALL = ["plain", ".nii", "float64", "int16", "uint8", "sform only", "qform only", "oblique", "sagittal FLAIR",
-       "coronal FLAIR", "isotropic FLAIR", "large field of view", "ADC 10^-3", "ADC 10^-6", "4-D", "4-D without b0",
-       "4-D of one"]
+       "coronal FLAIR", "sagittal DWI", "coronal DWI", "isotropic FLAIR", "large field of view", "ADC 10^-3",
+       "ADC 10^-6", "4-D", "4-D without b0", "4-D of one"]
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -128,7 +134,7 @@ def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, monkeypatch):
     """Through run_preprocess.py; heads lie as the atlas does, so that registration need not be waited for."""
     monkeypatch.setattr(builtin, "find_affine", lambda *_, **__: np.eye(4))
     monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
-    kinds = ["plain", "oblique", "sagittal FLAIR", "coronal FLAIR", "4-D"]
+    kinds = ["plain", "oblique", "sagittal FLAIR", "coronal FLAIR", "sagittal DWI", "coronal DWI", "4-D"]
     rows = [write(tmp_path, kind)[0] for kind in kinds]
     columns = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "split")
     table = heads.write_table(tmp_path, [{column: row.get(column, "") for column in columns} for row in rows])

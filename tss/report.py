@@ -271,16 +271,19 @@ def _subgroups(found: Findings) -> str:
 
 def _measured(found: Findings) -> str:
     """The Grad-CAM against the lesions that were drawn: metrics["gradcam"], where there is one."""
-    rows = [["", "Weights", "n", *(head for name in GRADCAM.values() for head in (name, "by chance"))]]
+    rows = [["", "Weights", "n", *(head for name in GRADCAM.values() for head in (name, "by chance", "above chance"))]]
     measured = [row for row in found.networks if "gradcam" in row]
     for row in measured:
         own = row["gradcam"]
-        for words, part in (("trained", own), ("drawn anew", own.get("randomised") or {})):
+        first = table2.WEIGHTS.get(row["weights"], row["weights"])
+        for words, part in ((f"trained, first {first}", own), ("drawn anew", own.get("randomised") or {})):
             chance = part.get("chance") or own.get("chance") or {}
             rows.append([f"{row['name']}, {POSITIVE[row['task']]}", words, str(own["measured"]), *(
-                cell for name in GRADCAM for cell in (_share(part.get(name)), _share(chance.get(name))))])
+                cell for name in GRADCAM for cell in (
+                    _share(part.get(name)), _share(chance.get(name)), _above(part.get(name))))])
     caption = (f"Grad-CAM measured on the lesion masks of {max(row['gradcam']['measured'] for row in measured)} "
-               "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. "
+               "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. Where the "
+               "interval of what is above chance holds 0, the maps were not shown to know where the lesion is. "
                f"{measured[0]['gradcam'].get('definition', '')}") if measured else ""
     return _section("Where the networks looked, measured", found.table(rows, caption) if measured else "")
 
@@ -293,6 +296,15 @@ def _share(figure: object) -> str:
         ends = f" [{interval[0]:.3f}-{interval[1]:.3f}]" if interval else ""
         return "-" if value is None else f"{value:.3f}{ends}{counts}"
     return "-" if figure is None else f"{figure:.3f}"
+
+
+def _above(figure: object) -> str:
+    """Write how far a figure lies above chance, with its interval, or a dash."""
+    above = figure.get("above_chance") if isinstance(figure, Mapping) else None
+    if not above or above["mean"] is None:
+        return "-"
+    ends = " [{:+.3f} to {:+.3f}]".format(*above["ci"]) if above["ci"] else ""
+    return f"{above['mean']:+.3f}{ends}"
 
 
 def _maps(found: Findings) -> str:

@@ -30,9 +30,9 @@ LEAST_MIRROR = 0.2  # our choice: healthy tissue that there must be on the other
 def ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
     """Return "flair", "dwi", "adc" -> median in the region / median in its mirror region.
 
-    Medians, our choice, since some voxels are of a vessel or another tissue. The mirror region is
-    wider than the region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides are ill, what is ill is
-    left out of it.
+    Medians, our choice, since some voxels are of a vessel or another tissue. The mirror region is wider than the
+    region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides are ill, what
+    is ill is left out of it.
 
     Raises:
         InputError: no tissue in the region; too little healthy tissue, or no signal, in the mirror region.

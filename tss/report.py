@@ -150,9 +150,9 @@ def _in_short(found: Findings) -> str:
                   if (row["task"], row["method"]) == (task, panels.CLOCK)]
         lines += [f"{POSITIVE[task]}: the best AUC that anyone can reach on these phantoms is {row['ceiling']:.3f}."
                   for row in found.networks if row["task"] == task and "ceiling" in row][:1]
-    return _section("In short", _list(lines), "<p>AUC: the chance that, of two patients, the one with the shorter time "
-                    "gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: 95 % confidence interval."
-                    "</p>" * bool(lines))
+    return _section("In short", _list(lines), "<p>AUC: the chance that, of two patients, one scanned within the time "
+                    "and one later, the first gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: "
+                    "95 % confidence interval.</p>" * bool(lines))
 
 
 def _flow(found: Findings) -> str:

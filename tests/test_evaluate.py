@@ -93,7 +93,7 @@ def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, ca
     assert len(table(tmp_path / "phase1")) == 16
     assert [line["label"] for line in table(tmp_path / "phase1") if line["patient"] == "p34"] == ["1", "1"]
     said = capsys.readouterr().out
-    assert "positive class" in said and "counted as if independent" in said and "phantom" not in said
+    assert "positive class" in said and "the bootstrap's by patient" in said and "phantom" not in said
 
 
 def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):

@@ -214,18 +214,21 @@ def test_a_page_of_patients_does_not_speak_of_phantoms_and_does_without_what_the
 
 def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
     measured = {"patients_with_lesion": 9, "measured": 8, "definition": "Lit: half the peak.",
-                "share_in_lesion": {"mean": 0.31, "ci": [0.2, 0.4]},
+                "share_in_lesion": {"mean": 0.31, "ci": [0.2, 0.4],
+                                    "above_chance": {"mean": 0.26, "ci": [-0.01, 0.5]}},
                 "overlap_over_half": {"k": 6, "n": 8, "share": 0.75, "ci": [0.41, 0.93]},
                 "pointing": {"k": 5, "n": 8, "share": 0.625, "ci": None},
                 "randomised": {"share_in_lesion": {"mean": None, "ci": None},
                                "pointing": {"k": 1, "n": 8, "share": 0.125, "ci": [0.02, 0.47]}},
                 "chance": {"share_in_lesion": 0.05, "pointing": 0.1}}
-    row = {"name": "a", "kind": "network", "task": "tss<4.5h", "stage": "", "gradcam": measured, "ceiling": 0.9}
+    row = {"name": "a", "kind": "network", "task": "tss<4.5h", "stage": "", "weights": "ImageNet (a.pt)",
+           "gradcam": measured, "ceiling": 0.9}
     made = Content(report._measured(report.Findings([], "test", [row], {}, "", {}, {})))
     assert made.table("Grad-CAM measured on the lesion masks of 8 patients")[1:] == [
-        ["a, TSS < 4.5 h", "trained", "8", "0.310 [0.200-0.400]", "0.050", "0.750 [0.410-0.930] (6 of 8)",
-         "-", "0.625 (5 of 8)", "0.100"],
-        ["a, TSS < 4.5 h", "drawn anew", "8", "-", "0.050", "-", "-", "0.125 [0.020-0.470] (1 of 8)", "0.100"]]
+        ["a, TSS < 4.5 h", "trained, first ImageNet (a.pt)", "8", "0.310 [0.200-0.400]", "0.050",
+         "+0.260 [-0.010 to +0.500]", "0.750 [0.410-0.930] (6 of 8)", "-", "-", "0.625 (5 of 8)", "0.100", "-"],
+        ["a, TSS < 4.5 h", "drawn anew", "8", "-", "0.050", "-", "-", "-", "-", "0.125 [0.020-0.470] (1 of 8)",
+         "0.100", "-"]]
     assert "Lit: half the peak." in made.captions[0]
 
 

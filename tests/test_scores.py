@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tss import scores
 from tss.inference import Prediction
-from tss.metrics import wilson
+from tss.metrics import delong_ci, wilson
 
 
 def lines(*pairs):
@@ -31,6 +32,20 @@ def test_the_threshold_is_not_fitted_here_and_youden_is_called_optimistic():
     assert metrics["threshold"] == 0.25 and metrics["specificity"] == 2 / 3
     best = metrics["youden_on_this_split_optimistic"]
     assert best["threshold"] == 0.6 and best["specificity"] == 1.0
+
+
+def test_a_patients_two_hemispheres_are_not_two_patients():
+    """What both hemispheres share is in neither's favour: the AUC varies less than if they were of two patients."""
+    rng = np.random.default_rng(0)
+    y, shared = np.tile([1, 0], 60), np.repeat(rng.normal(0, 2, 60), 2)
+    p = 1 / (1 + np.exp(-shared - 1.5 * y - rng.normal(size=120)))
+    both = [Prediction(f"p{n // 2}", ("left", "right")[n % 2], int(y[n]), float(p[n])) for n in range(120)]
+    (low, high), independent = scores.score(both, 0.5)["auc_ci"], delong_ci(y, p)
+    assert low < scores.score(both, 0.5)["auc"] < high
+    assert high - low < 0.75 * (independent[1] - independent[0])
+    alone = [line._replace(patient=f"p{n}") for n, line in enumerate(both)]
+    assert scores.score(alone, 0.5)["auc_ci"] == list(independent)
+    assert scores.score([both[0], both[1]], 0.5)["auc_ci"] == [0.0, 1.0]  # one patient rules nothing out
 
 
 def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():

@@ -29,8 +29,8 @@ from tss.loop import choose_device
 from tss.scores import PHANTOM_NOTE, coverage, coverage_line, score
 from tss.subgroups import by_group
 
-HEMISPHERES_NOTE = ("Stroke in the hemisphere: a patient's two hemispheres are counted as if independent, so the "
-                    "intervals are a little narrow.")
+HEMISPHERES_NOTE = ("Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
+                    "DeLong's test, count a patient's two hemispheres as if independent.")
 LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
 REPORT = ("report.html", "figures")  # as tss.report has them

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import stats
 
 from tss import forest, linear
 from tss.metrics import roc_auc
-from tss.roi import DIAMOND, LEAST_SIGNAL, Maps
+from tss.roi import LEAST_SIGNAL, Maps, widened
 from tss.texture import quantised, texture
 
 WIDENED_MM = 3.0  # our choice: Lee widens the infarct by 2 voxels of about 1.5 mm
@@ -42,8 +42,7 @@ def features(maps: Maps, infarct: np.ndarray) -> dict[str, float]:
 
     infarct: (X, Y, Z) bool, not empty.
     """
-    steps = max(1, round(WIDENED_MM / float(np.mean(maps.voxel_mm[:2]))))
-    region = ndimage.binary_dilation(infarct, DIAMOND, steps) & maps.brain
+    region = widened(infarct, WIDENED_MM, maps.voxel_mm) & maps.brain
     box = tuple(slice(max(0, where.min() - 2), where.max() + 3) for where in np.nonzero(region))
     white = maps.white & ~region
     found = {"size ml": float(np.count_nonzero(region) * np.prod(maps.voxel_mm) / 1000)}

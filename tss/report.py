@@ -150,9 +150,9 @@ def _in_short(found: Findings) -> str:
                   if (row["task"], row["method"]) == (task, panels.CLOCK)]
         lines += [f"{POSITIVE[task]}: the best AUC that anyone can reach on these phantoms is {row['ceiling']:.3f}."
                   for row in found.networks if row["task"] == task and "ceiling" in row][:1]
-    return _section("In short", _list(lines), "<p>AUC: the chance that, of two patients, the one with the shorter time "
-                    "gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: 95 % confidence interval."
-                    "</p>" * bool(lines))
+    return _section("In short", _list(lines), "<p>AUC: the chance that, of two patients, one scanned within the time "
+                    "and one later, the first gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: "
+                    "95 % confidence interval.</p>" * bool(lines))
 
 
 def _flow(found: Findings) -> str:
@@ -271,16 +271,19 @@ def _subgroups(found: Findings) -> str:
 
 def _measured(found: Findings) -> str:
     """The Grad-CAM against the lesions that were drawn: metrics["gradcam"], where there is one."""
-    rows = [["", "Weights", "n", *(head for name in GRADCAM.values() for head in (name, "by chance"))]]
+    rows = [["", "Weights", "n", *(head for name in GRADCAM.values() for head in (name, "by chance", "above chance"))]]
     measured = [row for row in found.networks if "gradcam" in row]
     for row in measured:
         own = row["gradcam"]
-        for words, part in (("trained", own), ("drawn anew", own.get("randomised") or {})):
+        first = table2.WEIGHTS.get(row["weights"], row["weights"])
+        for words, part in ((f"trained, first {first}", own), ("drawn anew", own.get("randomised") or {})):
             chance = part.get("chance") or own.get("chance") or {}
             rows.append([f"{row['name']}, {POSITIVE[row['task']]}", words, str(own["measured"]), *(
-                cell for name in GRADCAM for cell in (_share(part.get(name)), _share(chance.get(name))))])
+                cell for name in GRADCAM for cell in (
+                    _share(part.get(name)), _share(chance.get(name)), _above(part.get(name))))])
     caption = (f"Grad-CAM measured on the lesion masks of {max(row['gradcam']['measured'] for row in measured)} "
-               "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. "
+               "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. Where the "
+               "interval of what is above chance holds 0, the maps were not shown to know where the lesion is. "
                f"{measured[0]['gradcam'].get('definition', '')}") if measured else ""
     return _section("Where the networks looked, measured", found.table(rows, caption) if measured else "")
 
@@ -293,6 +296,15 @@ def _share(figure: object) -> str:
         ends = f" [{interval[0]:.3f}-{interval[1]:.3f}]" if interval else ""
         return "-" if value is None else f"{value:.3f}{ends}{counts}"
     return "-" if figure is None else f"{figure:.3f}"
+
+
+def _above(figure: object) -> str:
+    """Write how far a figure lies above chance, with its interval, or a dash."""
+    above = figure.get("above_chance") if isinstance(figure, Mapping) else None
+    if not above or above["mean"] is None:
+        return "-"
+    ends = " [{:+.3f} to {:+.3f}]".format(*above["ci"]) if above["ci"] else ""
+    return f"{above['mean']:+.3f}{ends}"
 
 
 def _maps(found: Findings) -> str:

@@ -42,6 +42,11 @@ class Maps(NamedTuple):
     white: np.ndarray  # healthy white matter, roughly
     voxel_mm: np.ndarray  # (3,)
 
+    @property
+    def solid(self) -> np.ndarray:
+        """Brain (X, Y, Z) bool without CSF in it, healthy or ill."""
+        return self.brain & (self.images["adc"] < MOST_ADC_OF_TISSUE)
+
 
 def make_maps(dwi: np.ndarray, t2w: np.ndarray, flair: np.ndarray, mask: np.ndarray, voxel_mm: np.ndarray) -> Maps:
     """Compute ADC, ratio maps and white matter from volumes (X, Y, Z) in medians of healthy brain.
@@ -103,6 +108,11 @@ def large(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     enough = np.bincount(labels.ravel()) * np.prod(voxel_mm) / 1000 >= LEAST_ML
     enough[0] = False
     return enough[labels]
+
+
+def widened(region: np.ndarray, mm: float, voxel_mm: np.ndarray) -> np.ndarray:
+    """Return a region (X, Y, Z) with what lies within about so many mm of it in its slices, one voxel at least."""
+    return ndimage.binary_dilation(region, DIAMOND, max(1, round(mm / float(np.mean(voxel_mm[:2])))))
 
 
 def mirrored(volume: np.ndarray) -> np.ndarray:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tss.bootstrap import bootstrap_ci
 from tss.calibration import judge
+from tss.files import InputError
 from tss.inference import POSITIVE, Prediction
 from tss.metrics import confusion, delong_ci, roc_auc, roc_curve, wilson, youden_threshold
 from tss.table import aligned
@@ -28,9 +30,9 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     metrics = {"n": len(y), "n_positive": positives, "cases_sha256": cases_hash(predictions), "auc": None,
                "auc_ci": None}
     if 0 < positives < len(y):
-        metrics |= {"auc": roc_auc(y, p), "auc_ci": list(delong_ci(y, p))}
+        metrics |= {"auc": roc_auc(y, p), "auc_ci": list(auc_interval(predictions))}
         if metrics["auc"] in (0.0, 1.0):
-            metrics["auc_reason"] = "DeLong gives a perfect AUC no width: its interval ignores the sample's size"
+            metrics["auc_reason"] = "a perfect AUC is given no width: its interval ignores the sample's size"
     else:
         metrics["auc_reason"] = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
     metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",
@@ -44,9 +46,29 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     return metrics
 
 
+def auc_interval(predictions: list[Prediction]) -> tuple[float, float]:
+    """Return the AUC's 95 % interval: DeLong's, or where patients have two lines each the bootstrap's by patient.
+
+    DeLong's is of independent cases. A patient's two hemispheres share the scanner and the brain, and mostly one of
+    them is positive and the other is not: what moves both moves the AUC less than DeLong supposes.
+    """
+    (y, p), patients = labels_and_probabilities(predictions), [line.patient for line in counted_lines(predictions)]
+    if len(set(patients)) == len(patients) or min(y.sum(), len(y) - y.sum()) < 2:
+        return delong_ci(y, p)
+    try:
+        return bootstrap_ci(lambda lines: roc_auc(y[lines], p[lines]), patients, np.random.default_rng(0))
+    except InputError:  # too few patients: nothing is ruled out
+        return 0.0, 1.0
+
+
+def counted_lines(predictions: list[Prediction]) -> list[Prediction]:
+    """Return the lines that figures are of: their label is known and they have a probability."""
+    return [line for line in predictions if line.label >= 0 and line.probability is not None]
+
+
 def labels_and_probabilities(predictions: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
     """Return y (n,) and p (n,) of the lines that have both."""
-    counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
+    counted = counted_lines(predictions)
     return np.array([line.label for line in counted]), np.array([line.probability for line in counted])
 
 
@@ -55,7 +77,7 @@ def cases_hash(predictions: list[Prediction]) -> str:
 
     A TSS line is its patient; the side, which phase 1 may have chosen, is part of the case in task "stroke" alone.
     """
-    counted = [line for line in predictions if line.label >= 0 and line.probability is not None]
+    counted = counted_lines(predictions)
     twice = len({line.patient for line in counted}) < len(counted)
     cases = sorted(f"{line.patient},{line.side if twice else ''},{line.label}\n" for line in counted)
     return hashlib.sha256("".join(cases).encode()).hexdigest()

@@ -6,34 +6,44 @@ Paper: - (FIELD 2c: Petkova 2010, Legge 2017; a network that cannot beat one rat
 See: tests/test_tissueclock.py
 
 FLAIR brightens over the first hours, DWI hardly changes, the ADC falls at once and returns within a week or two: all
-three ratios rise with time or stand still, so the shorter time is where the ratio is lower.
+three ratios rise with time or stand still, so the shorter time is where the ratio is lower. Within the first days the
+ADC stands still, so that its clock tells little. On the phantom it tells nothing: the law of an infarct's ADC does not
+know the time (tss.phantom.ADC_RATIO). On the 422 of TSS-Phantom its AUC is 0.48 [0.42-0.54] for 3 h, 0.49 [0.43-0.55]
+for 4.5 h; on a dozen test patients chance may look like a clock that runs backwards.
+
+CSF is left out on both sides. It is dark on FLAIR, so what it takes up of a voxel makes tissue look dark, and an
+infarct found by its low ADC has none where its mirror region has some.
 """
 
 import numpy as np
 
 from tss.files import InputError
-from tss.roi import LEAST_SIGNAL, Maps, mirrored
+from tss.roi import LEAST_SIGNAL, Maps, mirrored, widened
 
 SEQUENCES = ("flair", "dwi", "adc")
 CUTOFFS = {1.07: "Petkova 2010 (3 h)", 1.15: "Civrny 2023", 1.18: "Legge 2017 (6 h)",
            1.20: "Legge 2017 (8 h), Galinovic 2014"}  # of the FLAIR ratio; at or below = short time
-LEAST_MIRROR = 0.2  # our choice: share of the region that must have healthy brain on the other side
+MARGIN_MM = 5.0  # our choice, on the training patients of TSS-Phantom: how much wider the mirror region is
+LEAST_MIRROR = 0.2  # our choice: healthy tissue that there must be on the other side, as a share of the region
 
 
 def ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
     """Return "flair", "dwi", "adc" -> median in the region / median in its mirror region.
 
-    Medians, our choice, since some of the mirrored voxels are CSF or a vessel. Where both sides are ill, what is ill
-    is left out of the mirror region.
+    Medians, our choice, since some voxels are of a vessel or another tissue. The mirror region is wider than the
+    region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides are ill, what
+    is ill is left out of it.
 
     Raises:
-        InputError: too little healthy brain, or no signal, in the mirror region.
+        InputError: no tissue in the region; too little healthy tissue, or no signal, in the mirror region.
     """
-    healthy = mirrored(region) & maps.brain & ~region & ~maps.candidate
-    if np.count_nonzero(healthy) < max(1, LEAST_MIRROR * np.count_nonzero(region)):
-        raise InputError("the mirror region has too little healthy brain to compare with")
-    medians = {name: (np.median(image[region]), np.median(image[healthy])) for name, image in maps.images.items()}
+    ill = region & maps.solid
+    if not ill.any():
+        raise InputError("the region has no tissue without CSF to measure")
+    healthy = mirrored(widened(region, MARGIN_MM, maps.voxel_mm)) & maps.solid & ~region & ~maps.candidate
+    if np.count_nonzero(healthy) < max(1, LEAST_MIRROR * np.count_nonzero(ill)):
+        raise InputError("the mirror region has too little healthy tissue to compare with")
+    medians = {name: (np.median(image[ill]), np.median(image[healthy])) for name, image in maps.images.items()}
     if dark := [name.upper() for name in SEQUENCES if medians[name][1] <= LEAST_SIGNAL]:
         raise InputError(f"{dark[0]} has no signal in the mirror region")
     return {name: float(here / there) for name, (here, there) in medians.items()}
-

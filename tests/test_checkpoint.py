@@ -153,10 +153,11 @@ def test_phase_2_has_a_classifier_of_its_own_and_phase_3_that_of_phase_2(tmp_pat
         parent = made_up(phase=phase, model=model)
         torch.manual_seed(9)
         network = build_model(model, 4, GRID, attention=False)
-        fresh = network.classifier.weight.detach().clone()
         said = start_from(network, parent, tmp_path)
         assert ("2 (phase 1 answers another question) new" in said) != kept
-        assert torch.equal(network.classifier.weight, parent["state_dict"]["classifier.weight"] if kept else fresh)
+        given = parent["state_dict"]["classifier.weight"]
+        assert torch.equal(network.classifier.weight, given if kept else torch.zeros_like(given))
+        assert kept or network.classifier.bias.item() == 0
 
 
 def test_everything_unexpected_stops_the_start(tmp_path, made_up):

@@ -168,7 +168,7 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
     New may only be the attention gates where the parent has none, and the classifier behind a parent that asked
     another question: it restored volumes (its decoder is then left over), or looked for a stroke. Where the gates are
     new, the classifier has more inputs than the parent's: their weights are zero, so that the network starts as exactly
-    the parent's function (DESIGN 3.4).
+    the parent's function (DESIGN 3.4). A classifier that is new as a whole is zero too.
     """
     if parent.get("task") in TUMOURS.values():
         return fill(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
@@ -182,7 +182,7 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
         may_be_new |= {"classifier": "phase 0 has none"}
         may_be_left |= DECODER
     elif parent["task"] == "stroke":
-        # Of hemispheres with a stroke it says "yes" to all: phase 2's loss would start at 2.8, where a guess has 0.7.
+        # To hemispheres with a stroke it says "yes" at once: phase 2's loss would start at 2.8, where a guess has 0.7.
         may_be_new |= {"classifier": "phase 1 answers another question"}
         given = {name: tensor for name, tensor in given.items() if not name.startswith("classifier")}
     elif any(name.startswith("gate") for name in own.keys() - given.keys()):
@@ -207,7 +207,10 @@ def fill(network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_lef
         if names:
             raise InputError(f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not fit its own "
                              "description, or is not what it seems to be; nothing was loaded.")
-    network.load_state_dict({name: given[name] for name in own.keys() & given.keys()}, strict=False)
+    # A new classifier has no opinion of the learned features yet: at random it would have a loud one, which phase 2's
+    # rate of 1e-5 takes ten epochs to quieten.
+    silent = {name: torch.zeros_like(own[name]) for name in own.keys() - given.keys() if name.startswith("classifier")}
+    network.load_state_dict({name: given[name] for name in own.keys() & given.keys()} | silent, strict=False)
     return f"{len(own.keys() & given.keys())} tensors loaded, {in_words(new)} new, {in_words(left)} left over"
 
 

@@ -8,6 +8,7 @@ same steps (same weights, same hemispheres, same order); at the end losses and w
 would write first: requires_grad off for the frozen layers, everything computed in every step.
 
 Seconds on a CPU are those of all threads (process time), since others may be using the machine; on a GPU wall time.
+Set OMP_NUM_THREADS=1 while they do: in oneDNN's backward convolutions a thread that waits for another spins.
 "bound" is the same ratio in floating-point operations: no implementation of one network wins more where all operations
 are equally fast, and the frozen layers' maps are the largest, so theirs are slower.
 """
@@ -108,14 +109,14 @@ def run(args: argparse.Namespace) -> None:
     freeze(network, FROZEN[args.model])
     network.to(device)
     optimizer = build_optimizer(network, PHASE.lr, PHASE.final_lr)
-    before, started = peak(device), time.perf_counter()
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    before, started = peak(device), clock()
     learner = network
     if args.way == "once":
         learner, (split,) = compute_once(network, [split], device, args.precision,
                                          lambda text: print(text, file=sys.stderr))
-    preparing = time.perf_counter() - started
+    preparing = clock() - started
     order = torch.arange(args.steps * args.batch_size) % args.hemispheres
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds, losses = [], []
     counter = FlopCounterMode(display=False)
     for number, batch in enumerate(batches(split, order, args.batch_size, device)):

@@ -7,7 +7,7 @@
 
 Ours and a peer take turns in one process, with the same hemispheres, optimizer and head (slice weights, gates in phase
 4). Ratios are peer / ours, so above 1 ours is faster: of each pair of turns, the median and the range. Seconds on a CPU
-are those of all threads (process time), on a GPU wall time.
+are those of all threads (process time), on a GPU wall time; set OMP_NUM_THREADS=1 while others are using the machine.
 
 slices in turn     torchvision's ResNet-18 on one slice after the other; BatchNorm therefore sees one slice at a time
 slices as a batch  the same network on all slices at once

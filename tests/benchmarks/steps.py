@@ -12,8 +12,9 @@ floor   operations of the part that is trained, forward and backward (torch.util
         computed once is not among them), over what the fastest large product reaches in the same run
 share   floor / step
 
-Seconds on a CPU are those of all threads together (process time), the least of the steps: others may be using the
-machine, and threads that wait sleep. On a GPU they are wall time. "where": forward and backward by kind of operation
+Seconds on a CPU are those of all threads together (process time), the least of the steps. Set OMP_NUM_THREADS=1 while
+others are using the machine: in oneDNN's backward convolutions a thread that waits for another spins, and a step then
+seemed to take twice as long. On a GPU they are wall time. "where": forward and backward by kind of operation
 (torch.profiler, the least of the steps for each), and the optimizer's step; together 100 %. An epoch is that of the
 paper's cohort: 272 patients to train on, 68 to validate, both hemispheres of each in phases 0 and 1, one in 2 to 4.
 """

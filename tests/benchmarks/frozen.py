@@ -8,7 +8,7 @@ same steps (same weights, same hemispheres, same order); at the end losses and w
 would write first: requires_grad off for the frozen layers, everything computed in every step.
 
 Seconds on a CPU are those of all threads (process time), since others may be using the machine; on a GPU wall time.
-Set OMP_NUM_THREADS=1 while they do: in oneDNN's backward convolutions a thread that waits for another spins.
+Set OMP_NUM_THREADS=1 while they do: threads of oneDNN most likely spin while they wait, and that counts too.
 "bound" is the same ratio in floating-point operations: no implementation of one network wins more where all operations
 are equally fast, and the frozen layers' maps are the largest, so theirs are slower.
 """

@@ -13,8 +13,8 @@ floor   operations of the part that is trained, forward and backward (torch.util
 share   floor / step
 
 Seconds on a CPU are those of all threads together (process time), the least of the steps. Set OMP_NUM_THREADS=1 while
-others are using the machine: in oneDNN's backward convolutions a thread that waits for another spins, and a step then
-seemed to take twice as long. On a GPU they are wall time. "where": forward and backward by kind of operation
+others are using the machine: with more threads a starved step took twice the CPU seconds, most likely since threads of
+oneDNN spin while they wait. On a GPU they are wall time. "where": forward and backward by kind of operation
 (torch.profiler, the least of the steps for each), and the optimizer's step; together 100 %. An epoch is that of the
 paper's cohort: 272 patients to train on, 68 to validate, both hemispheres of each in phases 0 and 1, one in 2 to 4.
 """

@@ -99,7 +99,7 @@ class ResNet18(nn.Module):
 
     def early(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) -> layer1's map (N, width, H/4, W/4)."""
-        x = F.relu(self.bn1(self.conv1(x)))  # (N, width, H/2, W/2)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, width, H/2, W/2)
         return self.layer1(F.max_pool2d(x, kernel_size=3, stride=2, padding=1))
 
     def late(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,5 +132,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # in place: neither BatchNorm nor ReLU needs what it gave
+        return F.relu(self.bn2(self.conv2(x)).add_(shortcut), inplace=True)

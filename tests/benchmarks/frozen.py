@@ -3,24 +3,32 @@
     python tests/benchmarks/frozen.py                                the paper's size, 3D and 2D: some minutes
     python tests/benchmarks/frozen.py --size 13 112 56 --width 8 --model 3d --steps 3
 
-Each variant runs in a process of its own, so that its peak memory is its own. Both make the same steps (same weights,
-same hemispheres, same order); at the end losses and weights are compared. "plain" is what one would write first:
-requires_grad off for the frozen layers, everything computed in every step.
+Each variant runs in a process of its own, so that its peak memory is its own; they take turns (A B A B). Both make the
+same steps (same weights, same hemispheres, same order); at the end losses and weights are compared. "plain" is what one
+would write first: requires_grad off for the frozen layers, everything computed in every step.
+
+Seconds on a CPU are those of all threads (process time), since others may be using the machine; on a GPU wall time.
+Set OMP_NUM_THREADS=1 while they do: threads of oneDNN most likely spin while they wait, and that counts too.
+"bound" is the same ratio in floating-point operations: no implementation of one network wins more where all operations
+are equally fast, and the frozen layers' maps are the largest, so theirs are slower.
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import tss  # noqa: E402, F401, I001 (before torch: it says how threads wait)
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from tss.frozen import compute_once  # noqa: E402
 from tss.loop import LOSS, Split, batches, build_optimizer, train_one_epoch  # noqa: E402
@@ -47,7 +55,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=int, help="without it the paper's")
     parser.add_argument("--batch-size", type=int, default=PHASE.batch_size)
     parser.add_argument("--hemispheres", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=4, help="of each turn, the first of which is not timed")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each variant")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -61,25 +70,31 @@ def compare(args: argparse.Namespace, model: str) -> None:
     print(f"{model}, width {width}, batch {args.batch_size}, {' x '.join(map(str, args.size))}, {args.precision}, "
           f"{args.steps} steps on {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
           f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
-    results = {}
+    turns: dict[str, list[dict]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        for way in WAYS:
-            leave = Path(folder) / f"{way}.pt"
-            command = [sys.executable, __file__, "--model", model, "--width", str(width), "--way", way,
-                       "--leave", str(leave), "--size", *map(str, args.size)]
-            for name in ("batch_size", "hemispheres", "steps", "device", "precision"):
-                command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-            results[way] = json.loads(done.stdout.splitlines()[-1])
-            results[way]["weights"] = torch.load(leave, weights_only=True)
-            print(f"  {way:6s} median step {results[way]['step']:.3f} s, peak memory {results[way]['peak']:.2f} GiB "
-                  f"({results[way]['before']:.2f} before the first step), preparing {results[way]['preparing']:.1f} s",
-                  flush=True)
+        for _ in range(args.rounds):
+            for way in WAYS:
+                leave = Path(folder) / f"{way}.pt"
+                command = [sys.executable, __file__, "--model", model, "--width", str(width), "--way", way,
+                           "--leave", str(leave), "--size", *map(str, args.size)]
+                for name in ("batch_size", "hemispheres", "steps", "device", "precision"):
+                    command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+                turns[way].append(json.loads(done.stdout.splitlines()[-1]))
+        weights_left = {way: torch.load(Path(folder) / f"{way}.pt", weights_only=True) for way in WAYS}
+    results = {way: turns[way][-1] for way in WAYS}
+    for way, found in results.items():
+        print(f"  {way:6s} step {min(turn['step'] for turn in turns[way]):.3f} s, peak memory {found['peak']:.2f} GiB "
+              f"({found['before']:.2f} before the first step), preparing {found['preparing']:.1f} s, "
+              f"{found['flop'] / 1e9:.0f} GFLOP a step", flush=True)
     plain, once = (results[way] for way in WAYS)
-    print(f"  ratio  time {plain['step'] / once['step']:.2f}, memory {plain['peak'] / once['peak']:.2f}")
+    ratios = sorted(a["step"] / b["step"] for a, b in zip(turns["plain"], turns["once"], strict=True))
+    print(f"  ratio  time {statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}], bound "
+          f"{plain['flop'] / once['flop']:.2f}, memory {plain['peak'] / once['peak']:.2f}")
     losses = max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], once["losses"], strict=True))
-    weights = {name: float((tensor.double() - once["weights"][name].double()).abs().max()
-                           / tensor.double().abs().max().clamp(min=1e-30)) for name, tensor in plain["weights"].items()}
+    weights = {name: float((tensor.double() - weights_left["once"][name].double()).abs().max()
+                           / tensor.double().abs().max().clamp(min=1e-30))
+               for name, tensor in weights_left["plain"].items()}
     worst = max(weights, key=weights.get)
     print(f"  largest relative difference: losses {losses:.1e}, weights {weights[worst]:.1e} ({worst})", flush=True)
 
@@ -94,20 +109,26 @@ def run(args: argparse.Namespace) -> None:
     freeze(network, FROZEN[args.model])
     network.to(device)
     optimizer = build_optimizer(network, PHASE.lr, PHASE.final_lr)
-    before, started = peak(device), time.perf_counter()
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    before, started = peak(device), clock()
     learner = network
     if args.way == "once":
         learner, (split,) = compute_once(network, [split], device, args.precision,
                                          lambda text: print(text, file=sys.stderr))
-    preparing = time.perf_counter() - started
+    preparing = clock() - started
     order = torch.arange(args.steps * args.batch_size) % args.hemispheres
     seconds, losses = [], []
-    for batch in batches(split, order, args.batch_size, device):
-        started = time.perf_counter()
+    counter = FlopCounterMode(display=False)
+    for number, batch in enumerate(batches(split, order, args.batch_size, device)):
+        started = clock()
+        if number == 0:
+            with counter:
+                losses.append(train_one_epoch(learner, optimizer, LOSS, [batch], args.precision))
+            continue
         losses.append(train_one_epoch(learner, optimizer, LOSS, [batch], args.precision))
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
     torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, args.leave)
-    print(json.dumps({"step": sorted(seconds)[len(seconds) // 2], "peak": peak(device), "before": before,
+    print(json.dumps({"step": min(seconds), "flop": counter.get_total_flops(), "peak": peak(device), "before": before,
                       "preparing": preparing, "losses": losses}))
 
 

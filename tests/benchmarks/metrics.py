@@ -1,4 +1,4 @@
-"""The suite's statistics beside those of others: largest difference on random inputs with ties, and DeLong's time.
+"""The suite's statistics beside those of others: largest difference on random inputs with ties, and times.
 
     python tests/benchmarks/metrics.py                          some seconds
     python tests/benchmarks/metrics.py --delong compare_auc_delong_xu.py --asah aSAH.RData
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tss import calibration, metrics  # noqa: E402
 
 LIMIT = 1e-9
+TURNS = 7  # of ours and of others, where times are compared
 Z = 1.959963984540054  # half a 95 % interval in standard errors
 # pROC, tests/testthat/test-roc.test.R and helper-roc-expected.R: z, p and the ends of the difference's interval.
 PROC = {("wfns", "s100b"): (2.20898359144091, 0.0271757822291882, 0.0104061769564846, 0.174214419249478),
@@ -42,7 +43,7 @@ def main() -> int:
     for name, peer, differences in comparisons(args):
         worst = max(worst, *differences)
         print(f"{name:32s} {peer:44s} {len(differences):6d}  {max(differences):.1e}", flush=True)
-    time_delong()
+    time_beside_others(args)
     print(f"largest of all {worst:.1e}: {'within' if worst <= LIMIT else 'ABOVE'} {LIMIT:.0e}")
     return int(worst > LIMIT)
 
@@ -176,13 +177,33 @@ def asah(path: str) -> list[float]:
     return differences
 
 
-def time_delong() -> None:
+def time_beside_others(args: argparse.Namespace) -> None:
+    """Print how many times as long others take, in turn in one process: the median of the turns and their range."""
+    from sklearn.metrics import brier_score_loss, roc_auc_score
+
     rng = np.random.default_rng(0)
-    for n in (10_000, 100_000, 1_000_000):
-        y, p, q = rng.integers(0, 2, n), rng.uniform(size=n), rng.uniform(size=n)
-        started = time.perf_counter()
-        metrics.delong_test(y, p, q)
-        print(f"delong_test on {n:9,d} cases: {time.perf_counter() - started:.2f} s")
+    pairs = [("roc_auc", metrics.roc_auc, "sklearn", roc_auc_score),
+             ("brier", calibration.brier, "sklearn", brier_score_loss)]
+    if args.delong:
+        published = load(args.delong)
+        pairs.append(("delong_test", lambda y, p: metrics.delong_test(y, p, 1 - p), "published code",
+                      lambda y, p: published.delong_roc_test(y, p, 1 - p)))
+    for n in (82, 10_000, 1_000_000):  # 82: test patients in the paper
+        y, p = rng.integers(0, 2, n), rng.uniform(size=n)
+        for name, ours, peer, theirs in pairs:
+            turns = [(seconds(ours, y, p), seconds(theirs, y, p)) for _ in range(TURNS)]
+            ratios = sorted(b / a for a, b in turns)
+            print(f"{name} on {n:9,d} cases: {1000 * min(a for a, _ in turns):.3f} ms; {peer} "
+                  f"{ratios[TURNS // 2]:.2f} x as long [{ratios[0]:.2f}-{ratios[-1]:.2f}]")
+
+
+def seconds(function, y: np.ndarray, p: np.ndarray) -> float:
+    """Seconds of process time, a call; small inputs are called often enough to be measured."""
+    calls = max(1, 20_000 // len(y))
+    started = time.process_time()
+    for _ in range(calls):
+        function(y, p)
+    return (time.process_time() - started) / calls
 
 
 if __name__ == "__main__":

@@ -19,11 +19,19 @@ PIXELS = 4  # along H and W, of a cell
 
 def moved(batch: Tensor, rng: np.random.Generator, cells: int, size: int) -> Tensor:
     """batch: (N, ..., H, W); size: a cell's edge in it, PIXELS of hemispheres and 1 of frozen layers' features."""
-    h, w = batch.shape[-2:]
+    steps = rng.integers(-cells, cells + 1, (len(batch), 2)) * size
     result = torch.empty_like(batch)  # in the same order in memory: convolutions round otherwise in another
-    for one, (down, right) in zip(range(len(batch)), rng.integers(-cells, cells + 1, (len(batch), 2)) * size,
-                                  strict=True):
-        rows = (torch.arange(h, device=batch.device) - int(down)).clamp(0, h - 1)
-        columns = (torch.arange(w, device=batch.device) - int(right)).clamp(0, w - 1)
-        result[one] = batch[one].index_select(-2, rows).index_select(-1, columns)
+    for old, new, (down, right) in zip(batch, result, steps.tolist(), strict=True):
+        rows, columns = (slice(max(0, step), min(0, step) or None) for step in (down, right))
+        old_rows, old_columns = (slice(max(0, -step), min(0, -step) or None) for step in (down, right))
+        new[..., rows, columns] = old[..., old_rows, old_columns]
+        repeat_edge(new, -2, down)
+        repeat_edge(new, -1, right)
     return result
+
+
+def repeat_edge(image: Tensor, axis: int, step: int) -> None:
+    """Fill, in place, what a move by `step` along an axis has left empty with the line beside it."""
+    start, edge = (0, step) if step > 0 else (image.shape[axis] + step, image.shape[axis] + step - 1)
+    if step:
+        image.narrow(axis, start, abs(step))[...] = image.narrow(axis, edge, 1)

@@ -43,6 +43,7 @@ from tss.checkpoint import save  # noqa: E402
 from tss.cohort import RESTORE  # noqa: E402
 from tss.frozen import compute_once  # noqa: E402
 from tss.loop import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
+from tss.moved import PIXELS, moved  # noqa: E402
 from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 TRAINED_ON, VALIDATED_ON = 272, 68  # patients of the paper's cohort
@@ -119,7 +120,8 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
     def data() -> list:
         if restores:
             return list(restore.batches(split, range(size), size, device, 0, 1))
-        return list(batches(split, range(size), size, device))
+        rng, cell = np.random.default_rng(0), 1 if phase.freezes else PIXELS
+        return [(moved(x, rng, phase.shift, cell), y) for x, y in batches(split, range(size), size, device)]
 
     def evaluate() -> None:
         if restores:

@@ -178,8 +178,9 @@ def draw_rocs(path: str | os.PathLike, curves: Sequence[Curve], readers: Mapping
     for name, point in cutoffs.items():
         axes.plot(*point, "o", color=CUTOFF_COLOUR, markeredgecolor="black", markersize=7, clip_on=False, zorder=6,
                   label="published cut-off of the FLAIR ratio" if name == next(iter(cutoffs)) else None)
-    for point in dict.fromkeys(cutoffs.values()):  # several may fall on one point
-        axes.annotate(", ".join(name for name in cutoffs if cutoffs[name] == point), point, xytext=(6, -10),
+    for nth, point in enumerate(dict.fromkeys(cutoffs.values())):  # several may fall on one point
+        beside = {"xytext": (-6, 5), "ha": "right"} if nth % 2 else {"xytext": (6, -10)}  # neighbours on either side
+        axes.annotate(", ".join(name for name in cutoffs if cutoffs[name] == point), point, **beside,
                       textcoords="offset points", fontsize=8, zorder=7)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")
     axes.grid(color="0.92")

@@ -517,3 +517,8 @@ def test_phase_0_is_not_moved_and_its_flag_refused(job, capsys, no_drawing):
     with pytest.raises(SystemExit):
         run_train.main(["--phase", "0", "--shift", "1"])
     assert "--shift goes with phases 1 to 4" in capsys.readouterr().err
+
+
+def test_a_shift_out_of_the_picture_is_refused(job):
+    with pytest.raises(InputError, match="--shift 4 moves hemispheres by up to 16 pixels, and those in .* are 32 x 16"):
+        train.train_phase(replace(job, values={"shift": 4}), 1, "random")

@@ -22,6 +22,7 @@ from tss.cohort import RESTORE, Patient, fewer_to_train, read_prepared, samples,
 from tss.files import InputError, read_json, sha256
 from tss.foreign import recognise
 from tss.loop import Split, choose_device
+from tss.moved import PIXELS
 from tss.phases import FROZEN, MOVING, PHASES, WIDTH, Phase
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
@@ -85,6 +86,10 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     preprocessing = read_json(job.data / "settings.json")
     if "grid" not in preprocessing:
         raise InputError(f"{job.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
+    x, y, _ = preprocessing["grid"]
+    if phase.shift * PIXELS >= min(x // 2, y):
+        raise InputError(f"--shift {phase.shift} moves hemispheres by up to {phase.shift * PIXELS} pixels, and those "
+                         f"in {job.data} are {y} x {x // 2}. Give a smaller --shift.")
     about = {
         "model": model,
         "width": job.width or (parent["width"] if parent else WIDTH[model]),

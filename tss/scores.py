@@ -30,7 +30,7 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     metrics = {"n": len(y), "n_positive": positives, "cases_sha256": cases_hash(predictions), "auc": None,
                "auc_ci": None}
     if 0 < positives < len(y):
-        metrics |= {"auc": roc_auc(y, p), "auc_ci": list(auc_interval(predictions))}
+        metrics |= {"auc": roc_auc(y, p), "auc_ci": list(auc_interval(y, p, predictions))}
         if metrics["auc"] in (0.0, 1.0):
             metrics["auc_reason"] = "a perfect AUC is given no width: its interval ignores the sample's size"
     else:
@@ -46,13 +46,15 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     return metrics
 
 
-def auc_interval(predictions: list[Prediction]) -> tuple[float, float]:
+def auc_interval(y: np.ndarray, p: np.ndarray, predictions: list[Prediction]) -> tuple[float, float]:
     """Return the AUC's 95 % interval: DeLong's, or where patients have two lines each the bootstrap's by patient.
 
     DeLong's is of independent cases. A patient's two hemispheres share the scanner and the brain, and mostly one of
     them is positive and the other is not: what moves both moves the AUC less than DeLong supposes.
+
+    y, p: labels and probabilities (n,) of the predictions that have both.
     """
-    (y, p), patients = labels_and_probabilities(predictions), [line.patient for line in counted_lines(predictions)]
+    patients = [line.patient for line in counted_lines(predictions)]
     if len(set(patients)) == len(patients) or min(y.sum(), len(y) - y.sum()) < 2:
         return delong_ci(y, p)
     try:

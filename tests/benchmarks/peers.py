@@ -24,7 +24,6 @@ import importlib.util
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tss  # noqa: E402, F401, I001 (before torch: it says how threads wait)
 import torch  # noqa: E402
+from steps import least  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
@@ -178,23 +178,12 @@ def compare(args: argparse.Namespace, model: str, number: int, name: str, build:
         gflop.append(counter.get_total_flops() / 1e9)
     text = []
     for what, turn in (("step", 0), ("evaluation", 1)):
-        seconds = [(spent(device, pairs[0][turn]), spent(device, pairs[1][turn])) for _ in range(args.rounds)]
+        seconds = [tuple(least(1, device, pair[turn]) for pair in pairs) for _ in range(args.rounds)]
         ratios = sorted(b / a for a, b in seconds)
         text.append(f"{what} {min(a for a, _ in seconds):.2f} and {min(b for _, b in seconds):.2f} s, ratio "
                     f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}]")
     print(f"{model} phase {number}, ours and {name}: {'; '.join(text)}; operations of a step {gflop[0]:.0f} and "
           f"{gflop[1]:.0f} GFLOP", flush=True)
-
-
-def spent(device: torch.device, do: Callable) -> float:
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = clock()
-    do()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - started
 
 
 if __name__ == "__main__":

@@ -30,10 +30,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tss  # noqa: E402, F401, I001 (before torch: it says how threads wait)
-import numpy as np
 import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
@@ -112,8 +113,10 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
     learner, once = network, 0.0
     if phase.freezes:
         freeze(network, FROZEN[model])
-        once = least(1, device, lambda: compute_once(network, [split], device, args.precision, lambda text: None))
-        learner, (split,) = compute_once(network, [split], device, args.precision, lambda text: None)
+        kept = []
+        once = least(1, device, lambda: kept.append(
+            compute_once(network, [split], device, args.precision, lambda text: None)))
+        learner, (split,) = kept[0]
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     restores = phase.task == RESTORE
     loss = restore.LOSS if restores else LOSS

@@ -1,7 +1,7 @@
 """TSS-Phantom's table and learning curves: the phases beside random weights, the older methods and the ceiling.
 
     python run_preprocess.py --phantom middle --out phantom --jobs 2                         422 patients: 2 minutes
-    python run_preprocess.py phantom/cohort.csv --out data --atlas phantom/atlas_t2w.nii.gz --tools builtin \
+    python run_preprocess.py phantom/cohort.csv --out data --atlas phantom/atlas_t2w.nii.gz --tools builtin \\
         --grid 112 112 13 --jobs 2                                                            6 to 10 minutes
     python tests/benchmarks/tssphantom.py --data data --truth phantom                        5 seeds, all patients
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger         rates for so small a size
@@ -13,9 +13,9 @@ channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the 
 again, so several processes with different --seeds may share the work, and the last call, with all of them, prints the
 tables.
 
-AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences are paired:
-by seed for two networks; for a network and something without seeds the patients are drawn anew (tss.bootstrap), of the
-network's mean over seeds. These patients are phantoms: phantom scores are not clinical results.
+AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences of networks
+are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.bootstrap), of the mean
+over seeds. These patients are phantoms: phantom scores are not clinical results.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from tss.demo import WIDTH  # noqa: E402
 from tss.files import InputError, read_json  # noqa: E402
 from tss.metrics import roc_auc  # noqa: E402
 from tss.phases import PHASES  # noqa: E402
+from tss.study import type_in  # noqa: E402
 from tss.table import aligned  # noqa: E402
 
 ALL = 272  # training patients
@@ -98,10 +99,10 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
         fewer = ["--train-patients", n] if n < ALL else []
         rates = [] if key == 1 else RATES[args.rates]
         longer = min(MOST_LONGER, ALL / n)  # fewer patients make fewer steps an epoch
-        type_in(run_train.main, ["--phase", 3 if key == "random" else key, "--init", init, *first, *fewer, *rates,
-                                 "--data", args.data, "--out", folder.parent, "--seed", seed,
-                                 "--epochs", round((args.epochs or EPOCHS[key]) * longer),
-                                 "--patience", round(PHASES[3].patience * longer), "--resume"])
+        must("run_train.py", run_train.main, [
+            "--phase", 3 if key == "random" else key, "--init", init, *first, *fewer, *rates, "--data", args.data,
+            "--out", folder.parent, "--seed", seed, "--epochs", round((args.epochs or EPOCHS[key]) * longer),
+            "--patience", round(PHASES[3].patience * longer), "--resume"])
 
 
 def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
@@ -110,12 +111,13 @@ def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
     best = [best_of(args, model, n, seed, phase) for phase, _ in ROWS.values()]
     older = n == ALL and seed == args.seeds[0]
     if not (out / "eval" / ("table2.csv" if older else "comparisons.json")).is_file():
-        type_in(run_eval.main, [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0, "--overwrite",
-                                *["--table"] * older])
+        must("run_eval.py", run_eval.main, [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0,
+                                            "--overwrite", *["--table"] * older])
 
 
-def type_in(script, words: list) -> None:
-    if code := script([str(word) for word in words]):
+def must(name: str, script, words: list) -> None:
+    """Type a command; end where it does not end well."""
+    if code := type_in(name, script, words):
         sys.exit(code)
 
 
@@ -142,7 +144,7 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
 
 
 def against_older(args: argparse.Namespace, model: str, runs: list, best: float) -> list[list[str]]:
-    """Return lines of what has no seeds, and of phase 4 beside it and beside the ceiling, patients drawn anew."""
+    """Return lines of what has no seeds, and of phase 4 beside the ceiling, patients drawn anew."""
     with open(folder_of(args, model, ALL, args.seeds[0]) / "eval" / "table2.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["task"] == "tss<4.5h" and row["auc"] and
                 row["kind"] != "network"]

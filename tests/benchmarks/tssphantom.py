@@ -42,8 +42,9 @@ from tss.table import aligned  # noqa: E402
 
 ALL = 272  # training patients
 EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40}  # at most; an epoch from random weights costs twice a frozen one
-# Of all but phase 1. The larger ones were chosen on 300 other phantoms.
-RATES = {"paper": [], "larger": ["--lr", 1e-3, "--final-lr", 1e-2]}
+# What lr and final lr of all but phase 1 are multiplied with. Scaled: a quarter of the channels needs four times Adam's
+# rate to change its output as much in a step (Yang & Hu 2021, Tensor Programs V). Larger: chosen on 300 other phantoms.
+RATES = {"paper": (1, 1), "scaled": (4, 4), "larger": (100, 10)}
 MOST_LONGER = 2  # times the epochs and the patience, with fewer patients
 ROWS = {"phase 1": (1, "stroke"), "phase 2": (2, "tss<3h"), "phase 3": (3, "tss<4.5h"), "phase 4": (4, "tss<4.5h"),
         "random weights": ("random", "tss<4.5h")}
@@ -97,12 +98,13 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
             continue
         first = ["--model", model, "--width", WIDTH[model]] if init == "random" else []
         fewer = ["--train-patients", n] if n < ALL else []
-        rates = [] if key == 1 else RATES[args.rates]
+        faster = [1, 1] if key == 1 else RATES[args.rates]
+        phase = PHASES[3 if key == "random" else key]
         longer = min(MOST_LONGER, ALL / n)  # fewer patients make fewer steps an epoch
         must("run_train.py", run_train.main, [
-            "--phase", 3 if key == "random" else key, "--init", init, *first, *fewer, *rates, "--data", args.data,
-            "--out", folder.parent, "--seed", seed, "--epochs", round((args.epochs or EPOCHS[key]) * longer),
-            "--patience", round(PHASES[3].patience * longer), "--resume"])
+            "--phase", phase.number, "--init", init, *first, *fewer, "--lr", phase.lr * faster[0], "--final-lr",
+            phase.final_lr * faster[1], "--data", args.data, "--out", folder.parent, "--seed", seed, "--epochs",
+            round((args.epochs or EPOCHS[key]) * longer), "--patience", round(phase.patience * longer), "--resume"])
 
 
 def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:

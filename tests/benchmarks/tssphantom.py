@@ -4,8 +4,14 @@
     python run_preprocess.py phantom/cohort.csv --out data --atlas phantom/atlas_t2w.nii.gz --tools builtin \\
         --grid 112 112 13 --jobs 2                                                            6 to 10 minutes
     python tests/benchmarks/tssphantom.py --data data --truth phantom                        5 seeds, all patients
+    python tests/benchmarks/tssphantom.py --data data --truth phantom --rates scaled --epochs 100    rates for the width
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger         rates for so small a size
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger --patients 34 68 136 272    curves
+    python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger --models 3d                 3D
+
+and with --tumours tumours/tumours.csv the row of medical weights, after a minute of
+
+    python -c "from tss import phantomtumours as t; t.make_tumours('tumours', 60, seed=0, jobs=2)"
 
 Every training is typed as a user would, with the paper's rates and batch sizes; random weights learn the same task
 with the same rates, and nothing of theirs is frozen. Small: half the paper's grid along each axis, a quarter of its
@@ -32,22 +38,27 @@ import run_eval  # noqa: E402
 import run_train  # noqa: E402
 from tss.bootstrap import bootstrap_ci  # noqa: E402
 from tss.ceiling import realised  # noqa: E402
-from tss.cohort import TASKS  # noqa: E402
-from tss.demo import WIDTH  # noqa: E402
-from tss.files import InputError, read_json  # noqa: E402
+from tss.cohort import TASKS, read_prepared  # noqa: E402
+from tss.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
+from tss.files import read_json  # noqa: E402
 from tss.metrics import roc_auc  # noqa: E402
+from tss.nifti import load  # noqa: E402
 from tss.phases import PHASES  # noqa: E402
 from tss.study import type_in  # noqa: E402
 from tss.table import aligned  # noqa: E402
 
 ALL = 272  # training patients
-EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40}  # at most; an epoch from random weights costs twice a frozen one
+# At most; an epoch from random weights costs twice a frozen one.
+EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40, "medical": 40}
 # What lr and final lr of all but phase 1 are multiplied with. Scaled: a quarter of the channels needs four times Adam's
 # rate to change its output as much in a step (Yang & Hu 2021, Tensor Programs V). Larger: chosen on 300 other phantoms.
 RATES = {"paper": (1, 1), "scaled": (4, 4), "larger": (100, 10)}
 MOST_LONGER = 2  # times the epochs and the patience, with fewer patients
 ROWS = {"phase 1": (1, "stroke"), "phase 2": (2, "tss<3h"), "phase 3": (3, "tss<4.5h"), "phase 4": (4, "tss<4.5h"),
-        "random weights": ("random", "tss<4.5h")}
+        "random weights": ("random", "tss<4.5h"), "medical weights": ("medical", "tss<4.5h")}
+FOLDERS = {1: "phase1", 2: "phase2", 3: "phase3", 4: "phase4", "random": "random/phase3", "medical": "medical/phase3",
+           "tumours": "tumours"}
+SHARED = (1, "tumours")  # the same whatever the rates of the others
 
 
 def main() -> int:
@@ -73,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--patients", type=int, nargs="+", default=[ALL], help="training patients, of 272")
     parser.add_argument("--rates", choices=list(RATES), default="paper", help="of phases 2 to 4 and of random weights")
     parser.add_argument("--epochs", type=int, help="at most so many in every phase, instead of EPOCHS")
+    parser.add_argument("--tumours", type=Path, help="scans with tumours: the row of medical weights too")
     return parser.parse_args()
 
 
@@ -80,39 +92,48 @@ def folder_of(args: argparse.Namespace, model: str, n: int, seed: int) -> Path:
     return args.out / model / f"patients{n}" / f"seed{seed}" / ("" if args.rates == "paper" else args.rates)
 
 
-def best_of(args: argparse.Namespace, model: str, n: int, seed: int, phase: int | str) -> Path:
-    """Return a phase's best checkpoint. Phase 1 is the same whatever the rates of the others."""
+def best_of(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> Path:
+    """Return the best checkpoint of a phase, or of another key of FOLDERS."""
     out = folder_of(args, model, n, seed)
-    if phase == 1:
-        return (out if args.rates == "paper" else out.parent) / "phase1" / "best.pt"
-    return out / ("random/phase3" if phase == "random" else f"phase{phase}") / "best.pt"
+    return (out.parent if key in SHARED and args.rates != "paper" else out) / FOLDERS[key] / "best.pt"
+
+
+def rows_of(args: argparse.Namespace) -> dict[str, tuple]:
+    return {name: row for name, row in ROWS.items() if row[0] != "medical" or args.tumours}
 
 
 def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
-    """Phases 1 to 4, and phase 3's task from random weights; what is finished is left alone."""
-    starts = {1: "random", "random": "random"} | {
-        phase: best_of(args, model, n, seed, phase - 1) for phase in (2, 3, 4)}
+    """Phases 1 to 4, and phase 3's task from other first weights; what is finished is left alone."""
+    best = {key: best_of(args, model, n, seed, key) for key in FOLDERS}
+    starts = {1: "random", 2: best[1], 3: best[2], 4: best[3], "random": "random"}
+    if args.tumours:
+        starts |= {"tumours": None, "medical": best["tumours"]}
+    longer = min(MOST_LONGER, ALL / n)  # fewer patients make fewer steps an epoch
     for key, init in starts.items():
-        folder = best_of(args, model, n, seed, key).parent
+        folder = best[key].parent
         if (folder / "curves.png").is_file():  # what a training writes last
             continue
-        first = ["--model", model, "--width", WIDTH[model]] if init == "random" else []
-        fewer = ["--train-patients", n] if n < ALL else []
+        words = ["--out", folder.parent, "--seed", seed, "--resume"]
+        first = ["--model", model, "--width", WIDTH[model]]
+        if key == "tumours":
+            must("run_train.py", run_train.main, ["--tumours", args.tumours, *first, "--grid", *GRID, *words,
+                                                  *TUMOUR_FLAGS[model].split()])
+            continue
+        phase = PHASES[key if key in PHASES else 3]
         faster = [1, 1] if key == 1 else RATES[args.rates]
-        phase = PHASES[3 if key == "random" else key]
-        longer = min(MOST_LONGER, ALL / n)  # fewer patients make fewer steps an epoch
         must("run_train.py", run_train.main, [
-            "--phase", phase.number, "--init", init, *first, *fewer, "--lr", phase.lr * faster[0], "--final-lr",
-            phase.final_lr * faster[1], "--data", args.data, "--out", folder.parent, "--seed", seed, "--epochs",
-            round((args.epochs or EPOCHS[key]) * longer), "--patience", round(phase.patience * longer), "--resume"])
+            "--phase", phase.number, "--init", init, *(first if init == "random" else []), "--data", args.data, *words,
+            *(["--train-patients", n] if n < ALL else []), "--lr", phase.lr * faster[0], "--final-lr",
+            phase.final_lr * faster[1], "--epochs", round((args.epochs or EPOCHS[key]) * longer), "--patience",
+            round(phase.patience * longer)])
 
 
 def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
     """Test patients; the older methods once, since they have no seeds."""
     out = folder_of(args, model, n, seed)
-    best = [best_of(args, model, n, seed, phase) for phase, _ in ROWS.values()]
+    best = [best_of(args, model, n, seed, phase) for phase, _ in rows_of(args).values()]
     older = n == ALL and seed == args.seeds[0]
-    if not (out / "eval" / ("table2.csv" if older else "comparisons.json")).is_file():
+    if {path.resolve() for path in best} - set(results(out)) or older and not (out / "eval" / "table2.csv").is_file():
         must("run_eval.py", run_eval.main, [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0,
                                             "--overwrite", *["--table"] * older])
 
@@ -128,13 +149,15 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
     lines = [["row", "training patients", "test AUC [95% CI]", "each seed"]]
     found = {}
     for n in args.patients:
-        for name, (phase, task) in ROWS.items():
+        for name, (phase, task) in rows_of(args).items():
             runs = [predictions(args, model, n, seed, phase) for seed in args.seeds]
             found[n, name] = runs
             aucs = [roc_auc(labels, scores) for labels, scores in runs]
             lines.append([f"{name}: {task}", str(n), mean_ci(aucs), " ".join(f"{auc:.3f}" for auc in aucs)])
     best = realised(args.truth / "cohort.csv", "test")
     lines += [[f"best possible on these patients: {task}", "-", f"{best[task]:.3f}", "-"] for task in TASKS]
+    lines += [[f"FLAIR in the drawn lesion, {words}: tss<4.5h", "-", f"{auc:.3f}", "-"]
+              for words, auc in in_the_drawn_lesion(args.data).items()]
     for n in args.patients:
         for name in ("phase 3", "phase 4"):
             gains = [roc_auc(*ours) - roc_auc(*theirs)
@@ -161,16 +184,35 @@ def against_older(args: argparse.Namespace, model: str, runs: list, best: float)
                      f"[{low:.3f}, {high:.3f}]", "patients drawn anew"]]
 
 
-def predictions(args: argparse.Namespace, model: str, n: int, seed: int, phase: int | str) -> tuple:
+def in_the_drawn_lesion(data: Path) -> dict[str, float]:
+    """What the prepared scans still say of the time to one who is shown the lesion: AUC of the median FLAIR in it.
+
+    By itself it is what can be read from the hemisphere that a network is given; the mirror region is on the other.
+    """
+    patients = [p for p in read_prepared(data) if p.split == "test" and p.status == "ok" and p.minutes is not None]
+    medians = []
+    for patient in patients:
+        flair, lesion = (load(data / "registered" / f"{patient.id}_{kind}.nii.gz", mask=kind == "lesion").data
+                         for kind in ("flair", "lesion"))
+        inside = lesion > 0.5
+        medians.append([np.median(flair[inside]), np.median(flair[inside[::-1] & ~inside])])  # x is mirrored
+    early = np.array([patient.minutes < TASKS["tss<4.5h"] for patient in patients])
+    inside, mirror = np.array(medians).T
+    return {"by itself": roc_auc(early, -inside), "over its mirror region": roc_auc(early, -inside / mirror)}
+
+
+def results(out: Path) -> dict[Path, Path]:
+    """Return what was evaluated: checkpoint -> folder of its results."""
+    return {Path(read_json(path)["checkpoint"]).resolve(): path.parent
+            for path in (out / "eval").glob("*/metrics.json")}
+
+
+def predictions(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> tuple:
     """Return labels and probabilities of the test patients (of phase 1: of their hemispheres), (N,) each."""
-    wanted = best_of(args, model, n, seed, phase)
-    for path in (folder_of(args, model, n, seed) / "eval").glob("*/metrics.json"):
-        if Path(read_json(path)["checkpoint"]).resolve() == wanted.resolve():
-            with open(path.parent / "predictions.csv", newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
-            return (np.array([float(row["label"]) for row in rows]),
-                    np.array([float(row["probability"]) for row in rows]))
-    raise InputError(f"no result of {wanted}")
+    folder = results(folder_of(args, model, n, seed))[best_of(args, model, n, seed, key).resolve()]
+    with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
+    return np.array([float(row["label"]) for row in rows]), np.array([float(row["probability"]) for row in rows])
 
 
 def mean_ci(values: list[float], sign: str = "") -> str:

@@ -109,10 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             tuple(args.grid), args.reference, args.jobs, args.shard, args.overwrite, args.seed), args.dry_run)
     except InputError as error:
         print(f"run_preprocess.py: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(f"run_preprocess.py: {error}. Check who may read the scans and write to --out.", file=sys.stderr)
     except KeyboardInterrupt:
-        print("\nrun_preprocess.py: interrupted; the same line continues where it stopped", file=sys.stderr)
-        return 130
+        print("\nrun_preprocess.py: stopped. The same command continues.", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

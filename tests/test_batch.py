@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import run_preprocess
-from tss import batch, builtin, figures, files, records
+from tss import batch, builtin, figures, files, nifti, records
 from tss.cohort import read_prepared, split_hash
 
 GRID = ["16", "16", "8"]
@@ -196,6 +196,36 @@ def test_dry_run_writes_nothing(raw, tmp_path, capsys):
     assert preprocess(raw, tmp_path / "data", "--dry-run") == 0
     assert "4 of 4 patients would be preprocessed" in capsys.readouterr().out
     assert not (tmp_path / "data").exists()
+
+
+def test_dry_run_knows_what_is_finished(raw, done, capsys):
+    before = content(done)
+    assert preprocess(raw, done, "--dry-run") == 0
+    assert "0 of 4 patients would be preprocessed" in capsys.readouterr().out and content(done) == before
+
+
+def test_paths_are_right_where_data_is_a_link(raw, tmp_path, known_affines):
+    (tmp_path / "scratch" / "deep" / "data").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(tmp_path / "scratch" / "deep" / "data")
+    assert preprocess(raw, tmp_path / "data") == 0
+    for patient in read_prepared(tmp_path / "data"):
+        assert all(patient.path(name).is_file() for name in ("dwi", "b0", "flair"))
+
+
+def test_what_may_not_be_read_is_told(raw, tmp_path, monkeypatch, capsys):
+    def refused(self, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refused)  # tests may run as root, who may read everything
+    assert preprocess(raw, tmp_path / "data") == 2
+    assert "Permission denied" in (said := capsys.readouterr().err) and "Check who may read" in said
+
+
+def test_an_image_of_one_value_is_told(raw, tmp_path, capsys):
+    nifti.save(tmp_path / "flat.nii.gz", np.ones((20, 20, 10), np.float32), np.diag([8, 8, 12, 1.0]))
+    assert run_preprocess.main([str(raw / "cohort.csv"), "--out", str(tmp_path / "data"), "--tools", "builtin",
+                                "--atlas", str(tmp_path / "flat.nii.gz"), "--grid", *GRID]) == 2
+    assert "flat.nii.gz has the same value everywhere" in capsys.readouterr().err
 
 
 def test_reference_can_be_chosen_and_must_be_a_training_patient(raw, done, tmp_path, known_affines, capsys):

@@ -191,6 +191,16 @@ def test_data_that_does_not_belong_to_the_checkpoint_is_refused(made, tmp_path, 
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_hemispheres_prepared_otherwise_than_those_of_the_training_are_noted(made, tmp_path, capsys):
+    here = json.loads((made / "data" / "settings.json").read_text())
+    path = save_checkpoint(tmp_path / "best.pt", 4, made / "data", settings={"preprocessing": here | {
+        "tools": "FSL 6.0.4", "atlas": "typed/otherwise.nii.gz"}})
+    assert run_eval.main([path, "--data", str(made / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]) == 0
+    note = f"prepared otherwise than those in {made / 'data'}: tools FSL 6.0.4, there {here['tools']}."
+    assert note in capsys.readouterr().out
+    assert any(note in line for line in json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"])
+
+
 def test_what_is_missing_is_named_before_any_work(made, tmp_path, capsys):
     assert run(made, tmp_path / "out", "--gradcam", "3") == 2
     assert "p31_dwi.nii.gz is missing, and the Grad-CAM is drawn on it" in capsys.readouterr().err

@@ -51,6 +51,17 @@ def test_temporary_name_keeps_the_suffixes(tmp_path):
     assert seen[0].endswith(".scan.nii.gz") and seen[0].startswith(".")
 
 
+def test_two_nodes_on_which_the_process_has_the_same_number_do_not_share_a_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+
+    def slowly(beside):
+        files.write_text(tmp_path / "settings.json", "of the other node")  # begins and ends meanwhile
+        beside.write_text("of this node")
+
+    files.write_whole(tmp_path / "settings.json", slowly)
+    assert (tmp_path / "settings.json").read_text() == "of this node" and os.listdir(tmp_path) == ["settings.json"]
+
+
 def test_json_there_and_back(tmp_path):
     files.write_json(tmp_path / "a.json", {"a": [1, 2.5, "b"], "c": None})
     assert files.read_json(tmp_path / "a.json") == {"a": [1, 2.5, "b"], "c": None}

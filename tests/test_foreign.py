@@ -6,7 +6,7 @@ from torch import nn
 
 from tss.checkpoint import read, start_from
 from tss.files import InputError
-from tss.foreign import GENESIS, recognise
+from tss.foreign import GENESIS, recognise, to_genesis
 from tss.phases import build_model
 
 GRID = [32, 32, 4]
@@ -77,6 +77,15 @@ def test_the_name_map_covers_every_tensor_once():
     assert len(GENESIS) == len(set(GENESIS.values())) == 7 * 4 + 3 + 1
     parts = {name.rpartition(".")[0] for name in build_model("3d", 4, GRID, False, "restore").state_dict()}
     assert set(GENESIS.values()) == parts
+
+
+def test_our_tensors_under_the_names_of_models_genesis_and_back():
+    state = build_model("3d", 4, GRID, False, "restore").state_dict()
+    theirs = to_genesis(state)
+    assert theirs.keys() == genesis(channels=3).keys()
+    assert torch.equal(theirs["up_tr256.up_conv.weight"], state["up3.up.weight"])
+    back = recognise(theirs, "g.pt")["state_dict"]
+    assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
 
 
 def test_three_equal_channels_give_what_one_gave():

@@ -47,6 +47,14 @@ def test_bias_correction_divides_smoothly_outside_the_mask():
     assert np.isfinite(ratio).all() and np.abs(np.diff(ratio, axis=0)).max() < 0.05
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_bias_correction_takes_masks_as_nifti_has_them(kind):
+    volume, mask = np.random.default_rng(0).uniform(50, 100, (16, 16, 8)), np.zeros((16, 16, 8), bool)
+    mask[3:13, 3:13, 1:7] = True
+    np.testing.assert_array_equal(intensity.correct_bias(volume, mask.astype(kind)),
+                                  intensity.correct_bias(volume, mask))
+
+
 def test_bias_correction_without_a_brain():
     with pytest.raises(ValueError, match="no brain"):
         intensity.correct_bias(tissue(), BRAIN & False)

@@ -135,6 +135,18 @@ def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsy
     assert "patient.json exists already" in capsys.readouterr().err
 
 
+def test_checkpoints_of_differently_prepared_data_are_refused_and_those_whose_atlas_was_typed_otherwise_are_not(
+        patient, tmp_path, capsys):
+    folder, _ = patient
+    settings = newpatient.open_models([str(folder / "phase4" / "best.pt")])[0].checkpoint["settings"]["preprocessing"]
+    for name, value in (("atlas", "/else/where.nii.gz"), ("tools", "FSL 6.0.4")):
+        phase1 = save_checkpoint(tmp_path / name / "phase1" / "best.pt", 1, grid=GRID,
+                                 settings={"preprocessing": settings | {name: value}})
+        line = [phase1, *words(folder, tmp_path / name, "phase4/best.pt", "--gradcam", "0")]
+        assert run_eval.main(line) == (0 if name == "atlas" else 2)
+    assert f"differently prepared data: tools FSL 6.0.4, there {builtin.describe()}." in capsys.readouterr().err
+
+
 def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_path, capsys):
     folder, _ = patient
     atlas = nifti.load(folder / "atlas.nii.gz")

@@ -71,6 +71,19 @@ def test_who_is_left_out_of_training_is_said(job, capsys):
     assert "train 30 hemispheres" in said and "left out of train and val: 1 failed, 2 rejected; the reasons" in said
 
 
+@pytest.mark.parametrize(("tools", "said"), [
+    ("builtin", ""), ("FSL 6.0.4", "ckpt.pt was trained on hemispheres that were prepared otherwise than those in ")])
+def test_a_parent_of_differently_prepared_hemispheres_is_said(job, made_up, capsys, tools, said):
+    settings = {"preprocessing": json.loads((job.data / "settings.json").read_text()) | {"tools": tools}}
+    save("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(job.data)), settings=settings))
+    run, patients = plan(job, 3, "ckpt.pt")
+    train, val = (load_split(job.data, patients, "tss<4.5h", split, [32, 32, 4]) for split in ("train", "val"))
+    announce(run, patients, train, val)
+    out = capsys.readouterr().out
+    assert ("careful: " in out) == bool(said) and said in out
+    assert not said or f"{job.data}: tools FSL 6.0.4, there builtin" in out
+
+
 def test_phase_0_is_not_for_2d(job):
     with pytest.raises(InputError, match=r"phase 0 \(restore\) is for --model 3d, not 2d: the 2d model starts in"):
         plan(replace(job, model="2d"), 0, None)

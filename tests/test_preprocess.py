@@ -204,6 +204,27 @@ def test_an_atlas_with_skull_is_stripped(atlas):
     assert 2 * (stripped & known).sum() / (stripped.sum() + known.sum()) > 0.9
 
 
+def whole_head(folder, name):
+    """A T2w head with skull, in a file, and the mask of its brain."""
+    shape, sizes = (64, 76, 60), (3.0, 3.0, 3.0)
+    affine = heads.grid(shape, sizes)
+    affine[0, 3] = -sizes[0] * (shape[0] - 1) / 2
+    brain = heads.sample("atlas", shape, affine)
+    nifti.save(folder / name, np.where(brain > 0, brain, 500), affine)  # what surrounds it is as bright on T2w
+    return brain > 0, affine
+
+
+@pytest.mark.parametrize(("name", "mask"), [
+    ("t2w.nii.gz", "t2w_mask.nii.gz"),
+    ("mni_icbm152_t2_tal_nlin_sym_09a.nii", "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii")])
+def test_the_mask_beside_an_atlas_with_skull_says_what_its_brain_is(tmp_path, name, mask):
+    brain, affine = whole_head(tmp_path, name)
+    with pytest.raises(InputError, match="is a whole head, and its brain is not found.*_mask.nii"):
+        preprocess.load_atlas(tmp_path / name, GRID)
+    nifti.save(tmp_path / mask, brain.astype(np.uint8), affine)
+    np.testing.assert_array_equal(preprocess.load_atlas(tmp_path / name, GRID).brain.data > 0, brain)
+
+
 def test_no_atlas_says_where_to_get_one(monkeypatch, tmp_path):
     monkeypatch.delenv("FSLDIR", raising=False)
     with pytest.raises(InputError, match="mni_icbm152_t2_tal_nlin_sym_09a"):

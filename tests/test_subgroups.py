@@ -26,7 +26,8 @@ def test_volume_is_measured_in_the_mask_itself(tmp_path):
     nifti.save(tmp_path / "small.nii.gz", mask, np.diag([-10, 10, 2, 1.0]))
     mask[2:8, 8, 4] = 1  # and 6 more 15.2 ml
     nifti.save(tmp_path / "large.nii.gz", mask, np.diag([-10, 10, 2, 1.0]))
-    assert [subgroups.volume(each) for each in (small, large, none, lost)] == ["up to 15 ml", "over 15 ml", "", ""]
+    assert [subgroups.volume(each) for each in (small, large, none, lost)] == [
+        "up to 15 ml", "over 15 ml", "", "mask unreadable"]
 
 
 @pytest.mark.parametrize(("minutes", "band"), [

@@ -116,7 +116,7 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
         save(path, *args)
 
     monkeypatch.setattr(phantom, "save_scan", killed)
-    assert make("a", "--patients", "2") == 130
+    assert make("a", "--patients", "2") == 2
     monkeypatch.setattr(phantom, "save_scan", save)
     assert not (tmp_path / "a" / "cohort.csv").exists()
     assert read_json(tmp_path / "a" / "tss-phantom.json")["complete"] is False

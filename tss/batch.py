@@ -9,6 +9,7 @@ The table and the page are put together from the patients' records (tss.records)
 moment, continued by the same line, or shared out over shards.
 """
 
+import platform
 import re
 import signal
 import time
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import scipy
 
 import tss
 from tss import bids, nifti, preprocess, qcpage, records
@@ -60,6 +63,8 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     settings = {
         "format": FORMAT, "tss": tss.__version__, "tools": tools.describe(), "grid": list(choices.grid),
         "atlas": str(choices.atlas), "atlas_sha256": sha256(choices.atlas), "seed": choices.seed,
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
+                     "nibabel": nibabel.__version__},
     }
     stored = _stored_settings(choices, settings)
     _settle_splits(patients, choices)
@@ -69,13 +74,16 @@ def run(choices: Choices, dry_run: bool = False) -> int:
 
     first, shards = choices.shard
     mine = patients[first - 1::shards]
+    if stored:
+        settings["reference"] = stored["reference"]
     if dry_run:
         left = [p for p in mine if choices.overwrite or not records.is_finished(p, choices.out, settings)]
         print(f"dry run: {len(left)} of {len(mine)} patients would be preprocessed into {choices.out}; "
               "nothing was written.")
         return 0
 
-    settings["reference"] = stored["reference"] if stored else _find_reference(patients, choices, atlas)
+    if not stored:
+        settings["reference"] = _find_reference(patients, choices, atlas)
     print(f"histogram reference: {settings['reference']['patient']}", flush=True)
     if choices.overwrite:
         for patient in mine:

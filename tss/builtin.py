@@ -44,6 +44,8 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """
     if not (dwi.data > 0).any():
         raise InputError(f"{dwi.path or 'the DWI'} has no positive voxels. Export the scan again.")
+    if not np.ptp(dwi.data):
+        raise InputError(f"{dwi.path or 'the DWI'} has the same value everywhere. Export the scan again.")
     small, small_b0 = shrink(dwi), shrink(b0)
     sizes = voxel_sizes(small.affine)
     brain = _brain(small.data, small_b0.data, sizes)

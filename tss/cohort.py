@@ -254,9 +254,17 @@ def as_table(patients: list[Patient], folder: Path) -> list[list[str]]:
     columns = list(dict.fromkeys(column for patient in patients for column in patient.row))
     lines = []
     for patient in patients:
-        moved = {name: os.path.relpath(patient.path(name), folder) for name in SCANS if patient.path(name)}
+        moved = {name: path_from(folder, patient.path(name)) for name in SCANS if patient.path(name)}
         lines.append([(patient.row | moved).get(column, "") for column in columns])
     return [columns, *lines]
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """Return a file's path relative to a folder, as the system follows it: ".." of a link is not where it was typed.
+
+    A file that is a link itself keeps its name, beside which its .bval lies.
+    """
+    return os.path.relpath(Path(os.path.realpath(path.parent)) / path.name, os.path.realpath(folder))
 
 
 def stratum(patient: Patient) -> tuple:

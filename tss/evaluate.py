@@ -26,6 +26,7 @@ from tss.explain import draw_on_atlas, scans_of
 from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.loop import choose_device
+from tss.records import otherwise_prepared
 from tss.scores import PHANTOM_NOTE, coverage, coverage_line, score
 from tss.subgroups import by_group
 
@@ -77,7 +78,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
     for model, picker, folder in zip(models, pickers, folders, strict=True):
         print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
         predictions = predict_patients(model, picker, chosen, data, device)
-        metrics = describe(model, split, chosen) | score(predictions, model.threshold) | coverage(predictions)
+        metrics = describe(model, split, chosen, data) | score(predictions, model.threshold) | coverage(predictions)
         if study:
             metrics["weights"] = weights_in(planned, Path(study).parent, model) or metrics["weights"]
         if model.task != "stroke":
@@ -154,7 +155,7 @@ def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND)
         raise InputError(f"{error.filename} cannot be replaced: {error.strerror}. Give another --out.") from error
 
 
-def describe(model: Model, split: str, patients: list[Patient]) -> dict:
+def describe(model: Model, split: str, patients: list[Patient], data: str) -> dict:
     """Return what the figures are of, and what has to be said with them."""
     limit = TASKS[model.task]
     name = POSITIVE[model.task]
@@ -169,6 +170,10 @@ def describe(model: Model, split: str, patients: list[Patient]) -> dict:
         notes.append(HEMISPHERES_NOTE)
     if split != "test":
         notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
+    trained_on = model.checkpoint["settings"].get("preprocessing", {})
+    if differs := otherwise_prepared(trained_on, read_json(Path(data) / "settings.json")):
+        notes.append(f"{model.name} was trained on hemispheres that were prepared otherwise than those in {data}: "
+                     f"{differs}.")
     if spread := patients[0].row.get("phantom"):
         notes.append(PHANTOM_NOTE)
         about["ceiling"] = ceilings(float(spread))[model.task]

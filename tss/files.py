@@ -9,6 +9,7 @@ See: tests/test_files.py
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
         InputError: the folder is not writable, the disk is full, or another fault of the file system.
     """
     path = Path(path)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    # Not the process's number: on two nodes, or in two containers, it may be the same.
+    beside = path.with_name(f".{secrets.randbits(64)}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(beside)

@@ -38,7 +38,7 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Args:
         volume: (X, Y, Z), values >= 0.
-        mask: (X, Y, Z) bool, the brain.
+        mask: (X, Y, Z), the brain: bool, or numbers that are above 0 in it.
 
     Returns:
         (X, Y, Z) float32; outside the mask the field goes on smoothly.
@@ -64,6 +64,7 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
         (X, Y, Z) float32, > 0, such that volume and volume / field have the same mean in the mask; 1 where the mask
         is too small or too scattered for an estimate.
     """
+    mask = np.asarray(mask) > 0  # as NIfTI has masks: numbers
     if not (volume[mask] > 0).any():
         raise ValueError("no brain to estimate a bias field in")
     box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(mask))

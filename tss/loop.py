@@ -143,7 +143,10 @@ def probability(logits: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def at_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """fp32: everything in float32. bf16: convolutions and products in bfloat16, weights and loss in float32."""
+    """fp32: everything in float32, but that torch lets recent GPUs round what convolutions multiply (TF32).
+
+    bf16: convolutions and products in bfloat16, weights and loss in float32.
+    """
     with right_backend(precision, device), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tss import explain, preprocess
+from tss import explain, preprocess, records
 from tss.cohort import SIDES, Patient
 from tss.files import InputError, sha256, write_json
 from tss.inference import POSITIVE, Model, Prediction, open_models, probabilities, side_picker
@@ -54,9 +54,8 @@ def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | N
     models = open_models(paths)
     settings = settings_of(models)
     picker = side_picker(models[0], models)
-    if picker and picker.checkpoint["settings"].get("preprocessing") != settings:
-        raise InputError(f"{picker.path} and {models[0].path} were trained on differently prepared data. Give the "
-                         "checkpoint of phase 1 that belongs to the others.")
+    if picker:
+        settings_of([*models, picker])
     folder = Path(out)
     pictures = {model.name: folder / "gradcam" / (f"patient_{model.name}.png" if len(models) > 1 else "patient.png")
                 for model in models} if draw else {}
@@ -105,9 +104,9 @@ def settings_of(models: Sequence[Model]) -> dict:
         raise InputError(f"{models[0].path} does not hold the reference intensities of its training, so a new patient "
                          "cannot be made comparable. Train it on data of run_preprocess.py.")
     for model, other in zip(models, settings, strict=True):
-        if other != settings[0]:
-            raise InputError(f"{model.path} and {models[0].path} were trained on differently prepared data. Give "
-                             "checkpoints of one training.")
+        if differs := records.otherwise_prepared(settings[0], other):
+            raise InputError(f"{models[0].path} and {model.path} were trained on differently prepared data: {differs}. "
+                             "Give checkpoints of one training.")
     return settings[0]
 
 

@@ -81,7 +81,11 @@ def load_series(path: str | os.PathLike) -> Volume:
 
 
 def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check who may read its folder.") from error
+    if not there:
         raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
     try:
         image = nibabel.load(path)

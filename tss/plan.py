@@ -24,6 +24,7 @@ from tss.foreign import recognise
 from tss.loop import Split, choose_device
 from tss.moved import PIXELS
 from tss.phases import FROZEN, MOVING, PHASES, WIDTH, Phase
+from tss.records import otherwise_prepared
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
 FIRST_PHASE = {model: min(number for number, phase in PHASES.items() if model in phase.models) for model in FROZEN}
@@ -211,8 +212,11 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
     if left_out:
         run.say(f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
                 f"reasons are in {run.job.data / 'cohort.csv'}")
-    now, then = ([of["settings"].get(name) for name in ("train_patients", "seed")]
-                 for of in (about, run.parent if run.parent and "settings" in run.parent else about))
+    parent = run.parent if run.parent and "settings" in run.parent else about
+    if differs := otherwise_prepared(*(of["settings"].get("preprocessing", {}) for of in (parent, about))):
+        run.say(f"careful: {run.parent_path} was trained on hemispheres that were prepared otherwise than those in "
+                f"{run.job.data}: {differs}")
+    now, then = ([of["settings"].get(name) for name in ("train_patients", "seed")] for of in (about, parent))
     if now != then and (now[0] or then[0]):
         run.say(f"{run.parent_path} is of other training patients: {then[0] or 'all'} (seed {then[1]}) there, "
                 f"{now[0] or 'all'} (seed {now[1]}) here")

@@ -29,7 +29,8 @@ ADC_UNITS = {"10^-3 mm^2/s": (0.2, 5.0, 1.0), "10^-6 mm^2/s": (200, 5000, 1e-3)}
 # and the factor that brings it to units of b = 1000 s/mm^2. Brain is 0.6 to 1.2 in the first.
 ATLAS_ADVICE = ("Give the ICBM-152 T2w atlas with --atlas FILE: mni_icbm152_t2_tal_nlin_sym_09a.nii, in the archive "
                 "mni_icbm152_nlin_sym_09a_nifti.zip of the McConnell Brain Imaging Centre (nist.mni.mcgill.ca, "
-                "ICBM 152 nonlinear atlases version 2009).")
+                "ICBM 152 nonlinear atlases version 2009), and leave its brain mask, "
+                "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii of the same archive, beside it.")
 FSL_ATLASES = ("MNI152_T2_1mm_brain", "MNI152_T2_2mm_brain", "MNI152_T2_1mm", "MNI152_T2_2mm")
 
 
@@ -90,7 +91,7 @@ def find_atlas(path: str | os.PathLike | None) -> Path:
 
 
 def load_atlas(path: str | os.PathLike, shape: tuple[int, int, int]) -> Atlas:
-    """Load the atlas, take its skull off if it has one, and lay the grid over it.
+    """Load the atlas, take its skull off if it has one (see `mask_beside`), and lay the grid over it.
 
     Raises:
         InputError: unreadable, or not in MNI space.
@@ -98,9 +99,30 @@ def load_atlas(path: str | os.PathLike, shape: tuple[int, int, int]) -> Atlas:
     return _laid_out(load(path), shape)
 
 
+def mask_beside(atlas: str | os.PathLike) -> Path | None:
+    """Return the brain mask that lies beside an atlas: ATLAS_mask.nii or .nii.gz, or ICBM's, which is named for T1."""
+    atlas = Path(atlas)
+    stem = atlas.name.removesuffix(".gz").removesuffix(".nii")
+    names = [f"{name}_mask{suffix}" for name in (stem, stem.replace("_t2_", "_t1_")) for suffix in (".nii", ".nii.gz")]
+    return next((atlas.with_name(name) for name in names if atlas.with_name(name).is_file()), None)
+
+
+def _without_skull(atlas: Volume) -> Volume:
+    """Take off what is not brain. On T2w eyes and scalp are as bright as brain, so a mask is wanted; without one the
+    brain is looked for as on a DWI."""
+    if mask := atlas.path and mask_beside(atlas.path):
+        brain = resample(load(mask), atlas.data.shape, atlas.affine)
+        return atlas._replace(data=np.where(brain > 0.5, atlas.data, 0))
+    try:
+        return atlas._replace(data=np.where(builtin.find_brain(atlas, atlas), atlas.data, 0))
+    except InputError as error:
+        raise InputError(f"{atlas.path} is a whole head, and its brain is not found ({error}). {ATLAS_ADVICE}"
+                         ) from error
+
+
 def _laid_out(atlas: Volume, shape: tuple[int, int, int]) -> Atlas:
     if np.mean(atlas.data == 0) < STRIPPED:
-        atlas = atlas._replace(data=np.where(builtin.find_brain(atlas, atlas), atlas.data, 0))
+        atlas = _without_skull(atlas)
     affine = atlas_grid(atlas, shape)
     on_grid = resample(atlas, shape, affine)
     if not on_grid.any():

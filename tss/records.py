@@ -119,6 +119,17 @@ def identity(settings: dict) -> list:
     return [settings[name] for name in ("format", "tools", "grid", "atlas_sha256")] + [settings["reference"]["patient"]]
 
 
+def otherwise_prepared(one: dict, other: dict) -> str:
+    """Say in what two settings.json differ that hemispheres depend on; "" where in nothing that both know of."""
+    def parts(settings: dict) -> dict[str, str]:
+        return {"tools": settings.get("tools", ""), "atlas": settings.get("atlas_sha256", "")[:12],
+                "histogram reference": settings.get("reference", {}).get("patient", "")}
+
+    there = parts(other)
+    return "; ".join(f"{name} {value}, there {there[name]}" for name, value in parts(one).items()
+                     if value and there[name] and value != there[name])
+
+
 def scan_paths(patient: Patient) -> dict[str, str]:
     return {name: os.path.abspath(patient.path(name)) for name in SCANS if patient.path(name)}
 

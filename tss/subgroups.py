@@ -23,18 +23,19 @@ from tss.table import aligned
 
 FEWEST = 5  # patients behind a figure (of each class, for the AUC); our choice
 WITHHELD = f"n < {FEWEST}: withheld"
+UNREADABLE = "mask unreadable"
 LARGE_ML = 15.0  # FIELD 2b: mismatch was 100 % specific above it
 BANDS_H = (3.0, 6.0)  # FIELD 4.10: the band in which the scans leave most doubt
 
 
 def volume(patient: Patient) -> str:
-    """"up to 15 ml", "over 15 ml", or "" where there is no mask that can be read."""
+    """"up to 15 ml", "over 15 ml", "" where the table names no mask, or that the one it names cannot be read."""
+    if not patient.path("lesion"):
+        return ""
     try:
-        mask = load(patient.path("lesion")) if patient.path("lesion") else None
+        mask = load(patient.path("lesion"), mask=True)
     except InputError:
-        return ""
-    if mask is None:
-        return ""
+        return UNREADABLE
     ml = float((mask.data > 0.5).sum() * abs(np.linalg.det(mask.affine[:3, :3])) / 1000)
     return f"over {LARGE_ML:.0f} ml" if ml > LARGE_ML else f"up to {LARGE_ML:.0f} ml"
 

@@ -159,10 +159,11 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
     lines += [[f"FLAIR in the drawn lesion, {words}: tss<4.5h", "-", f"{auc:.3f}", "-"]
               for words, auc in in_the_drawn_lesion(args.data).items()]
     for n in args.patients:
-        for name in ("phase 3", "phase 4"):
-            gains = [roc_auc(*ours) - roc_auc(*theirs)
-                     for ours, theirs in zip(found[n, name], found[n, "random weights"], strict=True)]
-            lines.append([f"{name} minus random weights", str(n), mean_ci(gains, sign="+"), "paired by seed"])
+        for other in [name for name in rows_of(args) if name.endswith("weights")]:
+            for name in ("phase 3", "phase 4"):
+                gains = [roc_auc(*ours) - roc_auc(*theirs)
+                         for ours, theirs in zip(found[n, name], found[n, other], strict=True)]
+                lines.append([f"{name} minus {other}", str(n), mean_ci(gains, sign="+"), "paired by seed"])
         if n == ALL:
             lines += against_older(args, model, found[n, "phase 4"], best["tss<4.5h"])
     return lines

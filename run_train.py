@@ -170,7 +170,8 @@ def build_parser() -> argparse.ArgumentParser:
                           "side; of one --seed, fewer are always among more; say it in each phase")
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
     how.add_argument("--precision", choices=["fp32", "bf16"], default="fp32",
-                     help="bf16 halves memory on GPUs; weights and loss stay in float32")
+                     help="bf16 halves memory on GPUs; weights and loss stay in float32, and run_eval.py computes in "
+                          "it: logits then differ by some hundredths of their spread from those of validation")
     how.add_argument("--epochs", type=count, default=GIVEN, help="at most so many, instead of the phase's")
     how.add_argument("--batch-size", type=count, default=GIVEN, help="hemispheres a step, instead of the phase's")
     how.add_argument("--lr", type=rate, default=GIVEN, help="AdaBound's first rate, instead of the phase's")

@@ -129,10 +129,11 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:
-        patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": "0" if patient.id == "p28" else "",
+        patient.row |= {"phantom": "0.115", "field_strength": "3", "reader_1": "1",
+                        "reader_2": "0" if patient.id == "p28" else "",
                         "reader_3": "" if patient.split == "test" else "1"}
     write_cohort(tmp_path / "data" / "cohort.csv", patients)
-    path = save_checkpoint(tmp_path / "best.pt", 4, tmp_path / "data", threshold=1.1)
+    path = save_checkpoint(tmp_path / "best.pt", 4, tmp_path / "data", threshold=0.0)
     words = [path, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]
     assert run_eval.main(words) == 0
     said = capsys.readouterr().out
@@ -144,9 +145,10 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     assert [metrics["readers"]["each"]["reader_1"][key] for key in ("tp", "fp", "tn", "fn")] == [2, 5, 0, 0]
     beside = metrics["readers"]["model"]["reader_1"]
     assert beside["n"] == metrics["n"] == 5  # p29 and p30 have no probability here
-    # Above its threshold the model calls nobody early: it is right where the reader is wrong.
-    assert (beside["mcnemar"]["only_reader_right"], beside["mcnemar"]["only_model_right"]) == (
-        metrics["n_positive"], 5 - metrics["n_positive"]) and 0 < metrics["n_positive"] < 5
+    # At its threshold of 0 the model calls everybody early, as the reader does.
+    assert (beside["mcnemar"]["only_reader_right"], beside["mcnemar"]["only_model_right"]) == (0, 0)
+    cell = next(cell for cell in metrics["subgroups"] if cell["group"] == "field strength")
+    assert cell["n"] == 5 and cell["accuracy"] == metrics["n_positive"] / 5 == metrics["accuracy"] != 0.5
     assert metrics["readers"]["each"]["reader_2"]["without_call"] == 6
     assert list(metrics["readers"]["each"]) == ["reader_1", "reader_2", "majority"]  # 3 has read other patients
     assert "simulated" in said and " beside reader_1  " in said and "reader_2: 6 of 7 patients not read." in said

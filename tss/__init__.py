@@ -26,7 +26,7 @@ Phantom: made-up patients with a known answer
     visible       how bright a made-up infarct is on the raw FLAIR
     phantombids   the same cohort as a BIDS folder
     phantomtumours  heads with brain tumours, to learn medical weights from
-    ceiling       the best AUC that anyone can reach on them
+    ceiling       the best AUC that can be reached on them
     tssphantom    TSS-Phantom, the public benchmark
 Preprocessing (paper 2.1)
     registration  affine registration by mutual information

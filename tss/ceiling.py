@@ -1,4 +1,4 @@
-"""The best AUC that anyone can reach on the phantom, from the law that made it.
+"""The best AUC that can be reached on average on such phantoms, from the law that made them.
 
 In:    the law of tss.clock (density of onset times, normal latent given time); or a cohort's truth files
 Out:   ceilings() -> {task: AUC}; realised(folder) -> {task: AUC of the ideal observer on that cohort}
@@ -11,6 +11,8 @@ and the best reader is the latent itself, seen without noise. Its AUC is
 P(latent of a positive < latent of a negative) = E[ Phi((mean(t-) - mean(t+)) / (spread * sqrt(2))) ].
 Stroke in a hemisphere (phase 1): every lesion is bright on DWI from the first minutes and no healthy tissue is, so
 a reader without noise makes no mistake: 1.
+
+On a few patients the best reader itself lies above or below that: realised() says where.
 """
 
 import csv

@@ -8,7 +8,7 @@ See:   tests/test_ceiling.py
     latent u ~ Normal(mean_latent(t), SPREAD),    log FLAIR ratio = FLOOR * log(1 + exp(u / FLOOR))
 
 The second step keeps acute lesions from being darker than healthy tissue; it is monotone, so u and the ratio say
-the same about time. mean_latent is solved so that the mean ratio is the published one at each time.
+the same about time. mean_latent is solved so that the mean ratio is CLOCK_RATIO at each time.
 """
 
 from functools import lru_cache
@@ -20,8 +20,9 @@ from scipy import special
 ONSET_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ONSET_MIN = (20.0, 105.0, 222.0, 715.0, 4320.0)
 
-# Mean FLAIR ratio: 1.07 at 3 h (Petkova 2010), 1.18 at 6 h and 1.20 at 8 h (Legge 2017). The ends are our choice:
-# hardly anything at first, then a slow rise through the first days (Lansberg 2001 reports the rise, no figures).
+# Mean FLAIR ratio. Published are cut-offs, 1.07 for 3 h (Petkova 2010), 1.18 for 6 h and 1.20 for 8 h (Legge 2017);
+# that they are the means at these times is our choice. So are the ends: hardly anything at first, then a slow rise
+# through the first days (Lansberg 2001 reports the rise, no figures).
 CLOCK_MIN = (20.0, 180.0, 360.0, 480.0, 1440.0, 4320.0)
 CLOCK_RATIO = (1.025, 1.07, 1.18, 1.20, 1.32, 1.45)
 

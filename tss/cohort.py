@@ -69,7 +69,7 @@ class Patient:
 
     @property
     def readings(self) -> dict[str, int]:
-        """What each reader who has read the scans says: 1 = DWI-FLAIR mismatch, so TSS < 4.5 h (paper 2.1)."""
+        """What each reader who has read the scans says: 1 = DWI-FLAIR mismatch, so TSS < 4.5 h (paper 2.1, 4)."""
         return {name: int(cell) for name, cell in self.row.items() if READER.fullmatch(name) and cell}
 
     @property

@@ -66,7 +66,7 @@ def draw_bars(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
     if not any(bar.auc is not None for bars in groups.values() for bar in bars):
         return []
     path = folder / f"auc_{_stem(task)}.png"
-    best = {f"the best that anyone can reach on these phantoms: {row['ceiling']:.3f}": row["ceiling"]
+    best = {f"the best that can be reached on average on such phantoms: {row['ceiling']:.3f}": row["ceiling"]
             for row in networks if "ceiling" in row}
     figures.draw_bars(path, groups, best, f"{POSITIVE[task]}: {cases(networks or older)}")
     return [path]

@@ -64,12 +64,14 @@ PHASES = {
     ),
     1: Phase(
         number=1, task="stroke", starts_from=0, freezes=False, attention=False, batch_size=16, lr=5e-4, final_lr=1e-2,
-        quote="2.3: The first phase consisted of stroke detection; the 2D model was trained from random "
-              "initialization; for our 3D model, initial weights were generated in a self-supervised fashion",
+        quote="2.3: The first phase consisted of stroke detection [...] The 2D model was trained from random "
+              "initialization on this task. For our 3D model, initial weights were generated in a self-supervised "
+              "fashion",
     ),
     2: Phase(
         number=2, task="tss<3h", starts_from=1, freezes=True, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
-        quote="2.3: In the second phase, we froze early convolutional weights and trained our model on TSS < 3 h",
+        quote="2.3: In the second phase, we froze early convolutional weights to refine later layers and trained our "
+              "model on TSS < 3 h",
     ),
     3: Phase(
         number=3, task="tss<4.5h", starts_from=2, freezes=True, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
@@ -77,7 +79,7 @@ PHASES = {
     ),
     4: Phase(
         number=4, task="tss<4.5h", starts_from=3, freezes=True, attention=True, batch_size=8, lr=1e-5, final_lr=1e-3,
-        quote="2.3: The last phase involved fine-tuning the soft attention modules",
+        quote="2.3: The last phase of our training schema (Fig. 5) involved fine-tuning the soft attention modules",
     ),
 }  # fmt: skip
 

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import tss
 from tss import page, panels, table2
 from tss.cohort import SPLITS, TASKS, Patient, table1_rows
-from tss.comparisons import comparisons_rows
+from tss.comparisons import TRAINED_ONCE, comparisons_rows
 from tss.files import write_text
 from tss.flow import IN_TABLE, TAKING_PART, Step, patient_flow
 from tss.inference import POSITIVE
 from tss.readers import EXPLAINED, readers_rows
-from tss.scores import PHANTOM_NOTE, with_interval
+from tss.scores import CEILING_NOTE, PHANTOM_NOTE, with_interval
 from tss.subgroups import FEWEST, subgroups_rows
 
 NAMES = ("report.html", "figures")
@@ -37,6 +37,11 @@ LIMITS = (
     "population was not tried here.",
     "Whether a patient was scanned within 3 h or 4.5 h is known from the onset that was written down; a wrong or "
     "unwitnessed one is counted as if it were right.",
+    "Each network was trained once: with another seed it would have come out otherwise.",
+    "ImageNet's weights were given hemispheres in [0, 1], not standardised as photographs were, and its early layers "
+    "are frozen: they see less contrast than they were trained with.",
+    "The clock's ratios are measured after histogram matching, which may move a contrast by 4 %: as much as lies "
+    "between published cut-offs.",
     "The older methods find the infarct by themselves and fail on some patients; they are given twice, on those that "
     "they can process and on all, with failures counted against them.",
     "Sensitivity at a reader's specificity is read off this test set's own curve: it ranks, it does not promise.",
@@ -148,7 +153,7 @@ def _in_short(found: Findings) -> str:
                   f"mirror region: AUC {with_interval(row, 'auc', 3)}, in the {row['n']} patients in whom it can be "
                   "measured." for row in panels.where_used(found.rows)
                   if (row["task"], row["method"]) == (task, panels.CLOCK)]
-        lines += [f"{POSITIVE[task]}: the best AUC that anyone can reach on these phantoms is {row['ceiling']:.3f}."
+        lines += [f"{POSITIVE[task]}: {CEILING_NOTE} is {row['ceiling']:.3f}."
                   for row in found.networks if row["task"] == task and "ceiling" in row][:1]
     return _section("In short", _list(lines), "<p>AUC: the chance that, of two patients, one scanned within the time "
                     "and one later, the first gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: "
@@ -226,7 +231,7 @@ def _comparisons(found: Findings) -> str:
     return _section("Is one better than another?", _paragraphs([found.how_compared] * bool(found.how_compared)), *(
         found.table(comparisons_rows(pairs), f"Differences in AUC, {POSITIVE[task]}, on the patients that both rows "
                     "have: DeLong's test, with Holm's correction for the tests of this table "
-                    f"({sum(pair['pvalue'] is not None for pair in pairs)}).")
+                    f"({sum(pair['pvalue'] is not None for pair in pairs)}). {TRAINED_ONCE}")
         for task, pairs in found.compared.items()))
 
 
@@ -353,7 +358,8 @@ def _origin(found: Findings) -> str:
     said = [f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
             f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
             f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row['cohort'] for row in found.networks}))}. "
-            "It is the one that all networks were trained with: no patient scored here was trained on." if (
+            "It is the one that all networks were trained with: no patient scored here was trained on by these "
+            "trainings. Who is behind first weights from elsewhere is not known here." if (
                 found.split == "test") else f"Cohort, who is in which split, SHA-256: {found.networks[0]['cohort']}.",
             "Beside this page lie table2.csv and table2.md, comparisons.json, the pictures of figures/, and for each "
             "network metrics.json and predictions.csv.",

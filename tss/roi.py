@@ -2,12 +2,13 @@
 
 In:  DWI, T2w (= b0) and FLAIR (X, Y, Z) on the atlas grid in medians of healthy brain, the brain mask, voxel sizes.
 Out: Maps: ADC, DWI and FLAIR, each with its ratio to the mirrored voxel, white matter; and the infarct as a mask.
-Paper: 2.3 and 4 (Lee et al. 2020, whose "threshold method ... was used to create the ROI").
+Paper: 3 and 4 (Lee et al. 2020, whose "threshold method ... was used to create the ROI").
 See: tests/test_roi.py
 
 Written from the description of the method (Lee 2020, Stroke 51:860; FIELD 1c). What differs from it:
 - the ADC is log(b0 / DWI) of the registered, matched volumes. Matching takes the absolute level away, so the healthy
-  level that Lee's rule finds anyhow is called REFERENCE_ADC; a matched contrast may be off by 4 % (tss.intensity);
+  level that Lee's rule finds anyhow is called REFERENCE_ADC. Matching may move a contrast by 4 % in each of the two
+  (tss.intensity), so the ADC by 0.08 x 10^-3 mm^2/s at worst: two thirds of what the rule asks an infarct to be below;
 - brain and midline are the suite's own (in the atlas space the mirrored voxel is the flipped one), not SPM's;
 - white matter is healthy tissue of low ADC whose b0 is under the median, not SPM's segmentation;
 - no least size but the 0.2 ml of the rule: Lee's code leaves small infarcts out of training and test.

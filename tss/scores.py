@@ -19,6 +19,7 @@ from tss.metrics import confusion, delong_ci, roc_auc, roc_curve, wilson, youden
 from tss.table import aligned
 
 PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
+CEILING_NOTE = "the best AUC that can be reached on average on such patients"
 
 
 def score(predictions: list[Prediction], threshold: float) -> dict:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tss.cohort import TASKS
-from tss.comparisons import comparisons_table, rank
+from tss.comparisons import TRAINED_ONCE, comparisons_table, rank
 from tss.files import write_text
 from tss.inference import POSITIVE
 from tss.readers import MAJORITY, TASK, readers_table
-from tss.scores import PHANTOM_NOTE, with_interval
+from tss.scores import CEILING_NOTE, PHANTOM_NOTE, with_interval
 
 NAMES = ("table2.md", "table2.csv")
 CUTOFF = "published cut-off"
@@ -138,7 +138,7 @@ def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], re
         parts += ["## Optimistic: the threshold that is best for this very split (Youden on its answers)",
                   _table(best_rows(best))]
     if compared:
-        parts += ["## Paired comparisons, on the cases that both rows have", *[chosen] * bool(chosen)]
+        parts += ["## Paired comparisons, on the cases that both rows have", *[chosen] * bool(chosen), TRAINED_ONCE]
         parts += [f"{POSITIVE[task]}\n\n```\n{comparisons_table(pairs)}\n```" for task, pairs in compared.items()]
     if readings := readers_table(results):
         parts += ["## Readers", f"```\n{readings}\n```"]
@@ -148,7 +148,7 @@ def to_markdown(rows: Sequence[dict], compared: Mapping[str, Sequence[dict]], re
 def _of_phantoms(rows: Sequence[dict]) -> list[str]:
     best = {POSITIVE[row["task"]]: f"{row['ceiling']:.3f}" for row in rows if "ceiling" in row}
     words = ", ".join(f"{task} {auc}" for task, auc in best.items())
-    return [f"**{PHANTOM_NOTE}** The best AUC that anyone can reach on them: {words}."] if best else []
+    return [f"**{PHANTOM_NOTE}** {CEILING_NOTE[0].upper()}{CEILING_NOTE[1:]}: {words}."] if best else []
 
 
 def why_not_run(row: dict) -> str:

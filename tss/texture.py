@@ -2,7 +2,7 @@
 
 In:  an image (X, Y, Z) and a region (X, Y, Z) bool; counts and runs also need the image in whole levels 0..LEVELS - 1.
 Out: dicts name -> number, always finite: 4 moments; 21 features of co-occurrence; 11 of run lengths.
-Paper: 2.3 (Lee et al. 2020). Haralick 1973, Soh 1999, Clausi 2002 (co-occurrence); Galloway 1975, Chu 1990,
+Paper: 3 and 4 (Lee et al. 2020). Haralick 1973, Soh 1999, Clausi 2002 (co-occurrence); Galloway 1975, Chu 1990,
        Dasarathy 1991 (runs); Ojala 2002 (local binary patterns).
 See: tests/test_texture.py
 

@@ -52,7 +52,7 @@ TABLE_SHA256 = {
 }
 ABOUT = "tss-phantom.json"
 NOTE = "Made-up patients: scores on them are not clinical results."
-MISMATCH_MIN = TASKS["tss<4.5h"]  # what a mismatch stands for (paper 2.1)
+MISMATCH_MIN = TASKS["tss<4.5h"]  # what a mismatch stands for (paper 4)
 
 
 def make(folder: Path, level: str, n: int | None = None, jobs: int = 1, say: Callable[[str], None] = print) -> dict:

@@ -217,12 +217,12 @@ def predictions(args: argparse.Namespace, model: str, n: int, seed: int, key: in
 
 
 def mean_ci(values: list[float], sign: str = "") -> str:
-    """Mean over seeds with Student's 95 % interval; without one of a single seed."""
+    """Mean over seeds with Student's 95 % interval, which ends at 1, the best of AUCs; none of a single seed."""
     mean = np.mean(values)
     if len(values) < 2:
         return f"{mean:{sign}.3f}"
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean:{sign}.3f} [{mean - half:{sign}.3f}, {mean + half:{sign}.3f}]"
+    return f"{mean:{sign}.3f} [{mean - half:{sign}.3f}, {min(1, mean + half):{sign}.3f}]"
 
 
 if __name__ == "__main__":

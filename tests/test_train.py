@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from tss import figures, files, frozen, train
 from tss.checkpoint import KEYS, load, load_model
 from tss.cohort import read_prepared, split_hash, write_cohort
 from tss.files import InputError, read_json, sha256
-from tss.loop import load_split
+from tss.loop import load_split, predict, probability
 from tss.phases import PHASES
 from tss.plan import Job
 
@@ -56,6 +57,20 @@ def assert_same_state(one, other):
 
 
 FROZEN_TENSORS = {"2d": 30, "3d": 28}  # conv1, bn1 (5), layer1: 4 convolutions and 4 norms; 4 of 7 each
+
+
+@KINDS
+def test_the_threshold_and_the_auc_are_those_of_the_best_network_on_validation(job, kind, no_drawing):
+    train.train_phase(replace(job, model=kind), 1, "random")
+    path = f"runs/{kind}/phase1/best.pt"
+    network, checkpoint = load_model(path)
+    val = load_split(job.data, read_prepared(job.data), "stroke", "val", checkpoint["grid"])
+    scores = probability(predict(network, val.hemispheres, 16, torch.device("cpu"), "fp32"))
+    positive = val.labels.numpy() == 1
+    j = {cut: (scores[positive] >= cut).mean() - (scores[~positive] >= cut).mean() for cut in scores}
+    wins = np.sign(scores[positive][:, None] - scores[~positive])
+    assert checkpoint["threshold"] in [pytest.approx(cut, abs=1e-6) for cut in scores if j[cut] == max(j.values())]
+    assert checkpoint["val_auc"] == pytest.approx((wins + 1).mean() / 2)
 
 
 @KINDS

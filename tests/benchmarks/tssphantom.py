@@ -30,6 +30,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -38,9 +39,12 @@ import run_eval  # noqa: E402
 import run_train  # noqa: E402
 from tss.bootstrap import bootstrap_ci  # noqa: E402
 from tss.ceiling import realised  # noqa: E402
+from tss.checkpoint import load_model  # noqa: E402
 from tss.cohort import TASKS, read_prepared  # noqa: E402
 from tss.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
 from tss.files import read_json  # noqa: E402
+from tss.hemispheres import CHANNELS  # noqa: E402
+from tss.loop import load_split, predict  # noqa: E402
 from tss.metrics import roc_auc  # noqa: E402
 from tss.nifti import load  # noqa: E402
 from tss.phases import PHASES  # noqa: E402
@@ -85,6 +89,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rates", choices=list(RATES), default="paper", help="of phases 2 to 4 and of random weights")
     parser.add_argument("--epochs", type=int, help="at most so many in every phase, instead of EPOCHS")
     parser.add_argument("--tumours", type=Path, help="scans with tumours: the row of medical weights too")
+    parser.add_argument("--swap", action="store_true",
+                        help="AUC with one sequence of another patient too: what a network does without, it keeps")
     return parser.parse_args()
 
 
@@ -164,9 +170,28 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
                 gains = [roc_auc(*ours) - roc_auc(*theirs)
                          for ours, theirs in zip(found[n, name], found[n, other], strict=True)]
                 lines.append([f"{name} minus {other}", str(n), mean_ci(gains, sign="+"), "paired by seed"])
+        if args.swap:
+            for name, (key, task) in rows_of(args).items():
+                each = np.array([swapped(args, model, n, seed, key, task) for seed in args.seeds])  # (seeds, channels)
+                lines += [[f"{name}, {channel} of another patient: {task}", str(n), mean_ci(aucs),
+                           " ".join(f"{auc:.3f}" for auc in aucs)]
+                          for channel, aucs in zip(CHANNELS, each.T, strict=True)]
         if n == ALL:
             lines += against_older(args, model, found[n, "phase 4"], best["tss<4.5h"])
     return lines
+
+
+def swapped(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str, task: str) -> list[float]:
+    """Test AUC of one network where each channel in turn is that of another test hemisphere, drawn at random."""
+    network, checkpoint = load_model(best_of(args, model, n, seed, key))
+    split = load_split(args.data, read_prepared(args.data), task, "test", checkpoint["grid"])
+    others = np.random.default_rng(seed).permutation(len(split.labels))
+    aucs = []
+    for channel in range(len(CHANNELS)):
+        mixed = split.hemispheres.clone()
+        mixed[:, channel] = split.hemispheres[others, channel]
+        aucs.append(roc_auc(split.labels.numpy(), predict(network, mixed, 8, torch.device("cpu"), "fp32")))
+    return aucs
 
 
 def against_older(args: argparse.Namespace, model: str, runs: list, best: float) -> list[list[str]]:

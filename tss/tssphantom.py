@@ -12,8 +12,8 @@ tuned so that the reader of tss.visible, who looks at the raw scans, is near a s
 0.84 (FIELD 2b; 0.53 and 0.82 on these 422), and the simulated readers of the table have the paper's figures there. The
 same readers read all levels.
 
-A fault of version 1: the infarcts' ADC varies little between patients, so that DWI, which brightens with the same T2 as
-FLAIR, tells the time nearly as well (README); in patients it hardly changes in the first week.
+A weakness of version 1: the infarcts' ADC varies less between patients than it does in life, so that DWI, which
+brightens with the same T2 as FLAIR, tells the time nearly as well (README).
 
 table_sha256, of cohort.csv, is the same on every machine. voxels_sha256 is the same whatever --jobs and the threads,
 but another processor or another numpy, scipy or torch may round a voxel otherwise.

@@ -139,12 +139,18 @@ def test_checkpoints_of_differently_prepared_data_are_refused_and_those_whose_at
         patient, tmp_path, capsys):
     folder, _ = patient
     settings = newpatient.open_models([str(folder / "phase4" / "best.pt")])[0].checkpoint["settings"]["preprocessing"]
-    for name, value in (("atlas", "/else/where.nii.gz"), ("tools", "FSL 6.0.4")):
+    named_alike = {"patient": "p1", "landmarks": {name: [2 * value for value in values]
+                                                  for name, values in settings["reference"]["landmarks"].items()}}
+    for name, value in (("atlas", "/else/where.nii.gz"), ("tools", "FSL 6.0.4"), ("grid", [64, 48, 8]),
+                        ("reference", named_alike)):
         phase1 = save_checkpoint(tmp_path / name / "phase1" / "best.pt", 1, grid=GRID,
                                  settings={"preprocessing": settings | {name: value}})
         line = [phase1, *words(folder, tmp_path / name, "phase4/best.pt", "--gradcam", "0")]
         assert run_eval.main(line) == (0 if name == "atlas" else 2)
-    assert f"differently prepared data: tools FSL 6.0.4, there {builtin.describe()}." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"differently prepared data: tools FSL 6.0.4, there {builtin.describe()}." in said
+    assert "differently prepared data: grid 64 x 48 x 8, there 48 x 48 x 8." in said
+    assert "differently prepared data: its medians dwi " in said
 
 
 def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_path, capsys):

@@ -7,8 +7,8 @@ See: tests/test_moved.py
 
 A cell is what the frozen layers of both models make one value of: 4 x 4 pixels (tss.resnet2d, tss.unet3d). By whole
 cells, since a hemisphere moved by 4 pixels gives the same features moved by one, but at the edges, where a convolution
-sees what was repeated: what the frozen layers gave can be
-moved in the place of the hemisphere, and is still computed once (tss.frozen).
+sees what was repeated: what the frozen layers gave can be moved in the place of the hemisphere, and is still computed
+once (tss.frozen).
 """
 
 import numpy as np

@@ -52,10 +52,8 @@ def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | N
         InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
     """
     models = open_models(paths)
-    settings = settings_of(models)
     picker = side_picker(models[0], models)
-    if picker:
-        settings_of([*models, picker])
+    settings = settings_of([*models, picker] if picker else models)
     folder = Path(out)
     pictures = {model.name: folder / "gradcam" / (f"patient_{model.name}.png" if len(models) > 1 else "patient.png")
                 for model in models} if draw else {}

@@ -122,8 +122,12 @@ def identity(settings: dict) -> list:
 def otherwise_prepared(one: dict, other: dict) -> str:
     """Say in what two settings.json differ that hemispheres depend on; "" where in nothing that both know of."""
     def parts(settings: dict) -> dict[str, str]:
-        return {"tools": settings.get("tools", ""), "atlas": settings.get("atlas_sha256", "")[:12],
-                "histogram reference": settings.get("reference", {}).get("patient", "")}
+        reference = settings.get("reference", {})
+        return {"tools": settings.get("tools", ""), "grid": " x ".join(map(str, settings.get("grid", ()))),
+                "atlas": settings.get("atlas_sha256", "")[:12], "histogram reference": reference.get("patient", ""),
+                # Of two cohorts the patient may have the same name.
+                "its medians": ", ".join(f"{name} {values[len(values) // 2]:.5g}"
+                                         for name, values in reference.get("landmarks", {}).items())}
 
     there = parts(other)
     return "; ".join(f"{name} {value}, there {there[name]}" for name, value in parts(one).items()

@@ -37,7 +37,7 @@ LIMITS = (
     "population was not tried here.",
     "Whether a patient was scanned within 3 h or 4.5 h is known from the onset that was written down; a wrong or "
     "unwitnessed one is counted as if it were right.",
-    "Each network was trained once: with another seed it would have come out otherwise.",
+    TRAINED_ONCE,
     "ImageNet's weights were given hemispheres in [0, 1], not standardised as photographs were, and its early layers "
     "are frozen: they see less contrast than they were trained with.",
     "The clock's ratios are measured after histogram matching, which may move a contrast by 4 %: as much as lies "

@@ -140,8 +140,10 @@ def test_lesion_is_bright_on_dwi_and_flair_follows_the_latent(cohort):
         solid = (scans["b0"].data[acute] < csf) & (mirrored(scans["b0"], acute, to_atlas) < csf)
         ratio = {name: np.median(volume.data[acute][solid] / mirrored(volume, acute, to_atlas)[solid])
                  for name, volume in {"dwi": scans["dwi"], "flair": flair}.items()}
-        assert ratio["dwi"] > 1.15
         assert ratio["flair"] == pytest.approx(truth["flair_ratio"], abs=0.12)
+        b0 = truth["flair_ratio"] ** (np.mean(phantom.TE_EPI_MS) / np.mean(phantom.TE_FLAIR_MS))  # one T2 behind both
+        (adc_ratio,) = truth["adc_ratios"]
+        assert ratio["dwi"] == pytest.approx(b0 * np.exp(0.775 * (1 - adc_ratio)), rel=0.10) and ratio["dwi"] > 1.05
 
 
 def test_one_t2_explains_flair_and_b0_and_the_adc_falls(mean_subject):
@@ -157,6 +159,15 @@ def test_one_t2_explains_flair_and_b0_and_the_adc_falls(mean_subject):
     assert flair == pytest.approx(1.2, rel=1e-4)
     assert b0 == pytest.approx(1.2 ** (90 / 120), rel=1e-4)
     assert np.log(b0 / dwi) == pytest.approx(-0.25 * (SUBSTANCES["grey"].adc + SUBSTANCES["white"].adc) / 2, rel=1e-3)
+
+
+def test_infarcts_differ_in_adc_as_patients_do():
+    """A normal law cut off at 2 SD has 0.880 of its SD left; the ends are 0.575 and 0.935."""
+    rng = np.random.default_rng(0)
+    ratios = np.array([phantom.draw_adc_ratio(rng) for _ in range(20000)])
+    assert ratios.mean() == pytest.approx(0.755, abs=0.002)
+    assert ratios.std() == pytest.approx(0.880 * 0.09, rel=0.02)
+    assert 0.575 <= ratios.min() < 0.58 and 0.93 < ratios.max() <= 0.935
 
 
 def test_contrasts_are_those_of_a_textbook():

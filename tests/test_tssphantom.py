@@ -15,8 +15,8 @@ from tss.mismatch import KAPPA, PUBLISHED
 
 TABLE_1 = {"age": (55, 70, 80), "nihss": (4, 8, 15), "onset_to_mri_min": (105, 222, 715)}  # paper 2.1, all patients
 ERROR_OF_RAW_FLAIR = (-0.015, 0.061)  # mean and SD of log(seen / true ratio) of the middle level's 422 patients
-# p001 of the middle level: latent, raw FLAIR ratio, means of DWI, b0 and FLAIR
-PINNED = (0.07418, 1.12634, 45.4412, 177.2138, 82.6148)
+# p001 of the middle level: latent, raw FLAIR ratio, means of DWI, b0 and FLAIR, mean of DWI in the infarct
+PINNED = (0.07418, 1.12634, 45.4516, 177.2138, 82.6148, 292.166)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def patients():
 def test_the_table_is_the_pinned_one(level, monkeypatch):
     tssphantom.check_table(level)
     monkeypatch.setattr(clock, "ONSET_MIN", (20.0, 105.0, 223.0, 715.0, 4320.0))  # another law
-    with pytest.raises(InputError, match=f"level {level} has the hash .* this would not be TSS-Phantom 1. Install"):
+    with pytest.raises(InputError, match=f"level {level} has the hash .* this would not be TSS-Phantom 2. Install"):
         tssphantom.check_table(level)
 
 
@@ -140,6 +140,8 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
     truth = read_json(tmp_path / "b" / "truth" / "p001.json")
     means = [float(nifti.load(tmp_path / "b" / "scans" / f"p001_{name}.nii.gz").data.mean())
              for name in ("dwi", "b0", "flair")]
+    acute = nifti.load(tmp_path / "b" / "truth" / "p001_lesion.nii.gz", mask=True).data > 0.5
+    means.append(float(nifti.load(tmp_path / "b" / "scans" / "p001_dwi.nii.gz").data[acute].mean()))
     assert [truth["latent"], truth["flair_ratio_seen"], *means] == pytest.approx(PINNED, rel=1e-3)
 
     capsys.readouterr()
@@ -149,7 +151,7 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
     (tmp_path / "d" / "notes.txt").write_text("mine")
     assert make("d") == 2 and "d is not empty and holds no TSS-Phantom" in capsys.readouterr().err
     write_json(tmp_path / "a" / "tss-phantom.json", about | {"version": 0})
-    assert make("a") == 2 and "of version 0, not 1" in capsys.readouterr().err
+    assert make("a") == 2 and "of version 0, not 2" in capsys.readouterr().err
     assert make("c", "--patients", "423") == 2 and "TSS-Phantom has 1 to 422" in capsys.readouterr().err
 
 

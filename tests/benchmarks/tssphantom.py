@@ -64,6 +64,7 @@ ROWS = {"phase 1": (1, "stroke"), "phase 2": (2, "tss<3h"), "phase 3": (3, "tss<
         "random weights": ("random", "tss<4.5h"), "medical weights": ("medical", "tss<4.5h")}
 FOLDERS = {1: "phase1", 2: "phase2", 3: "phase3", 4: "phase4", "random": "random/phase3", "medical": "medical/phase3",
            "tumours": "tumours"}
+OLDER = ("tissue clock, FLAIR", "Lee 2020")
 SHARED = (1, "tumours")  # the same whatever the rates of the others
 
 
@@ -137,10 +138,10 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
 
 
 def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
-    """Test patients; the older methods once, since they have no seeds."""
+    """Test patients, beside the older methods where all training patients are there."""
     out = folder_of(args, model, n, seed)
     best = [best_of(args, model, n, seed, phase) for phase, _ in rows_of(args).values()]
-    older = n == ALL and seed == args.seeds[0]
+    older = n == ALL
     if {path.resolve() for path in best} - set(results(out)) or older and not (out / "eval" / "table2.csv").is_file():
         must("run_eval.py", run_eval.main, [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0,
                                             "--overwrite", *["--table"] * older])
@@ -179,7 +180,9 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
                            " ".join(f"{auc:.3f}" for auc in aucs)]
                           for channel, aucs in zip(CHANNELS, each.T, strict=True)]
         if n == ALL:
-            lines += against_older(args, model, found[n, "phase 4"], best["tss<4.5h"])
+            lines += older_methods(args, model) + [line for name in ("phase 3", "phase 4", "random weights")
+                                                   for line in on_the_same_patients(args, model, name)]
+            lines.append(share_of_best(found[n, "phase 4"], best["tss<4.5h"]))
     return lines
 
 
@@ -196,20 +199,38 @@ def swapped(args: argparse.Namespace, model: str, n: int, seed: int, key: int | 
     return aucs
 
 
-def against_older(args: argparse.Namespace, model: str, runs: list, best: float) -> list[list[str]]:
-    """Return lines of what has no seeds, and of phase 4 beside the ceiling, patients drawn anew."""
+def older_methods(args: argparse.Namespace, model: str) -> list[list[str]]:
+    """Return lines of what has no seeds."""
     with open(folder_of(args, model, ALL, args.seeds[0]) / "eval" / "table2.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["task"] == "tss<4.5h" and row["auc"] and
                 row["kind"] != "network"]
-    lines = [[f"{row['name']}: tss<4.5h", "-", f"{float(row['auc']):.3f} of {row['n']} patients", "-"] for row in rows]
+    return [[f"{row['name']}: tss<4.5h", "-", f"{float(row['auc']):.3f} of {row['n']} patients", "-"] for row in rows]
+
+
+def on_the_same_patients(args: argparse.Namespace, model: str, name: str) -> list[list[str]]:
+    """Return lines of one network minus the older methods, on those patients that the method can process."""
+    found = {method: [] for method in OLDER}
+    for seed in args.seeds:
+        out = folder_of(args, model, ALL, seed)
+        run = results(out)[best_of(args, model, ALL, seed, ROWS[name][0]).resolve()].name
+        for pair in read_json(out / "eval" / "comparisons.json")["tss<4.5h"]:
+            if pair["first"] in OLDER and pair["second"] == run:
+                found[pair["first"]].append((pair["difference"], pair["n"]))
+    return [[f"{name} minus {method}, on the {pairs[0][1]} that it can process", str(ALL),
+             mean_ci([gain for gain, _ in pairs], sign="+"), " ".join(f"{gain:+.3f}" for gain, _ in pairs)]
+            for method, pairs in found.items()]
+
+
+def share_of_best(runs: list, best: float) -> list[str]:
+    """Return the line of phase 4 beside the ceiling, patients drawn anew."""
     labels = runs[0][0]
 
     def share(chosen: np.ndarray) -> float:
         return float(np.mean([roc_auc(labels[chosen], scores[chosen]) for _, scores in runs])) / best
 
     low, high = bootstrap_ci(share, np.arange(len(labels)), np.random.default_rng(0))
-    return [*lines, ["phase 4, share of the best possible", str(ALL), f"{share(np.arange(len(labels))):.3f} "
-                     f"[{low:.3f}, {high:.3f}]", "patients drawn anew"]]
+    return ["phase 4, share of the best possible", str(ALL), f"{share(np.arange(len(labels))):.3f} "
+            f"[{low:.3f}, {high:.3f}]", "patients drawn anew"]
 
 
 def in_the_drawn_lesion(data: Path) -> dict[str, float]:

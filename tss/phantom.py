@@ -42,7 +42,7 @@ NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
 FEMALE = 0.53  # Table 1
 VOLUME_AND_NIHSS = 0.6  # correlation of normal scores; our choice
 # Mean ADC of the infarct over the healthy side: between the published 0.74 and 0.772 of the first day (FIELD 2c), with
-# the SD of Nagesh 1998 (76.8 of 842.9). Cut off at 2 SD: an infarct as bright as its surroundings is none on DWI.
+# the SD of Nagesh 1998 (76.8 of 842.9). Cut off at 2 SD, so that DWI is brighter by 5 % at least from the first minute.
 ADC_RATIO = (0.755, 0.09)
 TE_EPI_MS, TE_FLAIR_MS = (80.0, 110.0), (95.0, 125.0)  # within the paper's 78-122 and 88-134 (2.1)
 DWI_PIXEL_MM, FLAIR_PIXEL_MM = (1.65, 1.85), (0.88, 0.938)  # the coarse end of the paper's ranges (2.1)

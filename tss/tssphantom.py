@@ -13,7 +13,7 @@ tuned so that the reader of tss.visible, who looks at the raw scans, is near a s
 same readers read all levels.
 
 Version 2: infarcts differ in their ADC as patients do. In version 1 all had nearly the same, so that DWI, which
-brightens with the same T2 as FLAIR, told the time as well as FLAIR, and networks did without FLAIR.
+brightens with the same T2 as FLAIR, told the time as well as FLAIR, and the 2D phases did without FLAIR.
 
 table_sha256, of cohort.csv, is the same on every machine. voxels_sha256 is the same whatever --jobs and the threads,
 but another processor or another numpy, scipy or torch may round a voxel otherwise.

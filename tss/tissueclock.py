@@ -8,8 +8,8 @@ See: tests/test_tissueclock.py
 FLAIR brightens over the first hours, DWI hardly changes, the ADC falls at once and returns within a week or two: all
 three ratios rise with time or stand still, so the shorter time is where the ratio is lower. Within the first days the
 ADC stands still, so that its clock tells little. On the phantom it tells nothing: the law of an infarct's ADC does not
-know the time (tss.phantom.draw_adc_ratio). On the 342 of TSS-Phantom 2 that can be measured its AUC is 0.54 [0.47-0.60]
-for 3 h, 0.54 [0.48-0.60] for 4.5 h; on a dozen test patients chance may look like a clock that runs backwards.
+know the time (tss.phantom.draw_adc_ratio; README, TSS-Phantom, has its AUC). On a dozen test patients chance may look
+like a clock that runs backwards.
 
 The volumes are histogram-matched, which may move the contrast of two tissues by 4 % (tss.intensity): as much as lies
 between the published CUTOFFS.

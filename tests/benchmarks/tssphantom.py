@@ -4,7 +4,6 @@
     python run_preprocess.py phantom/cohort.csv --out data --atlas phantom/atlas_t2w.nii.gz --tools builtin \\
         --grid 112 112 13 --jobs 2                                                            6 to 10 minutes
     python tests/benchmarks/tssphantom.py --data data --truth phantom                        5 seeds, all patients
-    python tests/benchmarks/tssphantom.py --data data --truth phantom --rates scaled --epochs 100    rates for the width
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger         rates for so small a size
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger --patients 34 68 136 272    curves
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger --models 3d                 3D
@@ -56,9 +55,8 @@ from tss.table import aligned  # noqa: E402
 ALL = 272  # training patients
 # At most; an epoch from random weights costs twice a frozen one.
 EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40, "medical": 40}
-# What lr and final lr of all but phase 1 are multiplied with. Scaled: a quarter of the channels needs four times Adam's
-# rate to change its output as much in a step (Yang & Hu 2021, Tensor Programs V). Larger: chosen on 300 other phantoms.
-RATES = {"paper": (1, 1), "scaled": (4, 4), "larger": (100, 10)}
+# What lr and final lr of all but phase 1 are multiplied with. Larger: chosen on 300 other phantoms.
+RATES = {"paper": (1, 1), "larger": (100, 10)}
 MOST_LONGER = 2  # times the epochs and the patience, with fewer patients
 ROWS = {"phase 1": (1, "stroke"), "phase 2": (2, "tss<3h"), "phase 3": (3, "tss<4.5h"), "phase 4": (4, "tss<4.5h"),
         "random weights": ("random", "tss<4.5h"), "medical weights": ("medical", "tss<4.5h")}

@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"run_eval.py: {error}", file=sys.stderr)
     except OSError as error:
         print(f"run_eval.py: {error}. Check the folder given with --out.", file=sys.stderr)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; torch may not be loaded yet
+        if "out of memory" not in str(error):
+            raise
+        print(f"run_eval.py: {str(error).splitlines()[0]} Ask for another GPU, or give --device cpu.", file=sys.stderr)
     except KeyboardInterrupt:
         print("run_eval.py: stopped. The same command with --overwrite starts again.", file=sys.stderr)
     return 2

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"run_train.py: {error}. Check the folder given with --out.", file=sys.stderr)
     except KeyboardInterrupt:
-        how = "" if args.demo or "study" in args else " with --resume"
+        how = "" if args.demo or "study" in args else f" with --resume{' in place of --overwrite' * args.overwrite}"
         print(f"run_train.py: stopped. The same command{how} continues.", file=sys.stderr)
     return 2
 
@@ -239,10 +239,10 @@ def count(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A whole number from 0."""
+    """A whole number from 0 that torch takes."""
     number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2^63 - 1")
     return number
 
 

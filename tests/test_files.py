@@ -3,11 +3,16 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tss import files
-from tss.files import InputError
+from tss.files import InputError, alone_in
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_write_whole_leaves_the_file_and_nothing_else(tmp_path):
@@ -60,6 +65,17 @@ def test_two_nodes_on_which_the_process_has_the_same_number_do_not_share_a_name(
 
     files.write_whole(tmp_path / "settings.json", slowly)
     assert (tmp_path / "settings.json").read_text() == "of this node" and os.listdir(tmp_path) == ["settings.json"]
+
+
+def test_a_folder_is_for_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    take = f"from tss.files import alone_in\nwith alone_in({str(tmp_path)!r}): print('mine')"
+    with alone_in(tmp_path):
+        other = subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True)
+        assert f"InputError: {tmp_path} is being written by another run: process {os.getpid()} on " in other.stderr
+        assert "Slurm job 77. Wait for its end" in other.stderr and not other.stdout
+    assert subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True).stdout == "mine\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_there_and_back(tmp_path):

@@ -123,6 +123,16 @@ def test_files_from_before_batchnorm_had_counters():
     assert start_from(network, recognise(old, "r.pth"), "r.pth").startswith("120 tensors loaded, 3 (")
 
 
+def test_double_precision_is_rounded_once_so_that_frozen_layers_can_be_proven():
+    double = {name: torch.rand(value.shape, dtype=torch.float64) if value.is_floating_point() else value
+              for name, value in resnet().items()}
+    network, parent = build_model("2d", 4, GRID, attention=False), recognise(double, "r.pth")
+    start_from(network, parent, "r.pth")
+    name = "backbone.layer1.0.conv1.weight"
+    assert torch.equal(network.state_dict()[name], parent["state_dict"][name])
+    assert torch.equal(parent["state_dict"][name], double["layer1.0.conv1.weight"].float())
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (published(genesis() | {"down_tr64.ops.2.conv1.weight": torch.zeros(1)}), "2.conv1.weight is none of its"),
     ({"layer1.weight": torch.zeros(1)}, r"it has no 'format', and its 1 tensors \(first layer1.weight\) are not those"),

@@ -90,6 +90,17 @@ def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monke
     assert "does not fit into half of the free memory" in said[0] and "anew in each step" in said[0]
 
 
+def test_one_hemisphere_computed_anew_has_the_bits_of_the_one_that_was_kept():
+    split = make_split(width=64)
+    network = build_model("3d", 4, [128, 32, 6], attention=False)
+    freeze(network, FROZEN["3d"])
+    _, (kept,) = compute_once(network, [split], CPU, "fp32", print)
+    anew = frozen.Anew(network, split.hemispheres, CPU, "fp32")
+    for row in range(len(anew)):
+        assert torch.equal(anew[torch.tensor([row])], kept.hemispheres[[row]])
+        assert anew[torch.tensor([row])][0].stride() == kept.hemispheres[row].stride()
+
+
 def test_a_gpu_that_is_too_full_leaves_the_features_in_host_memory(split, monkeypatch):
     room = {"cuda": 100, "cpu": 10**9}
     monkeypatch.setattr(frozen, "free", lambda device: room[device.type])

@@ -153,9 +153,24 @@ def test_probability_by_hand_and_at_the_ends():
 
 def test_device_that_is_not_there_is_refused():
     assert choose_device("cpu") == CPU
-    for name in ("gpu9", "cuda:77"):
+    for name in ("gpu9", "cuda:77", "meta"):
         with pytest.raises(InputError, match=f"--device {name} cannot be used here"):
             choose_device(name)
+
+
+def test_a_gpu_that_cannot_compute_is_told_before_any_work(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    ones = torch.ones
+
+    def too_old(*sizes, device):
+        if device.type == "cuda":
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+        return ones(*sizes, device=device)
+
+    monkeypatch.setattr(torch, "ones", too_old)
+    with pytest.raises(InputError, match="--device auto cannot be used here: CUDA error: no kernel image is available "
+                                         "for execution on the device. Give --device cpu"):
+        choose_device("auto")
 
 
 def test_the_loop_can_be_read_aloud():

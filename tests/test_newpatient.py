@@ -167,6 +167,20 @@ def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient.json"]
 
 
+def test_no_picture_of_another_patient_stays(patient, tmp_path):
+    folder, _ = patient
+    own = tmp_path / "gradcam" / "patient_p01.png"  # of a cohort in the same folder, where a patient has this name
+    own.parent.mkdir()
+    own.write_text("kept")
+    assert run_eval.main([str(folder / "phase1" / "best.pt"), *words(folder, tmp_path)]) == 0
+    pictures = {"patient_phase1.png", "patient_phase4.png", own.name}
+    assert {path.name for path in own.parent.iterdir()} == pictures
+    assert run_eval.main(words(folder, tmp_path, "phase4/best.pt", "--overwrite")) == 0
+    assert {path.name for path in own.parent.iterdir()} == {"patient.png", own.name}
+    assert run_eval.main(words(folder, tmp_path, "phase4/best.pt", "--overwrite", "--gradcam", "0")) == 0
+    assert {path.name for path in own.parent.iterdir()} == {own.name} and own.read_text() == "kept"
+
+
 def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, monkeypatch, capsys):
     folder, _ = patient
     monkeypatch.setattr(builtin, "find_affine", lambda *_, **__: np.eye(4))

@@ -64,11 +64,16 @@ def test_who_is_left_out_of_training_is_said(job, capsys):
     for patient in patients[1:3]:
         patient.row |= {"verdict": "reject"}
     patients[-1].row |= {"verdict": "reject"}  # of the test split: not this table's
+    patients[3].row |= {"stroke_side": ""}
+    for patient in patients[4:7]:
+        patient.row |= {"onset_to_mri_min": ""}
     run, _ = plan(job, 1, None)
-    train, val = (load_split(job.data, patients, "stroke", split, [32, 32, 4]) for split in ("train", "val"))
-    announce(run, patients, train, val)
-    said = capsys.readouterr().out
-    assert "train 30 hemispheres" in said and "left out of train and val: 1 failed, 2 rejected; the reasons" in said
+    for task, lost in (("stroke", ""), ("tss<3h", ", 3 onset unknown")):
+        train, val = (load_split(job.data, patients, task, split, [32, 32, 4]) for split in ("train", "val"))
+        announce(run, patients, train, val)
+        said = capsys.readouterr().out
+        assert f"left out of train and val: 1 failed, 2 rejected, 1 stroke side unknown{lost}; the reasons" in said
+        assert task != "stroke" or "train 28 hemispheres" in said
 
 
 @pytest.mark.parametrize(("tools", "said"), [

@@ -349,15 +349,40 @@ def test_resume_with_other_data_or_another_parent_is_refused(job, no_drawing):
         train.train_phase(replace(job, resume=True), 2, "random")
 
 
-def test_resume_without_best_or_from_a_best_is_refused(job, no_drawing):
+def test_resume_without_best_or_from_a_best_is_refused(job, no_drawing, monkeypatch):
     train.train_phase(job, 1)
     shutil.copy("runs/2d/phase1/best.pt", "runs/2d/phase1/last.pt")
     with pytest.raises(InputError, match="last.pt cannot be continued"):
         train.train_phase(replace(job, resume=True), 1)
     train.train_phase(replace(job, overwrite=True), 1)
-    Path("runs/2d/phase1/best.pt").unlink()
-    with pytest.raises(InputError, match="or best.pt beside it"):
+    best = Path("runs/2d/phase1/best.pt")
+    content = best.read_bytes()
+    best.unlink()
+    train.train_phase(replace(job, resume=True), 1)
+    assert best.read_bytes() == content  # the best was the last, so that it can be had back
+    monkeypatch.setattr(train, "best_epoch", lambda history: 1)
+    with pytest.raises(InputError, match="best.pt is missing, or not of epoch 1, the best so far"):
         train.train_phase(replace(job, resume=True), 1)
+    best.unlink()
+    with pytest.raises(InputError, match="best.pt is missing, or not of epoch 1, the best so far"):
+        train.train_phase(replace(job, resume=True), 1)
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_it(job, no_drawing, monkeypatch, capsys):
+    """Another process, as a Slurm array leaves it whose jobs forgot an --out of their own."""
+    command = [sys.executable, str(RUN_TRAIN), "--data", str(job.data), "--phase", "1", "--width", "2", "--resume"]
+    one_epoch, others = train.train_and_validate, []
+
+    def with_another(run, *splits):
+        if not others:
+            others.append(subprocess.run(command, capture_output=True, text=True))
+        one_epoch(run, *splits)
+
+    monkeypatch.setattr(train, "train_and_validate", with_another)
+    train.train_phase(replace(job, width=2), 1)
+    assert others[0].returncode == 2
+    assert f"runs/2d/phase1 is being written by another run: process {os.getpid()} on " in others[0].stderr
+    assert "epoch" not in others[0].stdout and not Path("runs/2d/phase1/.lock").exists()
 
 
 def test_fewer_training_patients_are_seen_and_the_cohort_stays_the_same(job, no_drawing, monkeypatch, capsys):

@@ -13,6 +13,9 @@ import run_eval
 import run_train
 from tss import figures, files, tumours
 from tss.checkpoint import load
+from tss.cohort import Sample
+from tss.loop import Split
+from tss.plan import fingerprint
 
 TYPES = ("glioma", "meningioma", "pituitary")
 PLACES = {"glioma": (10, 16, 4), "meningioma": (22, 10, 5), "pituitary": (16, 22, 2)}
@@ -51,6 +54,15 @@ def table(tmp_path_factory):
 @pytest.fixture
 def no_drawing(monkeypatch):
     monkeypatch.setattr(figures, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
+
+
+def test_a_mask_that_moved_is_other_data():
+    """Its size, which is all that a sample holds of it, stays."""
+    mask = torch.zeros(2, 4, 4, 4)
+    mask[:, 1, 1, 1] = 1
+    splits = [Split([Sample("t0", "both", 1)], torch.zeros(2, 3, 4, 4, 4).half(), labels)
+              for labels in (mask, mask.flip(3))]
+    assert fingerprint(splits[0], splits[0]) != fingerprint(splits[1], splits[0])
 
 
 def learn(table, kind, out, *more, epochs=2):

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from tss.loop import right_backend
 from tss.unet3d import UNet3D, VolumeClassifier
+
+CPU = torch.device("cpu")
 
 
 def test_stages_have_the_papers_channels_and_sizes():
@@ -25,6 +28,17 @@ def test_26_slices_come_back_as_26_and_the_filling_is_zeros():
     assert restored.shape == x.shape
     assert torch.allclose(restored, by_hand, atol=1e-6)
     assert 0 < restored.min() and restored.max() < 1
+
+
+def test_an_output_that_is_surely_wrong_still_learns_in_bf16():
+    network = UNet3D(1, 1, width=2)
+    torch.nn.init.zeros_(network.out.weight)
+    torch.nn.init.constant_(network.out.bias, 8.0)  # sigmoid(8) = 0.99966, which bfloat16 rounds to 1
+    with right_backend("bf16", CPU), torch.autocast("cpu", torch.bfloat16):
+        outputs = network(torch.rand(1, 1, 8, 16, 16))
+    torch.nn.functional.binary_cross_entropy(outputs, torch.zeros_like(outputs)).backward()
+    assert outputs.dtype == torch.float32 and outputs.max().item() == pytest.approx(0.99966, abs=1e-5)
+    assert network.out.bias.grad.item() == pytest.approx(0.99966, abs=1e-2)
 
 
 def test_the_classifier_sees_the_last_of_13_slices():

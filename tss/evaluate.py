@@ -68,11 +68,11 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         raise InputError(f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
                          "leave the pictures away with --gradcam 0.")
     lesions = overlap.lesions_of(chosen, data) if gradcam_scores else None
+    device = choose_device(device)
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
     for folder in folders:
         make_free(folder, overwrite)
     make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES, *REPORT])
-    device = choose_device(device)
 
     results, rows = [], {}
     for model, picker, folder in zip(models, pickers, folders, strict=True):

@@ -10,8 +10,18 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+LOCK = ".lock"
 
 
 class InputError(Exception):
@@ -45,6 +55,39 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
             beside.unlink(missing_ok=True)
         except OSError:
             pass
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes, of this machine or of another node, from writing to a folder in the meantime.
+
+    The system holds the lock and lets go when the process ends, however it ends. Where the file system has none
+    (ENOSYS on some clusters), nothing is locked.
+
+    Raises:
+        InputError: another process is at it, which is named.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with open(path, "a+", encoding="utf-8") as lock:
+        try:
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise InputError(f"{folder} is being written by another run: {lock.read().strip()}. Wait for its end, or "
+                             "give each run an --out of its own.") from error
+        except OSError:
+            pass
+        lock.truncate(0)
+        job = os.environ.get("SLURM_JOB_ID")
+        print(f"process {os.getpid()} on {socket.gethostname()}{f', Slurm job {job}' if job else ''}", file=lock,
+              flush=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

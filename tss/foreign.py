@@ -100,6 +100,7 @@ def from_resnet18(tensors: dict[str, Tensor]) -> dict:
 
 
 def parent(name: str, model: str, width: int, tensors: dict, may_be_new: dict, may_be_left: dict) -> dict:
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for mean in [name for name in tensors if name.endswith(".running_mean")]:
         tensors.setdefault(mean.replace("running_mean", COUNTERS), torch.tensor(0))
     return {"phase": None, "name": name, "model": model, "width": int(width), "state_dict": tensors,

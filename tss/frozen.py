@@ -72,7 +72,9 @@ class Anew:
         return len(self.hemispheres)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        return give(self.network, self.hemispheres[rows], self.device, self.precision)
+        chosen = self.hemispheres[rows]
+        batch = chosen.expand(AT_ONCE, *chosen.shape[1:]) if len(chosen) == 1 else chosen  # see AT_ONCE
+        return give(self.network, batch, self.device, self.precision)[:len(chosen)]
 
     def split(self, size: int) -> Iterator[Tensor]:
         return (self[start : start + size] for start in range(0, len(self), size))
@@ -88,6 +90,7 @@ def give(network: nn.Module, hemispheres: Tensor, device: torch.device, precisio
 def free(device: torch.device) -> int:
     """Free memory in bytes: the GPU's, or the machine's, within what a cluster gives this job (its cgroup)."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps of an earlier phase for later counts as taken
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -45,13 +45,15 @@ def load_split(data: str | os.PathLike, patients: list[Patient], task: str, spli
     for row, sample in zip(hemispheres, chosen, strict=True):
         path = Path(data) / "hemispheres" / f"{sample.patient}.npy"
         row.copy_(torch.from_numpy(read_hemispheres(path, (2, *row.shape))[SIDES.index(sample.side)]))
-        if not torch.isfinite(row).all() or not row.any():
-            raise InputError(f"{path}: the {sample.side} hemisphere is empty or not finite. Preprocess this patient "
-                             "again (run_preprocess.py --overwrite).")
     return Split(chosen, hemispheres, torch.tensor([float(sample.label) for sample in chosen]))
 
 
 def read_hemispheres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return DATA/hemispheres/<patient>.npy, (2, C, D, H, W) float16.
+
+    Raises:
+        InputError: missing, damaged, of another grid, or with an empty hemisphere.
+    """
     try:
         hemispheres = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -60,6 +62,11 @@ def read_hemispheres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if hemispheres.shape != shape:
         raise InputError(f"{path} has the shape {hemispheres.shape}, the grid in settings.json needs {shape}. "
                          "Run run_preprocess.py --overwrite, with one --grid for all patients.")
+    for side, hemisphere in zip(SIDES, hemispheres, strict=True):
+        if not np.isfinite(hemisphere).all() or not hemisphere.any():
+            record = path.parent.parent / "transforms" / f"{path.stem}.json"
+            raise InputError(f"{path}: the {side} hemisphere is empty or not finite. Delete {record} and run "
+                             "run_preprocess.py again: it does this patient anew.")
     return hemispheres
 
 
@@ -129,7 +136,7 @@ def predict(network: nn.Module, hemispheres: Tensor, size: int, device: torch.de
     logits = []
     for batch in hemispheres.split(size):
         with at_precision(precision, device):
-            logits.append(network(at_least_float(batch.to(device))).double().cpu())
+            logits.append(network(at_least_float(batch.to(device))).cpu().double())
     logits = torch.cat(logits).numpy()
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network's outputs are not finite numbers")
@@ -167,13 +174,18 @@ def right_backend(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes the first GPU where there is one; otherwise any name that torch knows: cpu, cuda, cuda:1."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """ "auto" takes the first GPU where there is one; otherwise any name that torch knows: cpu, cuda, cuda:1.
+
+    It is made to compute: a GPU that is too old for this torch, full, or somebody else's alone is found out here.
+
+    Raises:
+        InputError: it cannot compute.
+    """
+    found = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        device = torch.device(found if name == "auto" else name)
+        torch.ones(8, device=device).sum().item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}. "
-                         "Give --device cpu or auto.") from error
+                         "Give --device cpu, or ask for another GPU.") from error
     return device

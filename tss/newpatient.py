@@ -16,7 +16,7 @@ import torch
 
 from tss import explain, preprocess, records
 from tss.cohort import SIDES, Patient
-from tss.files import InputError, sha256, write_json
+from tss.files import InputError, read_json, sha256, write_json
 from tss.inference import POSITIVE, Model, Prediction, open_models, probabilities, side_picker
 from tss.loop import choose_device
 from tss.nifti import Volume, resample, voxel_sizes
@@ -55,8 +55,7 @@ def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | N
     picker = side_picker(models[0], models)
     settings = settings_of([*models, picker] if picker else models)
     folder = Path(out)
-    pictures = {model.name: folder / "gradcam" / (f"patient_{model.name}.png" if len(models) > 1 else "patient.png")
-                for model in models} if draw else {}
+    pictures = pictures_of(folder, [model.name for model in models]) if draw else {}
     for file in (folder / "patient.json", *pictures.values()):
         if file.exists() and not overwrite:
             raise InputError(f"{file} exists already. Give another --out, or --overwrite.")
@@ -88,11 +87,26 @@ def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | N
         "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
         "note": RESEARCH_NOTE,
     }
+    take_away(folder)
     write_json(folder / "patient.json", report)
     for model in models if draw else ():
         draw_on_scan(pictures[model.name], model, predictions[model.name], hemispheres, prepared, volumes)
     print(as_text(report, [folder / "patient.json", *pictures.values()]), flush=True)
     return report
+
+
+def pictures_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return model's name -> its picture in OUT."""
+    return {name: folder / "gradcam" / (f"patient_{name}.png" if len(names) > 1 else "patient.png") for name in names}
+
+
+def take_away(folder: Path) -> None:
+    """Remove the report of another patient and its pictures: none of them may pass for this patient's."""
+    report = folder / "patient.json"
+    if report.is_file():
+        for picture in pictures_of(folder, [line["name"] for line in read_json(report)["results"]]).values():
+            picture.unlink(missing_ok=True)
+        report.unlink()
 
 
 def settings_of(models: Sequence[Model]) -> dict:

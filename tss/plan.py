@@ -192,8 +192,16 @@ def fingerprint(train: Split, val: Split) -> str:
     digest = hashlib.sha256()
     for split in (train, val):
         digest.update(repr([tuple(sample) for sample in split.samples]).encode())
+        digest.update(split.labels.numpy().data)  # of tumours an outline, which a sample does not hold
         digest.update(split.hemispheres.numpy().data)
     return digest.hexdigest()
+
+
+def why_left_out(patient: Patient) -> str:
+    """Why nothing is learned from a patient; where it is "ok", a label of the task is missing."""
+    if patient.status != "ok":
+        return patient.status or "not preprocessed"
+    return "onset unknown" if patient.side else "stroke side unknown"
 
 
 def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> None:
@@ -207,8 +215,9 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
             f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     chosen = f"{run.job.train_patients} training patients: " if run.job.train_patients else ""
     run.say(f"{chosen}{', '.join(counts)}; {memory:.2f} GiB in memory")
-    left_out = Counter(patient.status or "not preprocessed" for patient in patients
-                       if patient.split in ("train", "val") and patient.status != "ok")
+    learned = {sample.patient for split in (train, val) for sample in split.samples}
+    left_out = Counter(why_left_out(patient) for patient in patients
+                       if patient.split in ("train", "val") and patient.id not in learned)
     if left_out:
         run.say(f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
                 f"reasons are in {run.job.data / 'cohort.csv'}")

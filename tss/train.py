@@ -23,7 +23,7 @@ import torch
 from tss import restore, tumours
 from tss.checkpoint import FORMAT, load, prove_frozen, save, start_from
 from tss.cohort import RESTORE, read_prepared
-from tss.files import InputError, write_json, write_text
+from tss.files import InputError, alone_in, write_json, write_text
 from tss.frozen import compute_once
 from tss.loop import LOSS, Split, batches, build_optimizer, load_split, predict, probability, train_one_epoch
 from tss.metrics import roc_auc, youden_threshold
@@ -71,10 +71,12 @@ def train_phase(job: Job, number: int, init: str | None = None) -> Path:
     """
     run, patients = plan(job, number, init)
     task, grid = run.phase.task, run.about["grid"]
-    train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
-    run.about["settings"]["data"] = fingerprint(train, val)
-    announce(run, patients, train, val)
-    return train_to_the_end(run, train, val)
+    with alone_in(run.folder):
+        check_folder(job, run.folder)  # again: another run may have ended since
+        train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
+        run.about["settings"]["data"] = fingerprint(train, val)
+        announce(run, patients, train, val)
+        return train_to_the_end(run, train, val)
 
 
 def train_on_tumours(job: Job, table: Path, grid: Sequence[int]) -> Path:
@@ -86,15 +88,17 @@ def train_on_tumours(job: Job, table: Path, grid: Sequence[int]) -> Path:
         InputError: as for a phase, and all that is wrong with the table.
     """
     run, patients = tumours.plan(job, table, grid)
-    train, val = tumours.load(run, patients)
-    return train_to_the_end(run, train, val)
+    with alone_in(run.folder):
+        check_folder(job, run.folder)
+        train, val = tumours.load(run, patients)
+        return train_to_the_end(run, train, val)
 
 
 def train_to_the_end(run: Run, train: Split, val: Split) -> Path:
     """Train what a run is about, from its parent or from where it stopped; returns the path of its best checkpoint."""
     job = run.job
-    prepare(run, train)
     try:
+        prepare(run, train)
         if run.frozen and not is_finished(run.history, run.phase):
             run.learner, (train, val) = compute_once(run.network, (train, val), run.device, job.precision, run.say)
         while not is_finished(run.history, run.phase):
@@ -165,9 +169,8 @@ def resume(run: Run) -> None:
     """Continue from last.pt, as if it had never stopped; refuse if it belongs to another run."""
     path = run.folder / "last.pt"
     last = load(path)
-    if "resume" not in last or not (run.folder / "best.pt").exists():
-        raise InputError(f"{path} cannot be continued: it, or best.pt beside it, is not what run_train.py left. "
-                         "Start anew with --overwrite.")
+    if "resume" not in last:
+        raise InputError(f"{path} cannot be continued: it is not what run_train.py left. Start anew with --overwrite.")
     different = differences(last, run.about)
     if different:
         raise InputError(f"{path} was trained with other settings: {'; '.join(different)}. Repeat the command it was "
@@ -175,6 +178,12 @@ def resume(run: Run) -> None:
     run.network.load_state_dict(last["state_dict"])
     run.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are those of the phase: checked above
     run.history = last["resume"]["history"]
+    best, wanted = run.folder / "best.pt", best_epoch(run.history)
+    if not best.exists() or load(best)["epoch"] != wanted:
+        if last["epoch"] != wanted:
+            raise InputError(f"{path} cannot be continued: {best} is missing, or not of epoch {wanted}, the best so "
+                             "far. Start anew with --overwrite.")
+        keep(run, "best.pt", last["threshold"])  # a kill came between last.pt and best.pt: they hold the same network
     run.say(f"{'was finished' if is_finished(run.history, run.phase) else 'continues'} after epoch {last['epoch']}")
 
 
@@ -207,11 +216,12 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     scores, threshold = SCORING.get(phase.task, scores_of_classifying)(run, val)
     run.history.append({"epoch": epoch, "train_loss": train_loss, **scores})
 
-    # best.pt, then last.pt, then log.csv: after a kill between two of them this epoch is repeated, to the same bits.
+    # last.pt, best.pt, log.csv: after a kill in between, the others are made from last.pt (resume, finish). Not best.pt
+    # first: this epoch would be repeated, which on a GPU gives other bits, and best.pt would be of an epoch lost.
     is_best = best_epoch(run.history) == epoch
+    keep(run, "last.pt", threshold, resume={"optimizer": run.optimizer.state_dict(), "history": run.history})
     if is_best:
         keep(run, "best.pt", threshold)
-    keep(run, "last.pt", threshold, resume={"optimizer": run.optimizer.state_dict(), "history": run.history})
     write_log(run)
     say_epoch(run, time.monotonic() - started, is_best)
 

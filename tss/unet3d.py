@@ -40,7 +40,8 @@ class UNet3D(nn.Module):
         x = self.up3(bottom, stage3)
         x = self.up2(x, stage2)
         x = self.up1(x, stage1)
-        return torch.sigmoid(self.out(x)[:, :, :d, :h, :w])
+        # In float32 in every precision: in bfloat16 a logit from 6.3 on would be 1, and learn nothing any more.
+        return torch.sigmoid(self.out(x)[:, :, :d, :h, :w].float())
 
 
 class VolumeClassifier(nn.Module):

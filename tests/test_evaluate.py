@@ -116,7 +116,7 @@ def test_results_are_not_overwritten_and_pictures_of_before_do_not_stay(made, tm
     assert run(made, tmp_path, "--gradcam", "2") == 0
     assert run(made, tmp_path, "--gradcam", "1") == 2
     assert "already holds predictions.csv, metrics.json, roc.png, gradcam" in capsys.readouterr().err
-    assert run(made, tmp_path, "--overwrite", "--device", "cuda:99") == 2
+    assert run(made, tmp_path, "--gradcam", "1", "--overwrite", "--device", "cuda:99") == 2
     assert "--device cuda:99 cannot be used here" in capsys.readouterr().err
     assert (tmp_path / "metrics.json").is_file()  # refused before anything is taken away
     assert run(made, tmp_path, "--gradcam", "1", "--overwrite") == 0

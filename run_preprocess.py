@@ -112,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"run_preprocess.py: {error}. Check who may read the scans and write to --out.", file=sys.stderr)
     except KeyboardInterrupt:
-        print("\nrun_preprocess.py: stopped. The same command continues.", file=sys.stderr)
+        how = ", without --overwrite," if args.overwrite else ""
+        print(f"\nrun_preprocess.py: stopped. The same command{how} continues.", file=sys.stderr)
     return 2
 
 

@@ -110,6 +110,28 @@ def test_finished_patients_are_skipped_and_the_files_stay_the_same(raw, done, tm
     assert [name for name in before if after[name] != before[name]] == ["hemispheres/p1.npy"]
 
 
+def test_who_lost_a_file_is_done_again(raw, done, tmp_path, capsys):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    (out / "hemispheres" / "p0.npy").unlink()
+    cut_short = out / "hemispheres" / "p1.npy"
+    cut_short.write_bytes(cut_short.read_bytes()[:-100])
+    (out / "registered" / "p2_flair.nii.gz").unlink()
+    assert preprocess(raw, out) == 0
+    assert "1 of 4 patients are finished already" in capsys.readouterr().out
+    assert content(out) == content(done)
+
+
+def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, tmp_path, known_affines, capsys):
+    folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
+    assert preprocess(folder, out) == 0
+    shutil.copy(folder / "p0_flair.nii.gz", folder / "p1_flair.nii.gz")
+    (folder / "p2_dwi.nii.gz").rename(tmp_path / "archived")
+    assert preprocess(folder, out) == 0
+    assert "3 of 4 patients are finished already" in capsys.readouterr().out
+    assert rows(out)["p2"]["status"] == "ok"
+
+
 def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
     out = tmp_path / "data"
     assert preprocess(raw, out, "--shard", "2/2") == 0
@@ -154,6 +176,28 @@ def test_overwrite_takes_other_settings(raw, done, tmp_path, known_affines):
     assert np.load(out / "hemispheres" / "p0.npy").shape == (2, 3, 8, 16, 6)
 
 
+def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tmp_path, known_affines):
+    """Whoever was tested on may not be trained on; a table that says otherwise is believed, as it is the user's."""
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    given = dict(zip(("p0", "p1", "p2", "p3"), ("test", "val", "train", "train"), strict=True))
+    heads.write_table(out, [row | {"split": given[name]} for name, row in rows(out).items()])
+
+    def splits(*more, folder=raw):
+        assert preprocess(folder, out, "--overwrite", *more) == 0
+        return {name: row["split"] for name, row in rows(out).items()}
+
+    assert splits() == given
+    fewer = spoiled(raw, tmp_path / "raw", lambda folder: heads.write_table(
+        folder, list(csv.DictReader(open(folder / "cohort.csv", newline="")))[:3]))
+    assert splits(folder=fewer) == {name: given[name] for name in ("p0", "p1", "p2")}
+    assert splits("--seed", "1") != given
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
+    changed = spoiled(raw, tmp_path / "more", lambda folder: heads.write_table(
+        folder, [row | {"split": "train"} for row in table]))
+    assert set(splits("--seed", "1", folder=changed).values()) == {"train"}
+
+
 def judge(out: Path, verdicts: dict[str, tuple[str, str]]) -> None:
     """Put verdicts into DATA/cohort.csv, as the file that qc/index.html offers has them."""
     table = [row | dict(zip(("verdict", "verdict_remark"), verdicts.get(name, ("", "")), strict=True))
@@ -187,8 +231,12 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     table[1]["flair"] = str(folder / "p1_flair.nii.gz")
     heads.write_table(folder, table)
     assert preprocess(folder, out) == 0
+    assert "1 verdicts of quality control go with the pictures that they were of, which are made anew. Rejected were " \
+           "p1: judge them again." in capsys.readouterr().out
     assert {name for name, row in rows(out).items() if row["verdict"]} == set(given) - {"p1"}
+    capsys.readouterr()
     assert preprocess(folder, out, "--overwrite", "--shard", "1/4") == 0
+    assert "1 verdicts of quality control go with the pictures" in capsys.readouterr().out
     assert {name for name, row in rows(out).items() if row.get("verdict")} == set(given) - {"p0", "p1"}
 
 

@@ -71,6 +71,15 @@ def test_readings_are_0_or_1_or_empty(tmp_path):
         cohort.read_cohort(table(tmp_path, GOOD + ",1,yes,sharp", header=header))
 
 
+def test_a_labs_own_column_is_not_lost_under_a_name_of_ours(tmp_path):
+    with pytest.raises(InputError, match="line 2: status is 'discharged'; this column is run_preprocess.py's, which"):
+        cohort.read_cohort(table(tmp_path, GOOD + ",discharged", header=HEADER + ",status"))
+    with pytest.raises(InputError, match="line 2: reason is 'fell'; this column is run_preprocess.py's: rename yours"):
+        cohort.read_cohort(table(tmp_path, GOOD + ",fell", header=HEADER + ",reason"))
+    (patient,) = cohort.read_cohort(table(tmp_path, GOOD + ",ok,motion", header=HEADER + ",status,flags"))
+    assert patient.row["flags"] == "motion"
+
+
 @pytest.mark.parametrize(("header", "message"), [
     (HEADER.replace(",flair", ""), "column flair is missing"),
     (HEADER.replace("b0", "bzero"), "column b0 (or adc) is missing"),

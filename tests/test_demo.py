@@ -73,9 +73,12 @@ def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_
 
 def test_table_2_on_phantoms_stops_where_a_script_fails(typed, tmp_path, monkeypatch):
     _, lines, codes = typed
-    codes["preprocess"] = 1
-    assert run_study(tmp_path, lines, codes, monkeypatch, ("2d",)) == 1
+    codes["preprocess"] = 2
+    assert run_study(tmp_path, lines, codes, monkeypatch, ("2d",)) == 2
     assert lines[-1][0] == "preprocess"
+    codes["preprocess"] = 1  # some patients failed, and the rest is complete
+    assert run_study(tmp_path, lines, codes, monkeypatch, ("2d",)) == 0
+    assert lines[-1][0] != "preprocess"
 
 
 def test_in_3d_it_begins_with_phase_0_and_evaluates_the_others(typed, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from untrained import save_checkpoint
 
 import run_eval
-from tss import nifti
+from tss import figures, nifti
 from tss.ceiling import ceilings
 from tss.checkpoint import load_model
 from tss.cohort import read_prepared, write_cohort
@@ -128,7 +128,9 @@ def test_a_split_that_was_trained_on_is_called_optimistic(made, tmp_path, capsys
     assert "The val split was used to make these models: its figures are optimistic." in capsys.readouterr().out
 
 
-def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
+def test_phantoms_are_called_phantoms(made, tmp_path, capsys, monkeypatch):
+    titles = []
+    monkeypatch.setattr(figures, "draw_roc", lambda *words: titles.append(words[-1]))
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:
@@ -144,6 +146,7 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys):
     ceiling = ceilings(0.115)["tss<4.5h"]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["ceiling"] == ceiling
+    assert titles[0].split("\n")[1] == f"phantoms, not clinical; best possible AUC {ceiling:.3f} on average"
     # The one reader calls all eight patients early but p31, whose onset is unknown; two of the seven are.
     assert [metrics["readers"]["each"]["reader_1"][key] for key in ("tp", "fp", "tn", "fn")] == [2, 5, 0, 0]
     beside = metrics["readers"]["model"]["reader_1"]

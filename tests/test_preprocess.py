@@ -8,7 +8,7 @@ import pytest
 
 from tss import builtin, fsl, hemispheres, nifti, preprocess, quality
 from tss.cohort import Patient
-from tss.files import InputError
+from tss.files import InputError, sha256
 from tss.nifti import Volume
 
 GRID = (56, 56, 13)
@@ -216,13 +216,18 @@ def whole_head(folder, name):
 
 @pytest.mark.parametrize(("name", "mask"), [
     ("t2w.nii.gz", "t2w_mask.nii.gz"),
-    ("mni_icbm152_t2_tal_nlin_sym_09a.nii", "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii")])
+    ("mni_icbm152_t2_tal_nlin_sym_09a.nii", "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii"),
+    ("MNI152_T2_1mm.nii.gz", "MNI152_T1_1mm_brain_mask.nii.gz")])
 def test_the_mask_beside_an_atlas_with_skull_says_what_its_brain_is(tmp_path, name, mask):
     brain, affine = whole_head(tmp_path, name)
     with pytest.raises(InputError, match="is a whole head, and its brain is not found.*_mask.nii"):
         preprocess.load_atlas(tmp_path / name, GRID)
     nifti.save(tmp_path / mask, brain.astype(np.uint8), affine)
-    np.testing.assert_array_equal(preprocess.load_atlas(tmp_path / name, GRID).brain.data > 0, brain)
+    atlas = preprocess.load_atlas(tmp_path / name, GRID)
+    np.testing.assert_array_equal(atlas.brain.data > 0, brain)
+    assert atlas.skull == f"by mask {sha256(tmp_path / mask)}"
+    nifti.save(tmp_path / "stripped.nii.gz", atlas.brain.data, affine)
+    assert preprocess.load_atlas(tmp_path / "stripped.nii.gz", GRID).skull == "none"
 
 
 def test_no_atlas_says_where_to_get_one(monkeypatch, tmp_path):

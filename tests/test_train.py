@@ -368,6 +368,21 @@ def test_resume_without_best_or_from_a_best_is_refused(job, no_drawing, monkeypa
         train.train_phase(replace(job, resume=True), 1)
 
 
+def test_the_curves_of_phantoms_say_so(job, no_drawing, capsys):
+    train.train_phase(job, 1)
+    assert Path("runs/2d/phase1/curves.png").read_text() == "Phase 1: stroke"
+    shutil.copytree(job.data, "phantoms")
+    patients = read_prepared("phantoms")
+    for patient in patients:
+        patient.row["phantom"] = "0.115"
+    write_cohort("phantoms/cohort.csv", patients)
+    capsys.readouterr()
+    train.train_phase(replace(job, data=Path("phantoms"), out=Path("phantom-runs")), 1)
+    words = "phantoms, not clinical; best possible AUC 1.000 on average"
+    assert Path("phantom-runs/phase1/curves.png").read_text() == f"Phase 1: stroke\n{words}"
+    assert f"phase 1  these are {words}\n" in capsys.readouterr().out
+
+
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_it(job, no_drawing, monkeypatch, capsys):
     """Another process, as a Slurm array leaves it whose jobs forgot an --out of their own."""
     command = [sys.executable, str(RUN_TRAIN), "--data", str(job.data), "--phase", "1", "--width", "2", "--resume"]

@@ -30,7 +30,7 @@ from tss import bids, nifti, preprocess, qcpage, records
 from tss.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, assign_splits, read_cohort, table1, write_cohort
 from tss.files import InputError, read_json, sha256, write_json, write_text
 
-FORMAT = "tss data 1"
+FORMAT = "tss data 2"  # to be counted up with each change of what a step makes: nobody may be finished by two laws
 MOST_NAMES = 8  # our choice: patients named for one reason in the summary; cohort.csv names them all
 ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
@@ -61,10 +61,11 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     tools = preprocess.find_tools(choices.tools)
     atlas = preprocess.load_atlas(choices.atlas, choices.grid)
     settings = {
-        "format": FORMAT, "tss": tss.__version__, "tools": tools.describe(), "grid": list(choices.grid),
-        "atlas": str(choices.atlas), "atlas_sha256": sha256(choices.atlas), "seed": choices.seed,
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
-                     "nibabel": nibabel.__version__},
+        "format": FORMAT, "tools": tools.describe(), "grid": list(choices.grid),
+        "atlas": str(choices.atlas), "atlas_sha256": sha256(choices.atlas), "atlas_skull": atlas.skull,
+        "seed": choices.seed,
+        "versions": {"tss": tss.__version__, "python": platform.python_version(), "numpy": np.__version__,
+                     "scipy": scipy.__version__, "nibabel": nibabel.__version__},  # of this run; a record has its own
     }
     stored = _stored_settings(choices, settings)
     _settle_splits(patients, choices)
@@ -85,11 +86,14 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     if not stored:
         settings["reference"] = _find_reference(patients, choices, atlas)
     print(f"histogram reference: {settings['reference']['patient']}", flush=True)
+    judged = _verdicts(choices.out / "cohort.csv")
     if choices.overwrite:
         for patient in mine:
             records.path_of(choices.out, patient).unlink(missing_ok=True)
     write_json(choices.out / "settings.json", settings)
-    rejected = [patient.id for patient in _assemble(patients, choices.out, settings) if patient.status == "rejected"]
+    table = _assemble(patients, choices.out, settings)
+    _say_lost_verdicts(judged, table)
+    rejected = [patient.id for patient in table if patient.status == "rejected"]
     if rejected:
         print(f"{len(rejected)} of {len(patients)} patients are rejected at quality control (column verdict of "
               f"{choices.out / 'cohort.csv'}): they take no part in training and evaluation", flush=True)
@@ -125,7 +129,8 @@ def _stored_settings(choices: Choices, settings: dict) -> dict | None:
                              "Name another folder with --out, or add --overwrite to use it.")
         return None
     stored = read_json(file)
-    names = {"tools": "tools", "grid": "grid", "atlas_sha256": "atlas", "seed": "seed", "format": "format"}
+    names = {"tools": "tools", "grid": "grid", "atlas_sha256": "atlas", "atlas_skull": "skull of the atlas taken off",
+             "seed": "seed", "format": "format"}
     differing = [f"{said} was {stored.get(name)}, now {settings[name]}" for name, said in names.items()
                  if stored.get(name) != settings[name]]
     if choices.reference and choices.reference != stored["reference"]["patient"]:
@@ -137,16 +142,21 @@ def _stored_settings(choices: Choices, settings: dict) -> dict | None:
 
 
 def _settle_splits(patients: list[Patient], choices: Choices) -> None:
-    """Give each patient its split: the table's own, else the one DATA has given it before, else a new one."""
-    table = choices.out / "cohort.csv"
-    if table.is_file() and not choices.overwrite:
+    """Give each patient its split: the table's own, else the one DATA has given it before, else a new one.
+
+    --overwrite does the scans again, not the split: whoever was tested on may not be trained on. Another --seed draws
+    it anew, for those whose split the table leaves open.
+    """
+    table, settings = choices.out / "cohort.csv", choices.out / "settings.json"
+    drawn_anew = choices.overwrite and not (settings.is_file() and read_json(settings).get("seed") == choices.seed)
+    if table.is_file() and not drawn_anew:
         before = {patient.id: patient.split for patient in read_cohort(table)}
         for patient in patients:
             given = before.get(patient.id, "")
-            if given and patient.split and patient.split != given:
+            if given and patient.split and patient.split != given and not choices.overwrite:
                 raise InputError(f"{choices.cohort}: patient {patient.id} is in split {patient.split}, but in {given} "
                                  f"in {table}. Correct the table, or name another --out.")
-            patient.row["split"] = given or patient.split
+            patient.row["split"] = patient.split or given
     assign_splits(patients, np.random.default_rng(choices.seed))
 
 
@@ -224,6 +234,16 @@ def _assemble(patients: list[Patient], out: Path, settings: dict) -> list[Patien
     return written
 
 
+def _say_lost_verdicts(judged: dict[str, dict[str, str]], table: list[Patient]) -> None:
+    """Say who has no verdict any more, since the picture that was judged is gone or made anew."""
+    lost = judged.keys() & {patient.id for patient in table if not any(map(patient.row.get, VERDICT_COLUMNS))}
+    if lost:
+        rejected = sorted(name for name in lost if judged[name]["verdict"] == "reject")
+        whom = f" Rejected were {', '.join(rejected)}: judge them again." if rejected else ""
+        print(f"{len(lost)} verdicts of quality control go with the pictures that they were of, which are made anew."
+              f"{whom}", flush=True)
+
+
 def _verdicts(table: Path) -> dict[str, dict[str, str]]:
     """Return patient -> verdict and remark, of those that somebody judged."""
     given = {patient.id: {name: patient.row.get(name, "") for name in VERDICT_COLUMNS}
@@ -244,7 +264,8 @@ def _summary(patients: list[Patient], choices: Choices, settings: dict, rejected
         print(f"  rejected at quality control {len(thrown_out)}, who take no part in what follows")
     _print_kinds("flagged", [(flag, record["patient"]) for record in flagged for flag in record["flags"]])
     _print_kinds("failed", [(record["reason"], record["patient"]) for record in failed])
-    print(f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --data {choices.out}", flush=True)
+    print(f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --phase all --data {choices.out}",
+          flush=True)
     return 1 if failed else 0
 
 

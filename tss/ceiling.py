@@ -25,6 +25,8 @@ from tss import clock
 from tss.cohort import TASKS
 from tss.files import read_json
 
+PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
+CEILING_NOTE = "the best AUC that can be reached on average on such patients"
 NODES = 2000  # quantiles in the integral; the error is below 1e-5
 STROKE_CEILING = 1.0
 
@@ -32,6 +34,14 @@ STROKE_CEILING = 1.0
 def ceilings(spread: float = clock.SPREAD) -> dict[str, float]:
     """Best reachable AUC for each task of tss.cohort.TASKS, by integration over both classes' times."""
     return {task: STROKE_CEILING if limit is None else ceiling(limit, spread) for task, limit in TASKS.items()}
+
+
+def in_a_picture(spread: str | None, task: str) -> str:
+    """What a picture or a line with a score of phantoms has to say: the column `phantom` -> words, "" of patients."""
+    if not spread:
+        return ""
+    best = ceilings(float(spread)).get(task)
+    return "phantoms, not clinical" + (f"; best possible AUC {best:.3f} on average" if best else "")
 
 
 def ceiling(limit_min: float, spread: float = clock.SPREAD) -> float:

@@ -208,6 +208,11 @@ def row_problems(row: dict[str, str]) -> list[str]:
                         "this column is quality control's")
     problems += [f"{name} is {cell!r}; write 1 = DWI-FLAIR mismatch, 0 = none, or leave it empty = not read"
                  for name, cell in row.items() if READER.fullmatch(name) and cell not in ("0", "1", "")]
+    if row.get("status", "") not in ("ok", "failed", ""):
+        problems.append(f"status is {row['status']!r}; this column is run_preprocess.py's, which writes ok or failed: "
+                        "rename yours")
+    problems += [f"{name} is {row[name]!r}; this column is run_preprocess.py's: rename yours"
+                 for name in ("reason", "flags") if row.get(name) and "status" not in row]
     if row.get("phantom") and not _is_number(row["phantom"]):
         problems.append(f"phantom is {row['phantom']!r}; this column marks made-up patients with the spread of their "
                         "clock: rename yours")

@@ -15,6 +15,7 @@ from tss import phantom
 from tss.study import TUMOURS, Script, Study, type_in
 from tss.study import run as run_whole_table
 
+SOME_FAILED = 1  # exit code of run_preprocess.py: they have their rows with the reason, and the rest is complete
 PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
 GRID = (112, 112, 13)  # half the paper's resolution along each axis
 WIDTH = {"2d": 16, "3d": 8}  # a quarter of the paper's channels
@@ -44,7 +45,7 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
     flags = FLAGS[model]
     best = {number: runs / f"phase{number}" / "best.pt" for number in flags}
 
-    if code := make_data(raw, data, patients, grid, seed, preprocess):
+    if (code := make_data(raw, data, patients, grid, seed, preprocess)) > SOME_FAILED:
         return code
 
     print("\n3. Train the phases, each from the one before", flush=True)
@@ -79,7 +80,7 @@ def run_study(out: Path, models: Sequence[str], seed: int, preprocess: Script, t
 
     started = time.monotonic()
     raw, data, scans = out / "phantom", out / "data", out / "tumours"
-    if code := make_data(raw, data, patients, grid, seed, preprocess):
+    if (code := make_data(raw, data, patients, grid, seed, preprocess)) > SOME_FAILED:
         return code
 
     print(f"\n3. Make {TUMOUR_PATIENTS} phantoms with tumours in {scans}", flush=True)

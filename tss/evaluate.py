@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tss import overlap, readers, table2
-from tss.ceiling import ceilings
+from tss.ceiling import PHANTOM_NOTE, ceilings, in_a_picture
 from tss.cohort import TASKS, Patient, read_prepared, split_hash
 from tss.comparisons import CLAIMS, claimed, compare_models, comparisons_table
 from tss.explain import draw_on_atlas, scans_of
@@ -27,7 +27,7 @@ from tss.files import InputError, read_json, sha256, write_json, write_text
 from tss.inference import POSITIVE, Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.loop import choose_device
 from tss.records import otherwise_prepared
-from tss.scores import PHANTOM_NOTE, coverage, coverage_line, score
+from tss.scores import coverage, coverage_line, score
 from tss.subgroups import by_group
 
 HEMISPHERES_NOTE = ("Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
@@ -92,7 +92,7 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
             print(f"  {overlap.overlap_line(metrics['gradcam'])}", flush=True)
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
-        _draw_roc(folder / "roc.png", metrics)
+        _draw_roc(folder / "roc.png", metrics, in_a_picture(patients[0].row.get("phantom"), model.task))
         _draw_maps(folder / "gradcam", model, predictions, drawn, data)
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)
@@ -203,16 +203,17 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     write_text(path, table.getvalue())
 
 
-def _draw_roc(path: Path, metrics: dict) -> None:
+def _draw_roc(path: Path, metrics: dict, note: str) -> None:
     if metrics["auc"] is None:
         print(f"  no roc.png: {metrics['auc_reason']}", flush=True)
         return
     from tss import figures
 
+    cases = f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive"
     figures.draw_roc(path, tuple(metrics["roc"].values()), metrics["auc"], metrics["auc_ci"],
                      (1 - metrics["specificity"], metrics["sensitivity"]), metrics["threshold"],
                      f"{metrics['name']}: {POSITIVE[metrics['task']]}",
-                     f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive")
+                     f"{cases}\n{note}" if note else cases)
 
 
 def _draw_maps(folder: Path, model: Model, predictions: list[Prediction], patients: list[Patient], data: str) -> None:

@@ -75,6 +75,9 @@ def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | N
     if settings.get("atlas_sha256") != sha256(atlas):
         flags.append(f"{atlas} is not the atlas of the training patients (SHA-256 {sha256(atlas)[:12]}, theirs "
                      f"{str(settings.get('atlas_sha256'))[:12]})")
+    if settings.get("atlas_skull", space.skull) != space.skull:
+        flags.append(f"the skull of {atlas} was taken off otherwise than in training ({space.skull[:20]}, there "
+                     f"{settings['atlas_skull'][:20]}): keep its brain mask beside it")
     if settings.get("tools") != backend.describe():
         flags.append(f"prepared with {backend.describe()}, the training patients with {settings.get('tools')}")
     side, side_from, doubts = choose_side(side, picker, hemispheres, device)

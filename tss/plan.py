@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import tss
+from tss.ceiling import in_a_picture
 from tss.checkpoint import check, check_parent, read
 from tss.cohort import RESTORE, Patient, fewer_to_train, read_prepared, samples, split_hash
 from tss.files import InputError, read_json, sha256
@@ -65,6 +66,7 @@ class Run:
     network: nn.Module | None = None
     learner: nn.Module | None = None  # the network, or what lies behind its frozen layers (tss.frozen)
     optimizer: torch.optim.Optimizer | None = None
+    phantoms: str = ""  # what is said of scores of made-up patients
     mean: Tensor | None = None  # (C, D, H, W), the mean training hemisphere; phase 0 alone
 
     def say(self, text: str) -> None:
@@ -115,7 +117,8 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     check_classes(job.data, patients, phase)
     folder = default_out(job, model) / f"phase{number}"
     check_folder(job, folder)
-    return Run(job, phase, folder, choose_device(job.device), about, parent, parent_path), patients
+    phantoms = in_a_picture(cohort[0].row.get("phantom"), phase.task)
+    return Run(job, phase, folder, choose_device(job.device), about, parent, parent_path, phantoms=phantoms), patients
 
 
 def trained_on(job: Job, patients: list[Patient]) -> list[Patient]:
@@ -229,5 +232,7 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
     if now != then and (now[0] or then[0]):
         run.say(f"{run.parent_path} is of other training patients: {then[0] or 'all'} (seed {then[1]}) there, "
                 f"{now[0] or 'all'} (seed {now[1]}) here")
+    if run.phantoms:
+        run.say(f"these are {run.phantoms}")
     run.say(f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
             f"patience {phase.patience}")

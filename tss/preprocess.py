@@ -18,7 +18,7 @@ from scipy import ndimage
 from tss import builtin, fsl, hemispheres, intensity, literal, quality
 from tss.cohort import Patient
 from tss.diffusion import B0_MOST, B_WANTED, load_dwi
-from tss.files import InputError
+from tss.files import InputError, sha256
 from tss.nifti import Volume, atlas_grid, load, resample, voxel_sizes
 
 GRID = (224, 224, 26)  # paper 2.1
@@ -41,6 +41,7 @@ class Atlas(NamedTuple):
     shape: tuple[int, int, int]  # (X, Y, Z) of the grid
     affine: np.ndarray  # (4, 4) of the grid
     on_grid: np.ndarray  # (X, Y, Z), the brain on the grid
+    skull: str  # how it was taken off: "none", "by mask SHA-256", "found"
     near: np.ndarray  # (X, Y, Z) bool, brain and ATLAS_MARGIN_MM around it
 
 
@@ -100,35 +101,39 @@ def load_atlas(path: str | os.PathLike, shape: tuple[int, int, int]) -> Atlas:
 
 
 def mask_beside(atlas: str | os.PathLike) -> Path | None:
-    """Return the brain mask that lies beside an atlas: ATLAS_mask.nii or .nii.gz, or ICBM's, which is named for T1."""
+    """Return the brain mask that lies beside an atlas: ATLAS_mask or ATLAS_brain_mask, .nii or .nii.gz; of ICBM and FSL
+    it is named for T1."""
     atlas = Path(atlas)
     stem = atlas.name.removesuffix(".gz").removesuffix(".nii")
-    names = [f"{name}_mask{suffix}" for name in (stem, stem.replace("_t2_", "_t1_")) for suffix in (".nii", ".nii.gz")]
+    stems = dict.fromkeys((stem, stem.replace("_t2_", "_t1_"), stem.replace("_T2_", "_T1_")))
+    names = [f"{name}{mask}{suffix}" for name in stems for mask in ("_mask", "_brain_mask")
+             for suffix in (".nii", ".nii.gz")]
     return next((atlas.with_name(name) for name in names if atlas.with_name(name).is_file()), None)
 
 
-def _without_skull(atlas: Volume) -> Volume:
-    """Take off what is not brain. On T2w eyes and scalp are as bright as brain, so a mask is wanted; without one the
-    brain is looked for as on a DWI."""
+def _without_skull(atlas: Volume) -> tuple[Volume, str]:
+    """Take off what is not brain, and say how. On T2w eyes and scalp are as bright as brain, so a mask is wanted;
+    without one the brain is looked for as on a DWI."""
     if mask := atlas.path and mask_beside(atlas.path):
         brain = resample(load(mask), atlas.data.shape, atlas.affine)
-        return atlas._replace(data=np.where(brain > 0.5, atlas.data, 0))
+        return atlas._replace(data=np.where(brain > 0.5, atlas.data, 0)), f"by mask {sha256(mask)}"
     try:
-        return atlas._replace(data=np.where(builtin.find_brain(atlas, atlas), atlas.data, 0))
+        return atlas._replace(data=np.where(builtin.find_brain(atlas, atlas), atlas.data, 0)), "found"
     except InputError as error:
         raise InputError(f"{atlas.path} is a whole head, and its brain is not found ({error}). {ATLAS_ADVICE}"
                          ) from error
 
 
 def _laid_out(atlas: Volume, shape: tuple[int, int, int]) -> Atlas:
+    skull = "none"
     if np.mean(atlas.data == 0) < STRIPPED:
-        atlas = _without_skull(atlas)
+        atlas, skull = _without_skull(atlas)
     affine = atlas_grid(atlas, shape)
     on_grid = resample(atlas, shape, affine)
     if not on_grid.any():
         raise InputError(f"{atlas.path}: no brain is left on a grid of {shape}. {ATLAS_ADVICE}")
     near = ndimage.distance_transform_edt(on_grid == 0, voxel_sizes(affine)) <= ATLAS_MARGIN_MM
-    return Atlas(atlas, tuple(shape), affine, on_grid, near)
+    return Atlas(atlas, tuple(shape), affine, on_grid, skull, near)
 
 
 def load_scans(patient: Patient) -> dict[str, Volume]:

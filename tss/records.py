@@ -32,7 +32,8 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
     started = time.monotonic()
     _sweep([path_of(out, patient)])
     record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
-              "settings": identity(settings), "scans": scan_paths(patient), "figures": {}}
+              "versions": settings["versions"], "settings": identity(settings), "scans": scans_of(patient),
+              "figures": {}}
     atlas = _atlas(settings["atlas"], tuple(settings["grid"]))
     prepared, reason = attempt(patient, atlas, tools, settings["reference"]["landmarks"])
     if prepared is None:
@@ -116,7 +117,8 @@ def path_of(out: Path, patient: Patient) -> Path:
 
 def identity(settings: dict) -> list:
     """Return what of the settings a patient's files depend on."""
-    return [settings[name] for name in ("format", "tools", "grid", "atlas_sha256")] + [settings["reference"]["patient"]]
+    names = ("format", "tools", "grid", "atlas_sha256", "atlas_skull")
+    return [settings[name] for name in names] + [settings["reference"]["patient"]]
 
 
 def otherwise_prepared(one: dict, other: dict) -> str:
@@ -124,7 +126,9 @@ def otherwise_prepared(one: dict, other: dict) -> str:
     def parts(settings: dict) -> dict[str, str]:
         reference = settings.get("reference", {})
         return {"tools": settings.get("tools", ""), "grid": " x ".join(map(str, settings.get("grid", ()))),
-                "atlas": settings.get("atlas_sha256", "")[:12], "histogram reference": reference.get("patient", ""),
+                "atlas": settings.get("atlas_sha256", "")[:12],
+                "skull of the atlas taken off": settings.get("atlas_skull", "")[:20],
+                "histogram reference": reference.get("patient", ""),
                 # Of two cohorts the patient may have the same name.
                 "its medians": ", ".join(f"{name} {values[len(values) // 2]:.5g}"
                                          for name, values in reference.get("landmarks", {}).items())}
@@ -134,8 +138,17 @@ def otherwise_prepared(one: dict, other: dict) -> str:
                      if value and there[name] and value != there[name])
 
 
-def scan_paths(patient: Patient) -> dict[str, str]:
-    return {name: os.path.abspath(patient.path(name)) for name in SCANS if patient.path(name)}
+def scans_of(patient: Patient) -> dict[str, list]:
+    """Return column -> path and bytes of each scan; None bytes where it is not there."""
+    paths = {name: patient.path(name) for name in SCANS if patient.path(name)}
+    return {name: [os.path.abspath(path), path.stat().st_size if path.is_file() else None]
+            for name, path in paths.items()}
+
+
+def same_scans(then: dict[str, list], now: dict[str, list]) -> bool:
+    """Were the same files read? One converted anew under its old name is another; one in the archive by now is not."""
+    return then.keys() == now.keys() and all(
+        path == then[name][0] and size in (None, then[name][1]) for name, (path, size) in now.items())
 
 
 def read(patient: Patient, out: Path, settings: dict) -> dict | None:
@@ -144,10 +157,19 @@ def read(patient: Patient, out: Path, settings: dict) -> dict | None:
     if not file.is_file() or "reference" not in settings:
         return None
     record = read_json(file)
-    current = record.get("settings") == identity(settings) and record.get("scans") == scan_paths(patient)
+    current = record["settings"] == identity(settings) and same_scans(record["scans"], scans_of(patient))
     return record if current else None
 
 
 def is_finished(patient: Patient, out: Path, settings: dict) -> bool:
+    """Is the patient's record of these scans and settings, "ok", and are its files there?"""
     record = read(patient, out, settings)
-    return record is not None and record["status"] == "ok"
+    if record is None or record["status"] != "ok":
+        return False
+    kinds = [*CHANNELS, "mask", *(["lesion"] if patient.path("lesion") else [])]
+    files = [out / "qc" / f"{patient.id}.png", *(out / "registered" / f"{patient.id}_{kind}.nii.gz" for kind in kinds)]
+    try:
+        np.load(out / "hemispheres" / f"{patient.id}.npy", mmap_mode="r")  # as long as its header says?
+    except (OSError, ValueError, EOFError):
+        return False
+    return all(file.is_file() for file in files)

@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import tss
 from tss import page, panels, table2
+from tss.ceiling import CEILING_NOTE, PHANTOM_NOTE
 from tss.cohort import SPLITS, TASKS, Patient, table1_rows
 from tss.comparisons import TRAINED_ONCE, comparisons_rows
 from tss.files import write_text
 from tss.flow import IN_TABLE, TAKING_PART, Step, patient_flow
 from tss.inference import POSITIVE
 from tss.readers import EXPLAINED, readers_rows
-from tss.scores import CEILING_NOTE, PHANTOM_NOTE, with_interval
+from tss.scores import with_interval
 from tss.subgroups import FEWEST, subgroups_rows
 
 NAMES = ("report.html", "figures")

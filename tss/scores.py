@@ -18,9 +18,6 @@ from tss.inference import POSITIVE, Prediction
 from tss.metrics import confusion, delong_ci, roc_auc, roc_curve, wilson, youden_threshold
 from tss.table import aligned
 
-PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
-CEILING_NOTE = "the best AUC that can be reached on average on such patients"
-
 
 def score(predictions: list[Prediction], threshold: float) -> dict:
     """Return AUC, sensitivity, specificity and accuracy with 95 % intervals, the ROC curve, and what tss.calibration

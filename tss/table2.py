@@ -12,12 +12,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tss.ceiling import CEILING_NOTE, PHANTOM_NOTE
 from tss.cohort import TASKS
 from tss.comparisons import TRAINED_ONCE, comparisons_table, rank
 from tss.files import write_text
 from tss.inference import POSITIVE
 from tss.readers import MAJORITY, TASK, readers_table
-from tss.scores import CEILING_NOTE, PHANTOM_NOTE, with_interval
+from tss.scores import with_interval
 
 NAMES = ("table2.md", "table2.csv")
 CUTOFF = "published cut-off"

@@ -317,12 +317,12 @@ def finish(run: Run, val: Split) -> Path:
                 f"{run.parent_path}")
     write_log(run)  # a kill may have come between last.pt and its line
     row = run.history[best_epoch(run.history) - 1]
-    title = f"{run.phase.name.capitalize()}: {run.phase.task}"
-    figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title)
+    title, note = f"{run.phase.name.capitalize()}: {run.phase.task}", f"\n{run.phantoms}" if run.phantoms else ""
+    figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title + note)
     result = f"val loss {row['val_loss']:.4f}, {watched(row)}"
     if run.phase.task == RESTORE:
         run.network.load_state_dict(load(best)["state_dict"])
         shown = restore.pictures(run.network, val, run.device, run.job.seed)
-        figures.draw_restoration(run.folder / "restored.png", shown, f"{title}, epoch {row['epoch']}: {result}")
+        figures.draw_restoration(run.folder / "restored.png", shown, f"{title}, epoch {row['epoch']}: {result}{note}")
     run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, {result}")
     return best

@@ -41,7 +41,7 @@ def in_a_picture(spread: str | None, task: str) -> str:
     if not spread:
         return ""
     best = ceilings(float(spread)).get(task)
-    return "phantoms, not clinical" + (f"; best possible AUC {best:.3f} on average" if best else "")
+    return "phantoms, not clinical" + (f"; best possible AUC {best:.3f}" if best else "")
 
 
 def ceiling(limit_min: float, spread: float = clock.SPREAD) -> float:

@@ -16,6 +16,7 @@ On a few patients the best reader itself lies above or below that: realised() sa
 """
 
 import csv
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def in_a_picture(spread: str | None, task: str) -> str:
     return "phantoms, not clinical" + (f"; best possible AUC {best:.3f}" if best else "")
 
 
+@cache  # a quarter of a second each time, and every training and every picture of phantoms asks
 def ceiling(limit_min: float, spread: float = clock.SPREAD) -> float:
     """Best AUC for "scanned less than limit_min after onset" with the latent known exactly."""
     share = float(clock.share_before(limit_min))

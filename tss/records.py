@@ -146,7 +146,8 @@ def scans_of(patient: Patient) -> dict[str, list]:
 
 
 def same_scans(then: dict[str, list], now: dict[str, list]) -> bool:
-    """Were the same files read? One converted anew under its old name is another; one in the archive by now is not."""
+    """Were the same files read, by path and size? One in the archive by now is the same; so is one that was changed in
+    place and kept its size, which compressed files hardly do."""
     return then.keys() == now.keys() and all(
         path == then[name][0] and size in (None, then[name][1]) for name, (path, size) in now.items())
 

@@ -18,8 +18,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tss.cohort import SIDES, SPLITS
-from tss.files import InputError
+from tss.data.cohort import SIDES, SPLITS
+from tss.errors import InputError
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
 FOR_A_COHORT = ("data", "split", "table", "study", "report", "gradcam-scores")
@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score_cohort(args: argparse.Namespace) -> None:
     """Score the checkpoints on a split and print the table."""
-    from tss.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
-    from tss.overlap import overlap_table
-    from tss.readers import readers_table
-    from tss.scores import summary_table
-    from tss.subgroups import subgroups_table
+    from tss.evaluation.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
+    from tss.evaluation.gradcam_overlap import overlap_table
+    from tss.evaluation.readers import readers_table
+    from tss.evaluation.scores import summary_table
+    from tss.evaluation.subgroups import subgroups_table
 
     given = vars(args)
     results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
@@ -75,7 +75,7 @@ def score_cohort(args: argparse.Namespace) -> None:
 
 def read_patient(args: argparse.Namespace) -> None:
     """Prepare one patient's scans, predict and draw."""
-    from tss.newpatient import Scans, read
+    from tss.evaluation.new_patient import Scans, read
 
     given = vars(args)
     scans = Scans(*args.patient, second_is_adc="adc" in args)
@@ -85,7 +85,7 @@ def read_patient(args: argparse.Namespace) -> None:
 
 def audit_table(args: argparse.Namespace) -> None:
     """Print which whole numbers give the figures of a table."""
-    from tss.audit import audit
+    from tss.study.published_rows import audit
 
     print(audit(args.audit), flush=True)
 

@@ -96,16 +96,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--literal is the paper's order of FSL's programs: give --tools fsl with it, not builtin")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
 
-    from tss import batch, preprocess, tssphantom
-    from tss.files import InputError
+    from tss.errors import InputError
+    from tss.phantom.cohort_phantom import benchmark
+    from tss.preprocessing import cohort_run, pipeline
 
     try:
         if args.phantom:
-            tssphantom.make(args.out, args.phantom, args.patients, args.jobs)
+            benchmark.make(args.out, args.phantom, args.patients, args.jobs)
             return 0
-        tools = preprocess.find_tools("literal" if args.literal else args.tools)
-        return batch.run(batch.Choices(
-            args.cohort, args.out, preprocess.find_atlas(args.atlas), tools.__name__.removeprefix("tss."),
+        tools = pipeline.find_tools("literal" if args.literal else args.tools)
+        return cohort_run.run(cohort_run.Choices(
+            args.cohort, args.out, pipeline.find_atlas(args.atlas), tools.__name__.removeprefix("tss."),
             tuple(args.grid), args.reference, args.jobs, args.shard, args.overwrite, args.seed), args.dry_run)
     except InputError as error:
         print(f"run_preprocess.py: {error}", file=sys.stderr)

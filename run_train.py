@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from run_preprocess import shard
-from tss.files import InputError
-from tss.phases import FROZEN, MOVING, PHASES, describe
+from tss.errors import InputError
+from tss.training.phases import FROZEN, MOVING, PHASES, describe
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
 DEMO_FLAGS = ("demo", "model", "out", "seed", "study", "patients")
@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train one phase, or all."""
-    from tss.plan import VALUES, Job  # torch is loaded here, so that --help does not wait for it
-    from tss.preprocess import GRID
-    from tss.train import train_all, train_on_tumours, train_phase
+    from tss.preprocessing.pipeline import GRID
+    from tss.training.run_setup import VALUES, Job  # torch is loaded here, so that --help does not wait for it
+    from tss.training.train import train_all, train_on_tumours, train_phase
 
     given = vars(args)
     job = Job(
@@ -73,7 +73,7 @@ def run_demo(args: argparse.Namespace) -> int:
     """Hand over to the demo, which calls the three scripts as a user would."""
     import run_eval
     import run_preprocess
-    from tss import demo
+    from tss.study.table2_study import demo
 
     given = vars(args)
     scripts = {"preprocess": run_preprocess.main, "train": main, "evaluate": run_eval.main}
@@ -86,8 +86,8 @@ def run_demo(args: argparse.Namespace) -> int:
 def run_study(args: argparse.Namespace) -> int:
     """Hand over to the study, which calls this script and run_eval.py as a user would."""
     import run_eval
-    from tss.plan import VALUES
-    from tss.study import TUMOURS, Study, run
+    from tss.study.table2_study import TUMOURS, Study, run
+    from tss.training.run_setup import VALUES
 
     given = vars(args)
     values = {name: given[name] for name in ("width", *VALUES) if name in given}

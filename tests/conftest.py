@@ -16,10 +16,10 @@ import torch  # noqa: E402
 from stroke import VOXEL_MM, made_up_stroke  # noqa: E402
 from untrained import save_checkpoint  # noqa: E402
 
-from tss import nifti  # noqa: E402
-from tss.checkpoint import FORMAT  # noqa: E402
-from tss.cohort import read_prepared, write_cohort  # noqa: E402
-from tss.phases import PHASES, build_model  # noqa: E402
+from tss.data import nifti  # noqa: E402
+from tss.data.cohort import read_prepared, write_cohort  # noqa: E402
+from tss.training.checkpoint import FORMAT  # noqa: E402
+from tss.training.phases import PHASES, build_model  # noqa: E402
 
 TINY_GRID = (32, 32, 4)  # X, Y, Z of the whole brain
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from tss import checkpoint
-from tss.cohort import read_prepared, split_hash
-from tss.files import read_json
-from tss.phases import PHASES, build_model
+from tss.data.cohort import read_prepared, split_hash
+from tss.data.files import read_json
+from tss.training import checkpoint
+from tss.training.phases import PHASES, build_model
 
 
 def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):

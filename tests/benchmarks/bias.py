@@ -21,13 +21,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tss import nifti, phantom  # noqa: E402
-from tss.intensity import correct_bias  # noqa: E402
-from tss.scanner import bias_field  # noqa: E402
+from tss.data import nifti  # noqa: E402
+from tss.phantom.cohort_phantom import cohort_phantom  # noqa: E402
+from tss.phantom.scanner import bias_field  # noqa: E402
+from tss.preprocessing.intensity import correct_bias  # noqa: E402
 
 LEVELS = (0.15, 0.3, 0.6)
 SEED = 4200
-FLAT = replace(phantom.ORDINARY, bias=(0.0, 0.0))
+FLAT = replace(cohort_phantom.ORDINARY, bias=(0.0, 0.0))
 HUGE = replace(FLAT, volume_ml=(230.0, 0.01), volume_range=(200.0, 260.0), both=0.0)
 
 
@@ -55,11 +56,11 @@ def main() -> int:
 
 def make_cases(folder: Path, patients: int) -> dict[str, list[dict]]:
     """Return kind -> one dict a patient: sequence -> (scan, brain mask, lesion mask)."""
-    phantom.DWI_BIAS = 0.0  # what the DWI's field has beyond the b0's
+    cohort_phantom.DWI_BIAS = 0.0  # what the DWI's field has beyond the b0's
     cases = {}
     for kind, difficulty, count in (("ordinary", FLAT, patients), ("huge", HUGE, 1)):
         if not (folder / kind / "cohort.csv").exists():
-            phantom.make_cohort(folder / kind, count, SEED, difficulty, progress=False)
+            cohort_phantom.make_cohort(folder / kind, count, SEED, difficulty, progress=False)
         cases[kind] = [read(folder / kind, f"p{n + 1:03d}") for n in range(count)]
     return cases
 

@@ -30,9 +30,9 @@ import tss  # noqa: E402, F401, I001 (before torch: it says how threads wait)
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from tss.frozen import compute_once  # noqa: E402
-from tss.loop import LOSS, Split, batches, build_optimizer, train_one_epoch  # noqa: E402
-from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training.feature_cache import compute_once  # noqa: E402
+from tss.training.epoch import LOSS, Split, batches, build_optimizer, train_one_epoch  # noqa: E402
+from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 PHASE = PHASES[4]  # with gates; phases 2 and 3 are the same without
 WAYS = ("plain", "once")

@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tss import genesis  # noqa: E402
+from tss.training import genesis  # noqa: E402
 
 SHAPE = (3, 26, 224, 112)
 REPEATS = 20

@@ -7,7 +7,7 @@ torch's fake tensors have shapes and no numbers, so a step goes through in a mom
 lives, and the most that lived at once is the peak: weights, gradients, AdaBound's averages, the batch, what forward
 keeps for backward, and what backward needs on its way. It is what torch.cuda.max_memory_allocated() counts but for
 what the GPU's convolutions borrow (workspace), which depends on the card. In phases 2 to 4 the frozen layers' output of
-all hemispheres is kept beside it where half of the free memory holds it (tss.frozen): on the GPU, else on the CPU.
+all hemispheres is kept beside it where half of the free memory holds it (tss.training.feature_cache): on the GPU, else on the CPU.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
-from tss import restore  # noqa: E402
-from tss.cohort import RESTORE  # noqa: E402
-from tss.frozen import AfterFrozen  # noqa: E402
-from tss.loop import LOSS, build_optimizer  # noqa: E402
-from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
-from tss.table import aligned  # noqa: E402
+from tss.data.cohort import RESTORE  # noqa: E402
+from tss.display.tables import aligned  # noqa: E402
+from tss.training import restoration  # noqa: E402
+from tss.training.epoch import LOSS, build_optimizer  # noqa: E402
+from tss.training.feature_cache import AfterFrozen  # noqa: E402
+from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 PAPER_GB = {("2d", 8): 4, ("2d", 16): 6, ("3d", 8): 7, ("3d", 16): 12}  # 2.4
 HEMISPHERES = 272 + 68  # with stroke, of the patients to train on and to validate: what phases 2 to 4 keep
@@ -102,7 +102,7 @@ def step(model: str, number: int, batch: int, args: argparse.Namespace, bf16: bo
             kept = hemispheres.nbytes / batch * HEMISPHERES
         learner = AfterFrozen(network) if phase.freezes else network
         targets = torch.rand_like(hemispheres) if phase.task == RESTORE else labels
-        loss_of = restore.LOSS if phase.task == RESTORE else LOSS
+        loss_of = restoration.LOSS if phase.task == RESTORE else LOSS
         optimizer = build_optimizer(network, phase.lr, phase.final_lr)
         network.train()
         with Alive() as alive:

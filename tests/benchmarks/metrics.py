@@ -21,7 +21,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tss import calibration, metrics  # noqa: E402
+from tss.metrics.roc import (
+    calibration,  # noqa: E402
+    roc,  # noqa: E402
+)
 
 LIMIT = 1e-9
 TURNS = 7  # of ours and of others, where times are compared
@@ -60,34 +63,34 @@ def comparisons(args: argparse.Namespace) -> Iterator[tuple[str, str, list[float
     scored = [scores(seed) for seed in range(args.cases)]
     rated = [ratings(seed) for seed in range(args.cases)]
     yield "roc_auc", "sklearn roc_auc_score", [
-        abs(metrics.roc_auc(y, p) - roc_auc_score(y, p)) for y, p, _ in scored]
+        abs(roc.roc_auc(y, p) - roc_auc_score(y, p)) for y, p, _ in scored]
     if args.delong:
         published = load(args.delong)
-        yield "delong_ci", "published code", [ends(metrics.delong_ci(y, p), *published_ci(published, y, p))
+        yield "delong_ci", "published code", [ends(roc.delong_ci(y, p), *published_ci(published, y, p))
                                               for y, p, _ in scored]
         yield "delong_test, p-value", "published code", [
-            abs(metrics.delong_test(y, p, q).pvalue - 10 ** float(published.delong_roc_test(y, p, q)[0, 0]))
+            abs(roc.delong_test(y, p, q).pvalue - 10 ** float(published.delong_roc_test(y, p, q)[0, 0]))
             for y, p, q in scored]
     if args.asah:
         yield "delong_test, z, p and interval", "R's pROC on its aSAH, by its own tests", asah(args.asah)
     yield "mcnemar", "statsmodels mcnemar(exact=True)", [
-        abs(metrics.mcnemar(y, a, b).pvalue - contingency_tables.mcnemar(crossed(a == y, b == y), exact=True).pvalue)
+        abs(roc.mcnemar(y, a, b).pvalue - contingency_tables.mcnemar(crossed(a == y, b == y), exact=True).pvalue)
         for y, a, b in ((y, (p > 0.5).astype(int), (q > 0.5).astype(int)) for y, p, q in scored)]
     yield "holm", "statsmodels multipletests('holm')", [
-        float(np.abs(metrics.holm(p[:9] ** 4) - multitest.multipletests(p[:9] ** 4, method="holm")[1]).max())
+        float(np.abs(roc.holm(p[:9] ** 4) - multitest.multipletests(p[:9] ** 4, method="holm")[1]).max())
         for _, p, _ in scored]
     yield "wilson", "statsmodels proportion_confint('wilson')", [
-        ends(metrics.wilson(y.sum(), len(y)), *proportion.proportion_confint(y.sum(), len(y), method="wilson"))
+        ends(roc.wilson(y.sum(), len(y)), *proportion.proportion_confint(y.sum(), len(y), method="wilson"))
         for y, _, _ in scored]
     yield "fleiss_kappa", "statsmodels fleiss_kappa", [
-        abs(metrics.fleiss_kappa(r) - inter_rater.fleiss_kappa(inter_rater.aggregate_raters(r)[0])) for r in rated]
+        abs(roc.fleiss_kappa(r) - inter_rater.fleiss_kappa(inter_rater.aggregate_raters(r)[0])) for r in rated]
     yield "fleiss_kappa_ci", "irrCAC fleiss, its standard error", [
-        ends(metrics.fleiss_kappa_ci(r), *around(metrics.fleiss_kappa(r),
+        ends(roc.fleiss_kappa_ci(r), *around(roc.fleiss_kappa(r),
                                                  CAC(DataFrame(r), digits=16).fleiss()["est"]["se"])) for r in rated]
     yield "cohen_kappa", "sklearn cohen_kappa_score", [
-        abs(metrics.cohen_kappa(r[:, 0], r[:, 1]) - cohen_kappa_score(r[:, 0], r[:, 1])) for r in rated]
+        abs(roc.cohen_kappa(r[:, 0], r[:, 1]) - cohen_kappa_score(r[:, 0], r[:, 1])) for r in rated]
     yield "cohen_kappa_ci", "statsmodels cohens_kappa", [
-        ends(metrics.cohen_kappa_ci(r[:, 0], r[:, 1]), *(clip(end) for end in cohen_ends(inter_rater, r)))
+        ends(roc.cohen_kappa_ci(r[:, 0], r[:, 1]), *(clip(end) for end in cohen_ends(inter_rater, r)))
         for r in rated]
     yield "brier", "sklearn brier_score_loss", [
         abs(calibration.brier(y, p) - brier_score_loss(y, p)) for y, p, _ in scored]
@@ -172,7 +175,7 @@ def asah(path: str) -> list[float]:
     y = (table["outcome"] == "Poor").to_numpy().astype(int)
     differences = []
     for (first, second), (z, pvalue, low, high) in PROC.items():
-        ours = metrics.delong_test(y, *(table[name].astype(float).to_numpy() for name in (first, second)))
+        ours = roc.delong_test(y, *(table[name].astype(float).to_numpy() for name in (first, second)))
         differences += [abs(ours.z - z), abs(ours.pvalue - pvalue), ends(ours.ci, low, high)]
     return differences
 
@@ -182,11 +185,11 @@ def time_beside_others(args: argparse.Namespace) -> None:
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
     rng = np.random.default_rng(0)
-    pairs = [("roc_auc", metrics.roc_auc, "sklearn", roc_auc_score),
+    pairs = [("roc_auc", roc.roc_auc, "sklearn", roc_auc_score),
              ("brier", calibration.brier, "sklearn", brier_score_loss)]
     if args.delong:
         published = load(args.delong)
-        pairs.append(("delong_test", lambda y, p: metrics.delong_test(y, p, 1 - p), "published code",
+        pairs.append(("delong_test", lambda y, p: roc.delong_test(y, p, 1 - p), "published code",
                       lambda y, p: published.delong_roc_test(y, p, 1 - p)))
     for n in (82, 10_000, 1_000_000):  # 82: test patients in the paper
         y, p = rng.integers(0, 2, n), rng.uniform(size=n)

@@ -35,9 +35,9 @@ from steps import least  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from tss.frozen import compute_once  # noqa: E402
-from tss.loop import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
-from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training.feature_cache import compute_once  # noqa: E402
+from tss.training.epoch import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
+from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 
 def main() -> int:

@@ -31,12 +31,22 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np  # noqa: E402
 
-from tss import fsl, hemispheres, nifti, phantom, preprocess, quality, records  # noqa: E402
-from tss.cohort import Patient, read_cohort  # noqa: E402
+from tss.data import (
+    hemispheres,  # noqa: E402
+    nifti,  # noqa: E402
+)
+from tss.data.cohort import Patient, read_cohort  # noqa: E402
+from tss.phantom.cohort_phantom import cohort_phantom  # noqa: E402
+from tss.preprocessing import (
+    fsl,  # noqa: E402
+    patient_record,  # noqa: E402
+    pipeline,  # noqa: E402
+    quality_control,  # noqa: E402
+)
 
-PLAIN = replace(phantom.ORDINARY, volume_ml=(40.0, 0.5))
-HUGE = replace(phantom.ORDINARY, volume_ml=(240.0, 0.01), volume_range=(230.0, 250.0), both=0.0)
-SETS = {"ordinary": (phantom.ORDINARY, 41), "hard": (phantom.HARD, 42), "huge": (HUGE, 43)}
+PLAIN = replace(cohort_phantom.ORDINARY, volume_ml=(40.0, 0.5))
+HUGE = replace(cohort_phantom.ORDINARY, volume_ml=(240.0, 0.01), volume_range=(230.0, 250.0), both=0.0)
+SETS = {"ordinary": (cohort_phantom.ORDINARY, 41), "hard": (cohort_phantom.HARD, 42), "huge": (HUGE, 43)}
 ALONE = {  # each of HARD's difficulties by itself and beyond it, where a middling draw is hard already
     "tilt 35": replace(PLAIN, tilt=35.0),
     "shift 50": replace(PLAIN, shift=50.0),
@@ -73,7 +83,7 @@ def main() -> int:
               f"{os.cpu_count()} cores. Median, and worst:", flush=True)
         missed = []
         for tools in args.tools or ["builtin", *(["fsl"] if fsl.available() else [])]:
-            print(preprocess.find_tools(tools).describe())
+            print(pipeline.find_tools(tools).describe())
             reference = None  # the first patient's histogram is everybody's, as in a study
             for name in sets:
                 found = []
@@ -93,7 +103,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=12, help="patients of each set")
     parser.add_argument("--sets", nargs="+", help="some of the sets only")
     parser.add_argument("--alone", action="store_true", help="each difficulty alone, beyond HARD, 2 patients each")
-    parser.add_argument("--grid", type=int, nargs=3, default=preprocess.GRID, metavar=("X", "Y", "Z"))
+    parser.add_argument("--grid", type=int, nargs=3, default=pipeline.GRID, metavar=("X", "Y", "Z"))
     parser.add_argument("--jobs", type=int, default=1, help="to make phantoms; they are measured one by one")
     return parser.parse_args()
 
@@ -105,13 +115,13 @@ def count_of(name: str, args: argparse.Namespace) -> int:
 def make_phantoms(folder: Path, sets: dict, args: argparse.Namespace) -> None:
     """Make what is not there yet: each set, and beside it the same patients without bias field."""
     if not (folder / "atlas.nii.gz").exists():
-        phantom.write_atlas(folder / "atlas.nii.gz")
+        cohort_phantom.write_atlas(folder / "atlas.nii.gz")
     for name, (difficulty, seed) in sets.items():
         flat = replace(difficulty, bias=(0.0, 0.0))
         for place, made in ((folder / name, difficulty), (folder / name / "flat", flat)):
             if not (place / "cohort.csv").exists():
                 print(f"making {count_of(name, args)} phantoms in {place}", flush=True)
-                phantom.make_cohort(place, count_of(name, args), seed, made, args.jobs, progress=False)
+                cohort_phantom.make_cohort(place, count_of(name, args), seed, made, args.jobs, progress=False)
 
 
 def patients_of(folder: Path, args: argparse.Namespace) -> list[Patient]:
@@ -121,23 +131,23 @@ def patients_of(folder: Path, args: argparse.Namespace) -> list[Patient]:
 def measure(patient: Patient, folder: Path, tools: str, grid: tuple[int, int, int], reference: dict | None) -> dict:
     """Preprocess one patient and compare with its truth; flags and failure are carried along."""
     atlas_file = str(folder / "atlas.nii.gz")
-    atlas = records._atlas(atlas_file, tuple(grid))
+    atlas = patient_record._atlas(atlas_file, tuple(grid))
     place = patient.path("dwi").parents[1]
     started = cpu_seconds()
-    prepared, reason = records.attempt(patient, atlas, tools, reference)
+    prepared, reason = patient_record.attempt(patient, atlas, tools, reference)
     seconds = cpu_seconds() - started
     if prepared is None:
         return {"patient": patient.id, "reason": reason, "flags": []}
     with tempfile.TemporaryDirectory() as out:
         started = cpu_seconds()
-        records._write(patient.id, prepared, atlas, prepared.landmarks, Path(out))
+        patient_record._write(patient.id, prepared, atlas, prepared.landmarks, Path(out))
         writing = cpu_seconds() - started
 
     truth = json.loads((place / "truth" / f"{patient.id}.json").read_text())
     brain = nifti.load(place / "truth" / f"{patient.id}_brain.nii.gz")
     lesion = nifti.load(patient.path("lesion"))
-    scans = preprocess.load_scans(patient)
-    found = preprocess.find_tools(tools).find_brain(scans["dwi"], scans["b0"])
+    scans = pipeline.load_scans(patient)
+    found = pipeline.find_tools(tools).find_brain(scans["dwi"], scans["b0"])
 
     true_atlas, true_flair = np.array(truth["b0_to_atlas"]), np.array(truth["flair_to_b0"])
     points = world_of(np.argwhere(brain.data > 0), brain.affine)
@@ -149,7 +159,7 @@ def measure(patient: Patient, folder: Path, tools: str, grid: tuple[int, int, in
     return {
         "patient": patient.id, "reason": "", "flags": prepared.flags, "landmarks": prepared.landmarks,
         "ml": truth["lesion_ml"],
-        "dice": quality.dice(found, brain.data > 0),
+        "dice": quality_control.dice(found, brain.data > 0),
         "centroid": apart(prepared.b0_to_atlas, true_atlas, centroid)[0],
         "flair": apart(prepared.flair_to_b0, true_flair, move(to_flair, points)).mean(),
         "corner": apart(prepared.flair_to_b0, true_flair, move(to_flair, corners)).max(),
@@ -163,7 +173,7 @@ def cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def contrast_changes(patient: Patient, flat: Path, prepared: preprocess.Prepared, atlas) -> dict[str, float]:
+def contrast_changes(patient: Patient, flat: Path, prepared: pipeline.Prepared, atlas) -> dict[str, float]:
     """By how many percent the ratio of the infarct's mean to its mirror's differs from the scan's own."""
     mirror = prepared.lesion[::-1] & prepared.mask & ~prepared.lesion
     inside = prepared.lesion & prepared.mask
@@ -177,7 +187,7 @@ def contrast_changes(patient: Patient, flat: Path, prepared: preprocess.Prepared
     return changes
 
 
-def side_is_right(prepared: preprocess.Prepared, side: str) -> int:
+def side_is_right(prepared: pipeline.Prepared, side: str) -> int:
     """1 where the infarct's voxels lie in the hemisphere that the table names; both: in either."""
     left, right = (half.sum() for half in hemispheres.split(prepared.lesion[None].astype(np.float32)))
     return int({"left": left > right, "right": right > left, "both": min(left, right) > 0}[side])

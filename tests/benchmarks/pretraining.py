@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import run_eval  # noqa: E402
 import run_train  # noqa: E402
-from tss.demo import FLAGS, WIDTH  # noqa: E402
-from tss.files import read_json  # noqa: E402
+from tss.data.files import read_json  # noqa: E402
+from tss.study.demo import FLAGS, WIDTH  # noqa: E402
 
 FIELDS = ("seed", "phase 1 starts from", "epochs to best", "validation AUC", "test AUC [95% CI]")
 

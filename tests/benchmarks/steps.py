@@ -40,13 +40,13 @@ from torch.nn import functional as F  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from tss import restore  # noqa: E402
-from tss.checkpoint import save  # noqa: E402
-from tss.cohort import RESTORE  # noqa: E402
-from tss.frozen import compute_once  # noqa: E402
-from tss.loop import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
-from tss.moved import PIXELS, moved  # noqa: E402
-from tss.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training import restoration  # noqa: E402
+from tss.training.checkpoint import save  # noqa: E402
+from tss.data.cohort import RESTORE  # noqa: E402
+from tss.training.feature_cache import compute_once  # noqa: E402
+from tss.training.epoch import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
+from tss.training.augmentation import PIXELS, moved  # noqa: E402
+from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 TRAINED_ON, VALIDATED_ON = 272, 68  # patients of the paper's cohort
 KINDS = {  # the first whose words are in an operation's name; the rest is ReLU, additions, gates' products, copies
@@ -119,17 +119,17 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
         learner, (split,) = kept[0]
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     restores = phase.task == RESTORE
-    loss = restore.LOSS if restores else LOSS
+    loss = restoration.LOSS if restores else LOSS
 
     def data() -> list:
         if restores:
-            return list(restore.batches(split, range(size), size, device, 0, 1))
+            return list(restoration.batches(split, range(size), size, device, 0, 1))
         rng, cell = np.random.default_rng(0), 1 if phase.freezes else PIXELS
         return [(moved(x, rng, phase.shift, cell), y) for x, y in batches(split, range(size), size, device)]
 
     def evaluate() -> None:
         if restores:
-            restore.validate(learner, split, torch.zeros(3, d, h, w), size, device, args.precision, 0)
+            restoration.validate(learner, split, torch.zeros(3, d, h, w), size, device, args.precision, 0)
         else:
             predict(learner, split.hemispheres, size, device, args.precision)
 

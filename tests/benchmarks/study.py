@@ -33,7 +33,7 @@ import numpy as np
 SUITE = Path(__file__).parents[2]
 sys.path.insert(0, str(SUITE))
 
-from tss import phantom  # noqa: E402
+from tss.phantom.cohort_phantom import cohort_phantom  # noqa: E402
 
 FINISHED, PHANTOMS, SEED = 90, 25, 77
 KILLS = 3
@@ -111,8 +111,8 @@ def parse() -> argparse.Namespace:
 def make_study(folder: Path, jobs: int) -> None:
     """25 phantoms, the table of 100 patients that names them, and the 10 whose scans are spoiled."""
     print(f"making {PHANTOMS} phantoms", flush=True)
-    phantom.write_atlas(folder / "atlas.nii.gz")
-    table = phantom.make_cohort(folder / "made", PHANTOMS, SEED, jobs=jobs, progress=False)
+    cohort_phantom.write_atlas(folder / "atlas.nii.gz")
+    table = cohort_phantom.make_cohort(folder / "made", PHANTOMS, SEED, jobs=jobs, progress=False)
     with open(table, newline="") as file:
         made = list(csv.DictReader(file))
     scans = ("dwi", "b0", "flair", "lesion")

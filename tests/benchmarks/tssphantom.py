@@ -22,7 +22,7 @@ again, so several processes with different --seeds may share the work, and the l
 tables.
 
 AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences of networks
-are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.bootstrap), of the mean
+are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.metrics.bootstrap), of the mean
 over seeds. These patients are phantoms: phantom scores are not clinical results.
 """
 
@@ -39,19 +39,19 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import run_eval  # noqa: E402
 import run_train  # noqa: E402
-from tss.bootstrap import bootstrap_ci  # noqa: E402
-from tss.ceiling import realised  # noqa: E402
-from tss.checkpoint import load_model  # noqa: E402
-from tss.cohort import TASKS, read_prepared  # noqa: E402
-from tss.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
-from tss.files import read_json  # noqa: E402
-from tss.hemispheres import CHANNELS  # noqa: E402
-from tss.loop import load_split, predict  # noqa: E402
-from tss.metrics import roc_auc  # noqa: E402
-from tss.nifti import load  # noqa: E402
-from tss.phases import PHASES  # noqa: E402
-from tss.study import type_in  # noqa: E402
-from tss.table import aligned  # noqa: E402
+from tss.data.cohort import TASKS, read_prepared  # noqa: E402
+from tss.data.files import read_json  # noqa: E402
+from tss.data.hemispheres import CHANNELS  # noqa: E402
+from tss.data.nifti import load  # noqa: E402
+from tss.display.tables import aligned  # noqa: E402
+from tss.metrics.bootstrap import bootstrap_ci  # noqa: E402
+from tss.metrics.roc import roc_auc  # noqa: E402
+from tss.phantom.ideal_observer import realised  # noqa: E402
+from tss.study.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
+from tss.study.table2_study import type_in  # noqa: E402
+from tss.training.checkpoint import load_model  # noqa: E402
+from tss.training.epoch import load_split, predict  # noqa: E402
+from tss.training.phases import PHASES  # noqa: E402
 
 ALL = 272  # training patients
 # At most; an epoch from random weights costs twice a frozen one.

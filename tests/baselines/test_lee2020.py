@@ -1,0 +1,66 @@
+"""Features by name, their choice on training patients, the setting on validation patients."""
+
+import numpy as np
+import pytest
+from stroke import SHAPE, VOXEL_MM, made_up_stroke
+
+from tss.baselines.infarct_roi import make_maps
+from tss.evaluation.older_methods import forest, lee2020
+from tss.metrics.roc import roc_auc
+
+INFARCT = np.zeros(SHAPE, bool)
+INFARCT[4:8, 8:14, 2:4] = True
+
+
+def features_of(flair_ratio=1.2, seed=0):
+    volumes, infarct = made_up_stroke(INFARCT, flair_ratio, seed)
+    return lee2020.features(make_maps(*volumes, VOXEL_MM), infarct)
+
+
+def test_features_are_named_and_say_what_they_are_called():
+    found = features_of(1.5)
+    assert len(found) == 271 and np.isfinite(list(found.values())).all()
+    # 3 mm are one step of 4 mm in the slice: a 4 x 6 block becomes 4 x 8 and 2 x 6 more, 44 voxels in 2 slices.
+    assert found["size ml"] == pytest.approx(2 * 44 * 0.128)
+    assert found["flair ratio mean"] == pytest.approx((48 * 1.5 + 40 * 1) / 88, abs=0.02)
+    assert found["flair image over white matter"] == pytest.approx((48 * 1.5 + 40) / 88 / 0.95, abs=0.03)
+    assert found["adc ratio mean"] < 0.9 < found["dwi ratio mean"]
+    assert features_of(1.0)["flair ratio mean"] == pytest.approx(1, abs=0.02)
+
+
+def made_up_patients(rng, n, useful=3, noise=1.0):
+    """x (n, 40) of which the first `useful` columns tell the classes apart; y (n,)."""
+    y = np.arange(n) % 2
+    x = rng.normal(size=(n, 40))
+    x[:, :useful] = (y - 0.5)[:, None] * 3 + noise * x[:, :useful]
+    return 100 + 7 * x, y
+
+
+def test_features_are_chosen_by_what_tells_training_patients_apart():
+    x, y = made_up_patients(np.random.default_rng(0), 60, useful=7)
+    assert lee2020.choose_features(x, y).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    x, y = made_up_patients(np.random.default_rng(0), 60, useful=2)
+    x[:, 39] = 5.0  # a constant is no feature
+    five = lee2020.choose_features(x, y)
+    assert len(five) == 5 and {0, 1} == set(five[:2]) and 39 not in five
+
+
+@pytest.mark.parametrize("classifier", lee2020.CLASSIFIERS)
+def test_a_classifier_learns_and_is_the_same_for_the_same_seed(classifier, monkeypatch):
+    monkeypatch.setattr(forest, "TREES", 50)
+    rng = np.random.default_rng(1)
+    train, val, (x, y) = (made_up_patients(rng, n) for n in (40, 20, 40))
+    models = [lee2020.fit(train, val, classifier, seed=5) for _ in range(2)]
+    p = [model.probability(x) for model in models]
+    assert roc_auc(y, p[0]) > 0.95 and (p[0] == p[1]).all()
+    assert p[0].min() >= 0 and p[0].max() <= 1
+    assert models[0].val_auc == roc_auc(val[1], models[0].probability(val[0]))
+
+
+def test_the_setting_is_the_best_on_validation_and_of_equal_ones_the_simplest(monkeypatch):
+    train = made_up_patients(np.random.default_rng(2), 20)
+    fitted = {0.5: np.array([0.9, 0.1]), 8.0: np.array([0.2, 0.7]), 32.0: np.array([0.1, 0.7])}
+    monkeypatch.setattr(lee2020, "STRENGTHS", tuple(fitted))
+    monkeypatch.setattr(lee2020, "_fitted", lambda z, y, classifier, setting, seed: lambda x: fitted[setting])
+    model = lee2020.fit(train, (train[0][:2], np.array([0, 1])), "linear SVM")
+    assert (model.setting, model.val_auc) == (8.0, 1.0)

@@ -1,0 +1,105 @@
+"""Files appear whole or not at all, and errors name file, problem and remedy."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tss.data import files
+from tss.data.files import alone_in
+from tss.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_write_whole_leaves_the_file_and_nothing_else(tmp_path):
+    files.write_text(tmp_path / "deep" / "a.txt", "one\n")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == b"one\n"
+    assert os.listdir(tmp_path / "deep") == ["a.txt"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+
+    def half(beside):
+        beside.write_text("ne")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        files.write_whole(path, half)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match=r"a\.txt cannot be written: No space left on device.*--out"):
+        files.write_text(tmp_path / "a.txt", "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="taken/a.txt cannot be written"):
+        files.write_text(tmp_path / "taken" / "a.txt", "new")
+
+
+def test_temporary_name_keeps_the_suffixes(tmp_path):
+    seen = []
+    files.write_whole(tmp_path / "scan.nii.gz", lambda beside: (seen.append(beside.name), beside.write_text("x")))
+    assert seen[0].endswith(".scan.nii.gz") and seen[0].startswith(".")
+
+
+def test_two_nodes_on_which_the_process_has_the_same_number_do_not_share_a_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+
+    def slowly(beside):
+        files.write_text(tmp_path / "settings.json", "of the other node")  # begins and ends meanwhile
+        beside.write_text("of this node")
+
+    files.write_whole(tmp_path / "settings.json", slowly)
+    assert (tmp_path / "settings.json").read_text() == "of this node" and os.listdir(tmp_path) == ["settings.json"]
+
+
+def test_a_folder_is_for_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    take = f"from tss.data.files import alone_in\nwith alone_in({str(tmp_path)!r}): print('mine')"
+    with alone_in(tmp_path):
+        other = subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True)
+        assert f"InputError: {tmp_path} is being written by another run: process {os.getpid()} on " in other.stderr
+        assert "Slurm job 77. Wait for its end" in other.stderr and not other.stdout
+    assert subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True).stdout == "mine\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_there_and_back(tmp_path):
+    files.write_json(tmp_path / "a.json", {"a": [1, 2.5, "b"], "c": None})
+    assert files.read_json(tmp_path / "a.json") == {"a": [1, 2.5, "b"], "c": None}
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "b.json", {"a": float("nan")})
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ('{"a": 1', "not whole JSON"),
+                                                  ("[1, 2]", "holds list, not a JSON object")])
+def test_broken_json_is_told(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        files.read_json(path)
+    assert str(path) in str(caught.value)
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(InputError, match="cannot be read"):
+        files.sha256(tmp_path / "none")

@@ -1,0 +1,162 @@
+"""Reading on canonical axes, refusing what is no scan, resampling against values worked out by hand, the grid."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from tss.data import nifti
+from tss.data.nifti import Volume
+from tss.errors import InputError
+
+SIZES = np.array([1.5, 2.0, 5.0])
+
+
+def written(path, data, affine=None, dtype=np.float32):
+    image = nibabel.Nifti1Image(np.asarray(data, dtype), np.diag([*SIZES, 1]) if affine is None else affine)
+    nibabel.save(image, path)
+    return path
+
+
+def ramp(shape=(8, 9, 6)):
+    return np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "PSR", "SAL"])
+def test_a_voxel_keeps_its_place_in_the_world_whatever_the_stored_axes(tmp_path, axes):
+    canonical = nibabel.Nifti1Image(ramp(), np.array([[1.5, 0, 0, -9], [0, 2, 0, 4], [0, 0, 5, 7], [0, 0, 0, 1.0]]))
+    turn = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"),
+                                               nibabel.orientations.axcodes2ornt(axes))
+    nibabel.save(canonical.as_reoriented(turn), tmp_path / "a.nii.gz")
+    volume = nifti.load(tmp_path / "a.nii.gz")
+    assert np.array_equal(volume.data, ramp())
+    assert np.allclose(volume.affine, canonical.affine)
+    assert volume.data.dtype == np.float32 and volume.data.flags.c_contiguous and volume.path == tmp_path / "a.nii.gz"
+
+
+def test_scaled_integers_and_a_single_fourth_dimension(tmp_path):
+    image = nibabel.Nifti1Image(ramp()[..., None].astype(np.int16), np.diag([*SIZES, 1]))
+    image.header.set_slope_inter(0.5, 10)
+    image.to_filename(tmp_path / "a.nii")
+    stored = nibabel.load(tmp_path / "a.nii")
+    assert stored.get_data_dtype() == np.int16 and stored.dataobj.slope == 0.5
+    data = nifti.load(tmp_path / "a.nii").data
+    assert data.shape == (8, 9, 6) and np.array_equal(data, 0.5 * ramp() + 10)
+
+
+def broken(tmp_path, kind):
+    path = tmp_path / "bad.nii.gz"
+    if kind == "missing":
+        return path
+    if kind == "text":
+        path = tmp_path / "bad.nii"
+        path.write_text("this is no scan\n" * 50)
+    elif kind == "truncated":
+        written(path, np.random.default_rng(0).normal(size=(20, 20, 20)))
+        path.write_bytes(path.read_bytes()[:4000])
+    elif kind == "2-D":
+        written(path, ramp((8, 9)))
+    elif kind == "4-D":
+        written(path, ramp((8, 9, 6, 3)))
+    elif kind == "NaN":
+        written(path, np.where(ramp() == 7, np.nan, ramp()))
+    elif kind == "zero":
+        written(path, np.zeros((8, 9, 6)))
+    elif kind == "affine":
+        path = tmp_path / "bad.nii"
+        written(path, ramp())
+        raw = bytearray(path.read_bytes())
+        raw[280:328] = bytes(48)  # srow_x, srow_y, srow_z
+        path.write_bytes(raw)
+    elif kind == "no orientation":
+        image = nibabel.Nifti1Image(ramp(), None)
+        image.header["sform_code"] = image.header["qform_code"] = 0
+        nibabel.save(image, path)
+    elif kind == "mirrored":
+        image = nibabel.Nifti1Image(ramp(), np.diag([2.0, 2, 2, 1]))
+        image.set_qform(np.diag([-2.0, 2, 2, 1]), code=1)
+        image.set_sform(np.diag([2.0, 2, 2, 1]), code=2)
+        nibabel.save(image, path)
+    elif kind == "tiny voxels":
+        written(path, ramp(), np.diag([0.05, 0.05, 0.1, 1]))
+    elif kind == "localiser":
+        written(path, ramp((8, 9, 3)))
+    return path
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("missing", "does not exist"), ("text", "not a NIfTI file"), ("truncated", "cut off"), ("2-D", "is 2-D"),
+    ("4-D", "is 4-D.*fslsplit"), ("NaN", "1 voxels that are NaN"), ("zero", "zero everywhere"),
+    ("affine", "unusable affine"), ("no orientation", "left and right cannot be told"),
+    ("mirrored", "contradict each other about left and right"), ("tiny voxels", "not in mm"),
+    ("localiser", "fewer than 5 voxels")])
+def test_what_is_no_scan_is_refused_with_its_name(tmp_path, kind, message):
+    path = broken(tmp_path, kind)
+    with pytest.raises(InputError, match=message) as caught:
+        nifti.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_save_keeps_affine_values_and_kind(tmp_path):
+    affine = np.array([[0.8, 0, 0, -90], [0, 1, 0, -120], [0, 0, 7, -70], [0, 0, 0, 1.0]])
+    nifti.save(tmp_path / "a.nii.gz", ramp().astype(np.float64), affine)
+    nifti.save(tmp_path / "m.nii.gz", ramp() > 5, affine)
+    assert np.array_equal(nifti.load(tmp_path / "a.nii.gz").data, ramp())
+    assert np.allclose(nifti.load(tmp_path / "a.nii.gz").affine, affine)
+    assert nibabel.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
+    assert nibabel.load(tmp_path / "a.nii.gz").header["sform_code"] > 0
+
+
+def test_the_same_volume_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        nifti.save(tmp_path / name / "a.nii.gz", ramp(), np.eye(4))
+    assert (tmp_path / "one" / "a.nii.gz").read_bytes() == (tmp_path / "two" / "a.nii.gz").read_bytes()
+
+
+def test_resampling_a_linear_ramp_is_exact():
+    index = np.indices((10, 10, 10))
+    data = (2 * index[0] + 3 * index[1] - index[2]).astype(np.float32)
+    target = np.eye(4)
+    target[:3, 3] = (2.25, 3.5, 4.75)
+    sampled = nifti.resample(Volume(data, np.eye(4)), (3, 3, 3), target)
+    at = np.indices((3, 3, 3))
+    assert np.allclose(sampled, 2 * (at[0] + 2.25) + 3 * (at[1] + 3.5) - (at[2] + 4.75), atol=1e-4)
+
+
+def test_world_affine_moves_the_scan():
+    data = np.zeros((10, 10, 10), np.float32)
+    data[3, 4, 5] = 1
+    shift = np.eye(4)
+    shift[:3, 3] = (2, -1, 3)  # mm of the scan's world -> mm of the target's
+    sampled = nifti.resample(Volume(data, np.eye(4)), (10, 10, 10), np.eye(4), shift)
+    assert np.argwhere(sampled > 0.5).tolist() == [[5, 3, 8]]
+
+
+def test_outside_the_field_of_view_is_zero_and_the_last_slice_reaches_to_its_face():
+    data = np.full((4, 4, 4), 5, np.float32)
+    target = np.diag([0.25, 1, 1, 1.0])
+    target[0, 3] = -1
+    line = nifti.resample(Volume(data, np.eye(4)), (24, 4, 4), target)[:, 2, 2]
+    position = -1 + 0.25 * np.arange(24)
+    assert np.array_equal(line, np.where((position >= -0.5) & (position <= 3.5), 5, 0))
+
+
+def test_grid_covers_the_atlas_with_the_midline_between_its_middle_columns():
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = (-90, -126, -72)  # the MNI152 atlas at 2 mm, 91 x 109 x 91
+    grid = nifti.atlas_grid(Volume(np.ones((91, 109, 91), np.float32), affine), (224, 224, 26))
+    between = grid @ [111.5, 0, 0, 1]
+    assert between[0] == pytest.approx(0)
+    low, high = (grid @ [-0.5, -0.5, -0.5, 1])[:3], (grid @ [223.5, 223.5, 25.5, 1])[:3]
+    assert low.tolist() == pytest.approx([-91, -127, -73]) and high.tolist() == pytest.approx([91, 91, 109])
+
+
+@pytest.mark.parametrize(("affine", "shape", "message"), [
+    (np.diag([2.0, 2, 2, 1]), (223, 224, 26), "must be even"),
+    (np.array([[2, 0.3, 0, -90], [-0.3, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1.0]]), (224, 224, 26), "oblique"),
+    (np.diag([2.0, 2, 2, 1]), (224, 224, 26), "midline at 0")])
+def test_a_grid_without_midline_is_refused(affine, shape, message):
+    if affine[0, 3] == 0 and shape[0] % 2 == 0:
+        affine[0, 3] = 10
+    with pytest.raises(InputError, match=message):
+        nifti.atlas_grid(Volume(np.ones((91, 109, 91), np.float32), affine), shape)

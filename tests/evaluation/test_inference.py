@@ -1,0 +1,119 @@
+"""Which line, side and label a patient gets, against a network whose answer is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from untrained import save_checkpoint
+
+from tss.data.cohort import Patient
+from tss.errors import InputError
+from tss.evaluation import inference
+from tss.evaluation.inference import Model, Prediction
+
+CPU = torch.device("cpu")
+
+
+class MeanOfDwi(nn.Module):
+    """logit = mean of the DWI channel."""
+
+    def forward(self, x):
+        return x[:, 0].mean(dim=(1, 2, 3))
+
+
+def model(task, name="phase"):
+    return Model(Path(f"{name}/best.pt"), name, MeanOfDwi(), {"task": task, "model": "2d", "threshold": 0.5})
+
+
+def patient(side="", minutes="", **more):
+    return Patient({"patient": "p1", "stroke_side": side, "onset_to_mri_min": minutes, "status": "ok"} | more, Path())
+
+
+def chance(logit):
+    return pytest.approx(1 / (1 + np.exp(-logit)))
+
+
+BRIGHT_RIGHT = torch.stack([torch.full((3, 2, 4, 2), value) for value in (0.25, 0.75)]).half()
+
+
+def test_stroke_has_a_line_a_hemisphere():
+    lines = inference.predict_patient(model("stroke"), None, patient("right"), BRIGHT_RIGHT, CPU)
+    assert lines == [Prediction("p1", "left", 0, chance(0.25)), Prediction("p1", "right", 1, chance(0.75))]
+
+
+@pytest.mark.parametrize(("side", "labels"), [("both", [1, 1]), ("left", [1, 0]), ("", [-1, -1])])
+def test_labels_of_stroke(side, labels):
+    lines = inference.predict_patient(model("stroke"), None, patient(side), BRIGHT_RIGHT, CPU)
+    assert [line.label for line in lines] == labels
+
+
+@pytest.mark.parametrize(("side", "expected"), [("left", 0.25), ("right", 0.75), ("both", 0.75)])
+def test_tss_has_a_line_a_patient_and_both_takes_the_higher(side, expected):
+    line, = inference.predict_patient(model("tss<4.5h"), None, patient(side, "269"), BRIGHT_RIGHT, CPU)
+    assert line.probability == chance(expected) and line.label == 1
+    assert line.side == ("right" if side == "both" else side)
+
+
+@pytest.mark.parametrize(("minutes", "label"), [("269.5", 1), ("270", 0), ("900", 0), ("", -1)])
+def test_labels_of_tss(minutes, label):
+    line, = inference.predict_patient(model("tss<4.5h"), None, patient("left", minutes), BRIGHT_RIGHT, CPU)
+    assert line.label == label
+
+
+def test_an_unknown_side_is_chosen_by_phase_1_and_said(capsys):
+    line, = inference.predict_patient(model("tss<3h"), model("stroke", "phase1"), patient("", "60"), BRIGHT_RIGHT, CPU)
+    assert (line.side, line.label, line.probability) == ("right", 1, chance(0.75))
+    assert capsys.readouterr().out == "  p1: side unknown; chosen by phase1/best.pt: right\n"
+
+
+def test_an_unknown_side_without_phase_1_has_no_probability_and_says_why():
+    line, = inference.predict_patient(model("tss<3h"), None, patient("", "60"), BRIGHT_RIGHT, CPU)
+    assert line.probability is None and "no checkpoint of phase 1" in line.remark
+
+
+@pytest.mark.parametrize(("task", "lines"), [("stroke", 2), ("tss<3h", 1)])
+def test_a_failed_patient_keeps_its_lines_with_the_reason(task, lines):
+    failed = patient("left", "60", status="failed", reason="b0.nii.gz is cut off")
+    predictions = inference.predict_patients(model(task), None, [failed], "nowhere", CPU)
+    assert [(line.probability, line.remark) for line in predictions] == [(None, "b0.nii.gz is cut off")] * lines
+
+
+def test_outputs_that_are_not_numbers_are_refused():
+    broken = torch.full((2, 3, 2, 4, 2), float("nan"))
+    with pytest.raises(InputError, match="phase/best.pt: .*not finite"):
+        inference.predict_patient(model("tss<3h"), None, patient("left", "60"), broken, CPU)
+
+
+def test_names_are_those_of_the_folders_and_never_alike(tmp_path):
+    one, four, other, mine = (save_checkpoint(tmp_path / name, phase) for name, phase in (
+        ("2d/phase1/best.pt", 1), ("2d/phase4/best.pt", 4), ("3d/phase4/best.pt", 4), ("mine.pt", 4)))
+    assert [model.name for model in inference.open_models([one, four])] == ["phase1", "phase4"]
+    assert [model.name for model in inference.open_models([four, other])] == ["2d-phase4", "3d-phase4"]
+    assert [model.name for model in inference.open_models([mine])] == ["mine"]
+    with pytest.raises(InputError, match="given twice"):
+        inference.open_models([four, f"{tmp_path}/2d/phase1/../phase4/best.pt"])
+
+
+def test_phase_0_has_nothing_to_say_about_a_patient(tmp_path):
+    zero = save_checkpoint(tmp_path / "phase0" / "best.pt", 0, model="3d", val_auc=None, threshold=None)
+    with pytest.raises(InputError, match="phase0/best.pt is of phase 0, which restores volumes .* Leave it away"):
+        inference.open_models([zero])
+
+
+def test_a_3d_checkpoint_gives_a_probability(tmp_path):
+    four = save_checkpoint(tmp_path / "3d" / "phase4" / "best.pt", 4, model="3d", grid=[4, 4, 2])
+    (opened,) = inference.open_models([four])
+    line, = inference.predict_patient(opened, None, patient("left", "60"), BRIGHT_RIGHT, CPU)
+    assert 0 < line.probability < 1 and line.side == "left"
+
+
+def test_phase_1_is_taken_from_those_given_or_from_beside(tmp_path):
+    four = save_checkpoint(tmp_path / "phase4" / "best.pt", 4)
+    (alone,) = inference.open_models([four])
+    assert inference.side_picker(alone, [alone]) is None
+    one = save_checkpoint(tmp_path / "phase1" / "best.pt", 1)
+    assert inference.side_picker(alone, [alone]).path == Path(one)
+    both = inference.open_models([one, four])
+    assert inference.side_picker(both[1], both) is both[0]

@@ -1,0 +1,95 @@
+"""Figures against hand counts; what has no answer says so; the table for the screen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tss.evaluation import scores
+from tss.evaluation.inference import Prediction
+from tss.metrics.roc import delong_ci, wilson
+
+
+def lines(*pairs):
+    return [Prediction(f"p{n}", "left", label, p) for n, (label, p) in enumerate(pairs)]
+
+
+SIX = lines((1, 0.9), (1, 0.6), (1, 0.3), (0, 0.5), (0, 0.2), (0, 0.1))
+
+
+def test_counts_and_proportions_at_the_threshold_that_was_given():
+    metrics = scores.score(SIX, threshold=0.55)
+    assert [metrics[name] for name in ("n", "n_positive", "tp", "fp", "tn", "fn")] == [6, 3, 2, 0, 3, 1]
+    assert metrics["auc"] == pytest.approx(8 / 9)  # only 0.3 against 0.5 is the wrong way round
+    assert (metrics["sensitivity"], metrics["specificity"]) == (2 / 3, 1.0)
+    assert metrics["accuracy"] == 5 / 6
+    assert metrics["sensitivity_ci"] == list(wilson(2, 3))
+    assert metrics["accuracy_ci"] == list(wilson(5, 6))
+
+
+def test_the_threshold_is_not_fitted_here_and_youden_is_called_optimistic():
+    metrics = scores.score(SIX, threshold=0.25)
+    assert metrics["threshold"] == 0.25 and metrics["specificity"] == 2 / 3
+    best = metrics["youden_on_this_split_optimistic"]
+    assert best["threshold"] == 0.6 and best["specificity"] == 1.0
+
+
+def test_a_patients_two_hemispheres_are_not_two_patients():
+    """What both hemispheres share is in neither's favour: the AUC varies less than if they were of two patients."""
+    rng = np.random.default_rng(0)
+    y, shared = np.tile([1, 0], 60), np.repeat(rng.normal(0, 2, 60), 2)
+    p = 1 / (1 + np.exp(-shared - 1.5 * y - rng.normal(size=120)))
+    both = [Prediction(f"p{n // 2}", ("left", "right")[n % 2], int(y[n]), float(p[n])) for n in range(120)]
+    (low, high), independent = scores.score(both, 0.5)["auc_ci"], delong_ci(y, p)
+    assert low < scores.score(both, 0.5)["auc"] < high
+    assert high - low < 0.75 * (independent[1] - independent[0])
+    alone = [line._replace(patient=f"p{n}") for n, line in enumerate(both)]
+    assert scores.score(alone, 0.5)["auc_ci"] == list(independent)
+    assert scores.score([both[0], both[1]], 0.5)["auc_ci"] == [0.0, 1.0]  # one patient rules nothing out
+
+
+def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():
+    more = [*SIX, Prediction("x", "left", -1, 0.7), Prediction("y", "", 1, None, "b0.nii.gz is cut off")]
+    assert scores.score(more, 0.55) == scores.score(SIX, 0.55)
+    covered = scores.coverage(more)
+    assert covered["coverage"]["patients"] == 8 and covered["coverage"]["scored"] == 6
+    assert covered["coverage"]["label_unknown"] == ["x"]
+    assert scores.coverage_line(covered) == ("6 of 8 patients scored; 1 predicted without a known label; "
+                                             "y has no probability (b0.nii.gz is cut off)")
+
+
+@pytest.mark.parametrize(("predictions", "message"), [
+    (lines((1, 0.9), (1, 0.4)), "no AUC: it needs both classes, and 2 of 2 are positive"),
+    (lines((-1, 0.9)), "no AUC: it needs both classes, and 0 of 0 are positive"),
+    ([], "no AUC: it needs both classes, and 0 of 0 are positive"),
+])
+def test_one_class_only_has_no_auc_and_says_why(predictions, message):
+    metrics = scores.score(predictions, threshold=0.5)
+    assert metrics["auc"] is None and metrics["auc_ci"] is None and metrics["auc_reason"] == message
+    assert metrics["specificity"] is None
+    json.dumps(metrics, allow_nan=False)
+    if predictions and predictions[0].label == 1:
+        assert metrics["sensitivity"] == 0.5 and metrics["accuracy"] == 0.5
+
+
+def test_a_perfect_auc_does_not_pass_for_a_certain_one():
+    assert "no width" in scores.score(lines((1, 0.9), (1, 0.8), (0, 0.2), (0, 0.1)), 0.5)["auc_reason"]
+
+
+def result(name, task, predictions, threshold, notes=()):
+    return {"name": name, "task": task, "notes": list(notes)} | scores.score(predictions, threshold)
+
+
+def test_the_table_has_a_line_a_checkpoint_and_says_each_note_once():
+    table = scores.summary_table([result("phase3", "tss<4.5h", SIX, 0.55, ["A note."]),
+                                  result("phase4", "tss<4.5h", lines((1, 0.9)), 0.5, ["A note."])])
+    assert "phase3  TSS < 4.5 h     6  3         0.889 [" in table
+    assert "phase4: no AUC" in table and "nan" not in table
+    assert table.count("A note.") == 1 and "optimistic" in table
+    assert "phantom" not in table and "ceiling" not in table
+
+
+def test_the_ceiling_stands_beside_the_auc():
+    table = scores.summary_table([result("phase4", "tss<4.5h", SIX, 0.55) | {"ceiling": 0.8714}])
+    header, line = table.splitlines()[:2]
+    assert header.index("ceiling") == line.index("0.871")

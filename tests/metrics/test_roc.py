@@ -1,0 +1,237 @@
+import math
+
+import numpy as np
+import pytest
+
+from tss.errors import InputError
+from tss.metrics.roc import (
+    cohen_kappa,
+    cohen_kappa_ci,
+    confusion,
+    delong_ci,
+    delong_test,
+    fleiss_kappa,
+    fleiss_kappa_ci,
+    holm,
+    mcnemar,
+    roc_auc,
+    roc_curve,
+    wilson,
+    youden_threshold,
+)
+
+Y, P = [1, 1, 0, 0], [0.9, 0.4, 0.6, 0.1]  # worked by hand below
+
+
+def pairs(y, p):
+    """AUC by its definition: every positive against every negative, a tie is half a win."""
+    y, p = np.asarray(y), np.asarray(p)
+    wins = [(a > b) + 0.5 * (a == b) for a in p[y == 1] for b in p[y == 0]]
+    return sum(wins) / len(wins)
+
+
+def test_auc_by_hand():
+    assert roc_auc(Y, P) == 0.75  # 0.9 beats both, 0.4 beats 0.1
+    assert roc_auc([1, 0], [0.5, 0.5]) == 0.5
+    assert roc_auc([0, 0, 1], [1, 2, 3]) == 1.0 and roc_auc([0, 0, 1], [3, 2, 1]) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_with_many_ties_equals_all_pairs(seed):
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(0, 2, 60), rng.integers(0, 6, 60) / 5
+    assert roc_auc(y, p) == pytest.approx(pairs(y, p), abs=1e-12)
+    fpr, tpr, _ = roc_curve(y, p)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(pairs(y, p), abs=1e-12)
+
+
+def test_curve_by_hand():
+    fpr, tpr, thresholds = roc_curve([1, 0, 1, 0], [0.8, 0.8, 0.5, 0.2])
+    assert thresholds.tolist() == [math.inf, 0.8, 0.5, 0.2]
+    assert fpr.tolist() == [0, 0.5, 0.5, 1] and tpr.tolist() == [0, 0.5, 1, 1]
+
+
+def test_delong_by_hand():
+    # Positives beat 2 and 1 of 2 negatives: 1, 1/2, variance 1/8. Negatives are beaten by 1 and 2 of 2: the same.
+    reach = 1.959963984540054 * math.sqrt(0.125 / 2 + 0.125 / 2)
+    low, high = delong_ci(Y, P)
+    assert low == pytest.approx(0.75 - reach, abs=1e-12)
+    assert high == 1.0  # 0.75 + 0.69 clipped
+
+
+def test_delong_narrows_with_cases_and_says_nothing_for_one():
+    rng = np.random.default_rng(0)
+    y = np.tile([0, 1], 500)
+    p = rng.normal(y, 1.0)
+    low, high = delong_ci(y, p)
+    assert low < roc_auc(y, p) < high and high - low < 0.08
+    assert delong_ci(y, p, level=0.5)[0] > low
+    assert delong_ci([1, 0, 0], [0.3, 0.2, 0.1]) == (0.0, 1.0)
+    assert delong_ci([1, 1, 0, 0], [4, 3, 2, 1]) == (1.0, 1.0)
+
+
+def test_delong_test_by_hand():
+    # P: positives beat 2 and 1 negatives, negatives are beaten by 1 and 2. The perfect scores: 2 and 2, 2 and 2.
+    # Differences 0, -1 and -1, 0: the AUC differs by -1/4, variance (1/2 * 2 + 1/2 * 2) / 4^2 = 1/8.
+    test = delong_test(Y, P, [4, 3, 2, 1])
+    assert test.difference == -0.25
+    assert test.z == pytest.approx(-math.sqrt(1 / 2), abs=1e-12)
+    assert test.pvalue == pytest.approx(0.4795001221869535, abs=1e-12)  # erfc(1/2)
+    reach = 1.959963984540054 * math.sqrt(1 / 8)
+    assert test.ci == (pytest.approx(-0.25 - reach, abs=1e-12), pytest.approx(-0.25 + reach, abs=1e-12))
+    back = delong_test(Y, [4, 3, 2, 1], P)
+    assert (back.z, back.pvalue) == (-test.z, test.pvalue)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_delong_test_with_ties_equals_all_pairs(seed):
+    """DeLong 1988, eqs. 4 to 6, written out: the covariance of both AUCs from every pair of cases."""
+    rng = np.random.default_rng(seed)
+    y = np.append([0, 0, 1, 1], rng.integers(0, 2, 60))
+    scores = [(rng.integers(0, 6, 64) + y) / 7 for _ in range(2)]
+    wins = np.array([(p[y == 1][:, None] > p[y == 0]) + 0.5 * (p[y == 1][:, None] == p[y == 0]) for p in scores])
+    covariance = np.cov(wins.mean(2)) / (y == 1).sum() + np.cov(wins.mean(1)) / (y == 0).sum()
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    test, difference = delong_test(y, *scores), wins[0].mean() - wins[1].mean()
+    assert test.difference == pytest.approx(difference, abs=1e-12)
+    assert test.z == pytest.approx(difference / math.sqrt(variance), abs=1e-9)
+    low, high = delong_ci(y, scores[0])
+    assert high - low == pytest.approx(2 * 1.959963984540054 * math.sqrt(covariance[0, 0]), abs=1e-9)
+
+
+def test_scores_that_rank_alike_do_not_differ():
+    p = np.random.default_rng(0).uniform(size=41)
+    y = np.arange(41) % 3 == 0
+    assert delong_test(y, p, p**3) == (0.0, (0.0, 0.0), 0.0, 1.0)
+
+
+def test_delong_test_refuses_what_cannot_be_tested():
+    with pytest.raises(InputError, match="two cases of each class: 1 of 3"):
+        delong_test([1, 0, 0], [3, 2, 1], [1, 2, 3])
+    with pytest.raises(InputError, match=r"differ by 1.000 and neither varies"):
+        delong_test(Y, [4, 3, 2, 1], [1, 2, 3, 4])
+    with pytest.raises(InputError, match="2 of 2 cases are positive"):
+        delong_test([1, 1], [1, 2], [2, 1])
+
+
+def test_mcnemar_by_hand():
+    # Of ten cases both are right on three, only a on six, only b on one: p = 2 * (1 + 7) / 2^7.
+    y, a, b = [1] * 10, [1] * 9 + [0], [1] * 3 + [0] * 6 + [1]
+    assert mcnemar(y, a, b) == (6, 1, 0.125)
+    assert mcnemar(y, b, a) == (1, 6, 0.125)
+    assert mcnemar([0] * 10, [1 - call for call in a], [1 - call for call in b]) == (6, 1, 0.125)
+    assert mcnemar([1, 0], [1, 0], [1, 0]) == (0, 0, 1.0)
+    assert mcnemar([1, 0], [1, 1], [0, 0]) == (1, 1, 1.0)
+    assert mcnemar([1] * 500, [1] * 500, [0] * 500).pvalue == pytest.approx(2.0**-499, rel=1e-9)
+
+
+def test_mcnemar_refuses_what_are_no_calls():
+    with pytest.raises(InputError, match=r"calls must be 0 or 1, got \[0.4\]"):
+        mcnemar([1, 0], [1, 0], [1, 0.4])
+    with pytest.raises(InputError, match="no cases"):
+        mcnemar([], [], [])
+
+
+def test_holm_by_hand():
+    # 0.01 counts thrice, 0.03 twice = 0.06, 0.04 once = 0.04 but no less than the one before it.
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06], abs=1e-15)
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == [] and holm([0.2]) == [0.2]
+    with pytest.raises(InputError, match=r"0\.\.1"):
+        holm([0.1, math.nan])
+
+
+# Fleiss' own kind of table, from the article on his kappa in Wikipedia: 10 subjects, 14 raters, 5 labels, kappa 0.210.
+FOURTEEN = [[0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
+            [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7]]
+FOUR = [[1, 1], [1, 0], [0, 0], [0, 0]]
+
+
+def test_fleiss_kappa_by_hand_and_as_published():
+    # Three of four pairs agree; labels are shared 3 : 5, so by chance (9 + 25) / 64 would.
+    assert fleiss_kappa(FOUR) == pytest.approx((3 / 4 - 34 / 64) / (1 - 34 / 64), abs=1e-12)
+    assert fleiss_kappa([["yes", "yes"], ["yes", "no"], ["no", "no"], ["no", "no"]]) == fleiss_kappa(FOUR)
+    assert fleiss_kappa([np.repeat(range(5), counts) for counts in FOURTEEN]) == pytest.approx(0.20993070442195522)
+    assert fleiss_kappa([[1, 0], [0, 1]]) == -1.0 and fleiss_kappa([[1, 1, 1], [0, 0, 0]]) == 1.0
+
+
+def test_cohen_kappa_by_hand():
+    # 35 of 50 agree; a says yes 25 times and b 30, so by chance 1/2 * 3/5 + 1/2 * 2/5 = 1/2 would: (0.7 - 0.5) / 0.5.
+    a, b = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], [20, 5, 10, 15], axis=0).T
+    assert cohen_kappa(a, b) == pytest.approx(0.4, abs=1e-12)
+    assert cohen_kappa([1, 0], [1, 0]) == 1.0 and cohen_kappa_ci([1, 0], [1, 0]) == (1.0, 1.0)
+
+
+def weighted_kappa(ratings, weights, of_one_rater):
+    """Kappa of two raters when each subject counts `weights` times; Fleiss' if the raters' shares are pooled."""
+    ratings, weights = np.asarray(ratings), np.asarray(weights) / np.sum(weights)
+    shares = np.array([[weights[rater == label].sum() for label in (0, 1)] for rater in ratings.T])
+    shares = shares if of_one_rater else np.stack([shares.mean(0)] * 2)
+    chance = (shares[0] * shares[1]).sum()
+    return (weights[ratings[:, 0] == ratings[:, 1]].sum() - chance) / (1 - chance)
+
+
+@pytest.mark.parametrize(("of_one_rater", "interval", "freedom"), [
+    (True, lambda r: cohen_kappa_ci(r[:, 0], r[:, 1]), 0), (False, fleiss_kappa_ci, 1)])
+def test_kappas_interval_is_that_of_its_slopes(of_one_rater, interval, freedom):
+    """The infinitesimal jackknife: how kappa moves when one subject counts a little more, by finite differences."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 60)
+    ratings = np.where(rng.uniform(size=(60, 2)) < 0.3, 1 - truth[:, None], truth[:, None])
+    step, middle = 1e-5, weighted_kappa(ratings, np.ones(60), of_one_rater)
+    slopes = [(weighted_kappa(ratings, np.ones(60) + step * (np.arange(60) == i), of_one_rater) - middle) / step
+              for i in range(60)]
+    reach = 1.959963984540054 * 60 * np.std(slopes, ddof=freedom) / math.sqrt(60)
+    assert interval(ratings) == (pytest.approx(middle - reach, abs=1e-4), pytest.approx(middle + reach, abs=1e-4))
+
+
+@pytest.mark.parametrize(("kappa", "message"), [
+    (lambda: fleiss_kappa([[1, 1], [1, 1]]), "every rating is 1: agreement beyond chance has no meaning"),
+    (lambda: fleiss_kappa([[1.0, math.nan], [0.0, 1.0]]), "a rating is missing"),
+    (lambda: fleiss_kappa([[1, None], [0, 1]]), "a rating is missing"),
+    (lambda: fleiss_kappa([1, 0, 1]), r"must be \(subjects, raters\)"),
+    (lambda: fleiss_kappa([[1], [0]]), "two raters at least"),
+    (lambda: cohen_kappa([0, 0], [0, 0]), "every rating is 0"),
+    (lambda: cohen_kappa([0, 1], [0]), "same length"),
+    (lambda: cohen_kappa([], []), "same length"),
+])
+def test_kappa_refuses_what_has_no_answer(kappa, message):
+    with pytest.raises(InputError, match=message):
+        kappa()
+
+
+def test_youden_by_hand():
+    assert youden_threshold([0, 0, 1, 0, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == 0.5  # sens 2/3, spec 1
+    assert youden_threshold(Y, P) == 0.9  # J = 0.5 at 0.9 and at 0.4: fewest false positives
+    assert youden_threshold([1, 0], [0.1, 0.9]) == 0.1  # worse than chance: still a finite threshold
+
+
+def test_confusion_counts_the_threshold_itself_as_positive():
+    assert confusion(Y, P, 0.6) == (1, 1, 1, 1)
+    assert confusion(Y, P, 0.61)._asdict() == {"tp": 1, "fp": 0, "tn": 2, "fn": 1}
+    assert confusion([1, 1], [0.2, 0.8], 0.5) == (1, 0, 0, 1)
+
+
+def test_wilson_by_published_values():
+    low, high = wilson(8, 10)
+    assert (low, high) == (pytest.approx(0.4901625, abs=1e-6), pytest.approx(0.9433178, abs=1e-6))
+    assert wilson(0, 10) == (0.0, pytest.approx(0.2775328, abs=1e-6))
+    assert wilson(10, 10) == (pytest.approx(0.7224672, abs=1e-6), 1.0)
+
+
+@pytest.mark.parametrize(("y", "p", "message"), [
+    ([1, 1], [0.1, 0.2], "2 of 2 cases are positive"),
+    ([0, 0, 0], [1, 2, 3], "0 of 3 cases are positive"),
+    ([], [], "0 of 0 cases are positive"),
+    ([0, 1], [0.5, math.nan], "1 of 2 scores are not finite"),
+    ([0, 2], [0.5, 0.6], r"must be 0 or 1, got \[2\]"),
+    ([0, 1], [0.5], "same length"),
+])  # fmt: skip
+@pytest.mark.parametrize("metric", [roc_auc, roc_curve, delong_ci, youden_threshold])
+def test_what_has_no_answer_is_refused(metric, y, p, message):
+    with pytest.raises(InputError, match=message):
+        metric(y, p)
+
+
+def test_a_proportion_of_nothing_is_refused():
+    with pytest.raises(InputError, match="0 of 0"):
+        wilson(0, 0)

@@ -1,0 +1,176 @@
+"""TSS-Phantom: the same table everywhere, the paper's Table 1 and readers, pictures that are pinned, made in pieces."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run_preprocess
+from tss.data import nifti
+from tss.data.cohort import read_cohort
+from tss.data.files import read_json, sha256, write_json
+from tss.errors import InputError
+from tss.metrics.roc import fleiss_kappa_ci, wilson
+from tss.phantom.cohort_phantom import benchmark, cohort_phantom, onset_law, visible
+from tss.phantom.ideal_observer import ceilings
+from tss.phantom.simulated_readers import KAPPA, PUBLISHED
+
+TABLE_1 = {"age": (55, 70, 80), "nihss": (4, 8, 15), "onset_to_mri_min": (105, 222, 715)}  # paper 2.1, all patients
+ERROR_OF_RAW_FLAIR = (-0.015, 0.061)  # mean and SD of log(seen / true ratio) of the middle level's 422 patients
+# p001 of the middle level: latent, raw FLAIR ratio, means of DWI, b0 and FLAIR, mean of DWI in the infarct
+PINNED = (0.07418, 1.12634, 45.4516, 177.2138, 82.6148, 292.166)
+
+
+@pytest.fixture(scope="module")
+def patients():
+    return {level: benchmark.table(Path(), level) for level in benchmark.SPREADS}
+
+
+@pytest.mark.parametrize("level", benchmark.SPREADS)
+def test_the_table_is_the_pinned_one(level, monkeypatch):
+    benchmark.check_table(level)
+    monkeypatch.setattr(onset_law, "ONSET_MIN", (20.0, 105.0, 223.0, 715.0, 4320.0))  # another law
+    with pytest.raises(InputError, match=f"level {level} has the hash .* this would not be TSS-Phantom 2. Install"):
+        benchmark.check_table(level)
+
+
+def test_levels_are_the_same_people_but_for_flair(patients):
+    easy, middle, hard = ([{name: cell for name, cell in p.row.items() if name != "phantom" and name not in PUBLISHED}
+                           for p in patients[level]] for level in ("easy", "middle", "hard"))
+    assert easy == middle == hard
+    assert {p.row["phantom"] for p in patients["hard"]} == {"0.25"}
+    best = [ceilings(benchmark.SPREADS[level]) for level in ("hard", "middle", "easy")]
+    for task in ("tss<3h", "tss<4.5h"):
+        figures = [row[task] for row in best]
+        assert figures == sorted(figures) and figures[2] - figures[1] > 0.03 < figures[1] - figures[0]
+    assert best[0]["stroke"] == 1
+
+
+def test_the_split_is_the_papers_and_any_first_n_have_its_shares(patients):
+    split = [p.split for p in patients["middle"]]
+    assert {name: split.count(name) for name in ("train", "val", "test")} == {"train": 272, "val": 68, "test": 82}
+    for n in (60, 100, 200):
+        for name, share in (("train", 272 / 422), ("val", 68 / 422), ("test", 82 / 422)):
+            assert abs(split[:n].count(name) - share * n) <= 2
+    assert [p.id for p in patients["middle"]][::421] == ["p001", "p422"]
+
+
+def test_table_1_of_all_patients_and_of_the_splits(patients):
+    """Quartiles: of all within 5 % of the paper's (years and points within 1), of a split within what 68 can give."""
+    for column, published in TABLE_1.items():
+        values = {split: [float(p.row[column]) for p in patients["middle"] if split in ("", p.split)]
+                  for split in ("", "train", "val", "test")}
+        found = np.percentile(values[""], [25, 50, 75])
+        assert np.abs(found - published).max() <= 1 or np.abs(found / published - 1).max() <= 0.05, (column, found)
+        for split in ("train", "val", "test"):  # between the quartiles of all lies half of each split
+            middle = np.mean([published[0] <= value <= published[2] for value in values[split]])
+            assert middle == pytest.approx(0.5, abs=0.13), (column, split)
+    assert np.mean([p.row["sex"] == "F" for p in patients["middle"]]) == pytest.approx(0.53, abs=0.05)
+
+
+def test_classes_are_balanced_as_the_papers_test_set(patients):
+    """FIELD 2d: 33 of 82 before 3 h, 42 of 82 before 4.5 h."""
+    for split in ("train", "val", "test"):
+        minutes = np.array([p.minutes for p in patients["middle"] if p.split == split])
+        assert (minutes < 180).mean() == pytest.approx(33 / 82, abs=0.04)
+        assert (minutes < 270).mean() == pytest.approx(42 / 82, abs=0.05)
+
+
+def test_the_middle_levels_readers_are_the_papers(patients):
+    """The paper's figures lie in the 95 % intervals of the 422 readings; so does kappa."""
+    middle = patients["middle"]
+    early = np.array([p.minutes < 270 for p in middle])
+    calls = np.array([[p.readings[reader] for reader in PUBLISHED] for p in middle])
+    for said, (sensitivity, specificity) in zip(calls.T, PUBLISHED.values(), strict=True):
+        low, high = wilson(int(said[early].sum()), int(early.sum()))
+        assert low < sensitivity < high
+        low, high = wilson(int((1 - said)[~early].sum()), int((~early).sum()))
+        assert low < specificity < high
+    low, high = fleiss_kappa_ci(calls)
+    assert low < KAPPA < high
+
+
+def test_at_the_middle_the_reader_of_raw_flair_has_the_published_figures():
+    """The law of ratios, seen with the error that raw scans have: near the published 0.55 and 0.84 (FIELD 2b)."""
+    rng = np.random.default_rng(0)
+    minutes = onset_law.onset_at(rng.uniform(size=100_000))
+    found = {}
+    for level, spread in benchmark.SPREADS.items():
+        latent = onset_law.mean_latent(minutes, spread) + spread * rng.normal(size=minutes.size)
+        seen = onset_law.flair_ratio(latent) * np.exp(rng.normal(*ERROR_OF_RAW_FLAIR, size=minutes.size))
+        found[level] = (seen[minutes < 270] < visible.CUT).mean(), (seen[minutes >= 270] >= visible.CUT).mean()
+    assert found["middle"] == pytest.approx((0.55, 0.84), abs=0.07)
+    assert found["easy"][1] > 0.88 and found["hard"][1] < 0.80
+
+
+def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(tmp_path, monkeypatch, capsys):
+    """Killed within the second patient; then two at once elsewhere. Pictures are pinned: with them goes VERSION."""
+    def make(folder, *flags, level="middle"):
+        return run_preprocess.main(["--phantom", level, "--out", str(tmp_path / folder), *flags])
+
+    save, saved = cohort_phantom.save_scan, []
+
+    def killed(path, *args):
+        saved.append(path)
+        if len(saved) == 8:
+            (tmp_path / "a" / "scans" / ".99.p002_flair.nii.gz").write_text("half a file")
+            raise KeyboardInterrupt
+        save(path, *args)
+
+    monkeypatch.setattr(cohort_phantom, "save_scan", killed)
+    assert make("a", "--patients", "2") == 2
+    monkeypatch.setattr(cohort_phantom, "save_scan", save)
+    assert not (tmp_path / "a" / "cohort.csv").exists()
+    assert read_json(tmp_path / "a" / "tss-phantom.json")["complete"] is False
+    first = tmp_path / "a" / "scans" / "p001_flair.nii.gz"
+    before = first.stat().st_mtime_ns
+    assert make("a", "--patients", "2") == 0
+    said = capsys.readouterr().out
+    assert "1 are there already" in said and "Next: python run_preprocess.py" in said and "middle (this one)" in said
+    assert "TSS < 4.5 h" in said and "raw FLAIR" in said and first.stat().st_mtime_ns == before
+    assert not list((tmp_path / "a").glob("*/.*"))
+
+    assert make("b", "--patients", "2") == 0
+    assert not [file for file in (tmp_path / "a").rglob("p*")
+                if file.read_bytes() != (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()]
+    about = read_json(tmp_path / "b" / "tss-phantom.json")
+    assert about == read_json(tmp_path / "a" / "tss-phantom.json")
+    assert about["complete"] and about["table_sha256"] == sha256(tmp_path / "b" / "cohort.csv")
+    assert about["ceilings"] == ceilings(0.17) and about["readers"]["majority"]["all"]["n"] == 2
+    assert [p.row for p in read_cohort(tmp_path / "b" / "cohort.csv")] == [
+        p.row for p in benchmark.table(tmp_path, "middle")[:2]]
+    truth = read_json(tmp_path / "b" / "truth" / "p001.json")
+    means = [float(nifti.load(tmp_path / "b" / "scans" / f"p001_{name}.nii.gz").data.mean())
+             for name in ("dwi", "b0", "flair")]
+    acute = nifti.load(tmp_path / "b" / "truth" / "p001_lesion.nii.gz", mask=True).data > 0.5
+    means.append(float(nifti.load(tmp_path / "b" / "scans" / "p001_dwi.nii.gz").data[acute].mean()))
+    assert [truth["latent"], truth["flair_ratio_seen"], *means] == pytest.approx(PINNED, rel=1e-3)
+
+    capsys.readouterr()
+    assert make("a", "--patients", "1") == 2 and "can grow, not shrink to 1" in capsys.readouterr().err
+    assert make("a", level="hard") == 2 and "holds TSS-Phantom of level middle, not hard" in capsys.readouterr().err
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "notes.txt").write_text("mine")
+    assert make("d") == 2 and "d is not empty and holds no TSS-Phantom" in capsys.readouterr().err
+    write_json(tmp_path / "a" / "tss-phantom.json", about | {"version": 0})
+    assert make("a") == 2 and "of version 0, not 2" in capsys.readouterr().err
+    assert make("c", "--patients", "423") == 2 and "TSS-Phantom has 1 to 422" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    ("--out x", "give COHORT_CSV, a BIDS folder, or --phantom easy, middle or hard"),
+    ("cohort.csv --out x --patients 3", "--patients goes with --phantom only"),
+    ("cohort.csv --out x --phantom easy", "leave cohort.csv away, or --phantom"),
+    ("--out x --phantom easy --grid 112 112 13", "leave --grid for the next command"),
+    ("--out x --phantom easy --seed 4", "always the same ones: leave --seed"),
+    ("--out x --phantom simple", "invalid choice: 'simple'"),
+])  # fmt: skip
+def test_wrong_use_is_refused_by_the_parser(capsys, flags, message):
+    with pytest.raises(SystemExit) as stopped:
+        run_preprocess.main(flags.split())
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_the_parser_knows_the_levels():
+    (action,) = (a for a in run_preprocess.build_parser()._actions if a.dest == "phantom")
+    assert list(action.choices) == list(benchmark.SPREADS)

@@ -1,0 +1,438 @@
+"""A cohort through run_preprocess.py: what is left behind, skipped, refused, continued; bad patients; odd input."""
+
+import csv
+import errno
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import heads
+import nibabel
+import numpy as np
+import pytest
+
+import run_preprocess
+from tss.data import files, nifti
+from tss.data.cohort import read_prepared, split_hash
+from tss.display import figures
+from tss.preprocessing import brain_extraction, cohort_run, patient_record
+
+GRID = ["16", "16", "8"]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Four patients and an atlas, as a lab has them. Not to be changed."""
+    folder = tmp_path_factory.mktemp("raw")
+    heads.write_cohort(folder, 4)
+    heads.write_atlas(folder / "atlas.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def known_affines(monkeypatch):
+    """No registration (the answer is near the identity) and no picture: these tests are about the cohort."""
+    monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
+    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+
+
+@pytest.fixture(scope="module")
+def done(raw, tmp_path_factory):
+    """DATA made with the real tools, once."""
+    out = tmp_path_factory.mktemp("done") / "data"
+    assert preprocess(raw, out) == 0
+    return out
+
+
+def preprocess(raw: Path, out: Path, *more: str, table: str = "cohort.csv") -> int:
+    return run_preprocess.main([str(raw / table), "--out", str(out), "--atlas", str(raw / "atlas.nii.gz"),
+                                "--tools", "builtin", "--grid", *GRID, *more])
+
+
+def rows(out: Path) -> dict[str, dict]:
+    with open(out / "cohort.csv", newline="") as file:
+        return {row["patient"]: row for row in csv.DictReader(file)}
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
+
+
+def spoiled(raw: Path, folder: Path, spoil) -> Path:
+    """Copy the raw folder and let `spoil(folder)` do something to it."""
+    shutil.copytree(raw, folder)
+    spoil(folder)
+    return folder
+
+
+def test_data_folder_is_as_designed(done):
+    kinds = ("dwi", "t2w", "flair", "mask")
+    expected = {"cohort.csv", "settings.json", "qc/index.html"}
+    for name in ("p0", "p1", "p2", "p3"):
+        expected |= {f"hemispheres/{name}.npy", f"transforms/{name}.json", f"qc/{name}.png"}
+        expected |= {f"registered/{name}_{kind}.nii.gz" for kind in kinds}
+    assert set(content(done)) == expected
+    halves = np.load(done / "hemispheres" / "p0.npy")
+    assert halves.dtype == np.float16 and halves.shape == (2, 3, 8, 16, 8)
+    record = json.loads((done / "transforms" / "p0.json").read_text())
+    assert np.array(record["b0_to_atlas"]).shape == (4, 4) and record["status"] == "ok"
+    settings = json.loads((done / "settings.json").read_text())
+    assert settings["grid"] == [16, 16, 8] and settings["tools"].startswith("built-in")
+    assert len(settings["reference"]["landmarks"]["dwi"]) == 7 and len(settings["atlas_sha256"]) == 64
+    assert sum(map(float, settings["reference"]["histograms"]["flair"].split())) == pytest.approx(1, abs=0.01)
+
+
+def test_table_keeps_unknown_columns_and_paths_still_lead_to_the_scans(done):
+    patients = read_prepared(done)
+    assert [p.status for p in patients] == ["ok"] * 4 and patients[0].row["site"] == "A"
+    assert all(p.path("dwi").is_file() for p in patients)
+    reference = json.loads((done / "settings.json").read_text())["reference"]["patient"]
+    assert rows(done)[reference]["split"] == "train"
+
+
+def test_side_of_the_lesion_is_right_for_every_patient(done):
+    for name, row in rows(done).items():
+        left, right = np.load(done / "hemispheres" / f"{name}.npy")[:, 0].astype(float)
+        assert ("left" if np.percentile(left, 99.5) > np.percentile(right, 99.5) else "right") == row["stroke_side"]
+
+
+def test_finished_patients_are_skipped_and_the_files_stay_the_same(raw, done, tmp_path, capsys):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    before = {name: (out / name).stat().st_mtime_ns for name in content(out) if name.startswith("hemispheres")}
+    (out / "transforms" / "p1.json").unlink()  # as if killed while p1 was on
+    (out / "hemispheres" / ".123.p1.npy").write_bytes(b"half a file")
+    (out / "hemispheres" / "p1.npy").unlink()
+    assert preprocess(raw, out) == 0
+    assert content(out) == content(done)
+    assert "3 of 4 patients are finished already" in capsys.readouterr().out
+    after = {name: (out / name).stat().st_mtime_ns for name in before}
+    assert [name for name in before if after[name] != before[name]] == ["hemispheres/p1.npy"]
+
+
+def test_who_lost_a_file_is_done_again(raw, done, tmp_path, capsys):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    (out / "hemispheres" / "p0.npy").unlink()
+    cut_short = out / "hemispheres" / "p1.npy"
+    cut_short.write_bytes(cut_short.read_bytes()[:-100])
+    (out / "registered" / "p2_flair.nii.gz").unlink()
+    assert preprocess(raw, out) == 0
+    assert "1 of 4 patients are finished already" in capsys.readouterr().out
+    assert content(out) == content(done)
+
+
+def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, tmp_path, known_affines, capsys):
+    folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
+    assert preprocess(folder, out) == 0
+    shutil.copy(folder / "p0_flair.nii.gz", folder / "p1_flair.nii.gz")
+    (folder / "p2_dwi.nii.gz").rename(tmp_path / "archived")
+    assert preprocess(folder, out) == 0
+    assert "3 of 4 patients are finished already" in capsys.readouterr().out
+    assert rows(out)["p2"]["status"] == "ok"
+
+
+def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
+    out = tmp_path / "data"
+    assert preprocess(raw, out, "--shard", "2/2") == 0
+    assert [row["status"] for row in rows(out).values()] == ["", "ok", "", "ok"]
+    assert preprocess(raw, out, "--shard", "1/2", "--jobs", "2") == 0
+    assert content(out) == content(done)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw, done, tmp_path, monkeypatch, missing):
+    out, read, times = tmp_path / "data", patient_record.read, []
+    shutil.copytree(done, out)
+
+    def busy(patient, *more):
+        record = read(patient, *more)
+        if patient.id == "p0" and len(times) < 9:  # another shard does p0 again and again, nine times
+            times.append(1)
+            record["flags"] = [f"flag {len(times)}"]
+        return None if missing and patient.id == "p3" else record
+
+    monkeypatch.setattr(patient_record, "read", busy)
+    written = cohort_run._assemble(read_prepared(out), out, json.loads((out / "settings.json").read_text()))
+    assert len(times) == (4 if missing else 9)  # the last one, after writing, is only looked at
+    assert written[0].row["flags"] == rows(out)["p0"]["flags"] == ("flag 3" if missing else "")
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--grid", "16", "16", "10"], "grid was [16, 16, 8], now [16, 16, 10]"), (["--seed", "3"], "seed was 0, now 3"),
+    (["--reference", "p9"], "now p9")])
+def test_other_settings_are_refused_with_both_values(raw, done, capsys, more, message):
+    before = content(done)
+    assert preprocess(raw, done, *more) == 2
+    said = capsys.readouterr().err
+    assert message in said and "--overwrite" in said and "Traceback" not in said
+    assert content(done) == before
+
+
+def test_overwrite_takes_other_settings(raw, done, tmp_path, known_affines):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    assert preprocess(raw, out, "--overwrite", "--grid", "12", "16", "8") == 0
+    assert np.load(out / "hemispheres" / "p0.npy").shape == (2, 3, 8, 16, 6)
+
+
+def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tmp_path, known_affines):
+    """Whoever was tested on may not be trained on; a table that says otherwise is believed, as it is the user's."""
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    given = dict(zip(("p0", "p1", "p2", "p3"), ("test", "val", "train", "train"), strict=True))
+    heads.write_table(out, [row | {"split": given[name]} for name, row in rows(out).items()])
+
+    def splits(*more, folder=raw):
+        assert preprocess(folder, out, "--overwrite", *more) == 0
+        return {name: row["split"] for name, row in rows(out).items()}
+
+    assert splits() == given
+    fewer = spoiled(raw, tmp_path / "raw", lambda folder: heads.write_table(
+        folder, list(csv.DictReader(open(folder / "cohort.csv", newline="")))[:3]))
+    assert splits(folder=fewer) == {name: given[name] for name in ("p0", "p1", "p2")}
+    assert splits("--seed", "1") != given
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
+    changed = spoiled(raw, tmp_path / "more", lambda folder: heads.write_table(
+        folder, [row | {"split": "train"} for row in table]))
+    assert set(splits("--seed", "1", folder=changed).values()) == {"train"}
+
+
+def judge(out: Path, verdicts: dict[str, tuple[str, str]]) -> None:
+    """Put verdicts into DATA/cohort.csv, as the file that qc/index.html offers has them."""
+    table = [row | dict(zip(("verdict", "verdict_remark"), verdicts.get(name, ("", "")), strict=True))
+             for name, row in rows(out).items()]
+    heads.write_table(out, table)
+
+
+def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path, known_affines, capsys):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    reference = json.loads((out / "settings.json").read_text())["reference"]["patient"]
+    given = {"p0": ("accept", ""), "p1": ("reject", 'eyes, "kept"\nübrigens'), reference: ("reject", "tilted")}
+    judge(out, given)
+    split, before = split_hash(read_prepared(done)), content(out)
+    assert preprocess(raw, out) == 0
+    said = capsys.readouterr().out
+    assert f"{len({'p1', reference})} of 4 patients are rejected at quality control" in said
+    assert f"rejected at quality control {len({'p1', reference})}, who take no part" in said
+    assert "the histogram reference is one of them" in said and "--reference PATIENT --overwrite" in said
+    assert {name: (row["verdict"], row["verdict_remark"]) for name, row in rows(out).items() if row["verdict"]} == given
+    patients = {patient.id: patient for patient in read_prepared(out)}
+    assert patients["p1"].status == "rejected" and split_hash(list(patients.values())) == split
+    assert {name for name, data in content(out).items() if before[name] != data} == {"cohort.csv", "qc/index.html"}
+    assert json.dumps(given["p1"][1]) in (out / "qc" / "index.html").read_text()
+
+    # p1's FLAIR is another file now, so p1 is done again; nobody else is.
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
+    folder = spoiled(raw, tmp_path / "raw", lambda folder: None)
+    for row in table:
+        row |= {name: str(raw / row[name]) for name in ("dwi", "b0", "flair")}
+    table[1]["flair"] = str(folder / "p1_flair.nii.gz")
+    heads.write_table(folder, table)
+    assert preprocess(folder, out) == 0
+    assert "1 verdicts of quality control go with the pictures that they were of, which are made anew. Rejected were " \
+           "p1: judge them again." in capsys.readouterr().out
+    assert {name for name, row in rows(out).items() if row["verdict"]} == set(given) - {"p1"}
+    capsys.readouterr()
+    assert preprocess(folder, out, "--overwrite", "--shard", "1/4") == 0
+    assert "1 verdicts of quality control go with the pictures" in capsys.readouterr().out
+    assert {name for name, row in rows(out).items() if row.get("verdict")} == set(given) - {"p0", "p1"}
+
+
+def test_dry_run_writes_nothing(raw, tmp_path, capsys):
+    assert preprocess(raw, tmp_path / "data", "--dry-run") == 0
+    assert "4 of 4 patients would be preprocessed" in capsys.readouterr().out
+    assert not (tmp_path / "data").exists()
+
+
+def test_dry_run_knows_what_is_finished(raw, done, capsys):
+    before = content(done)
+    assert preprocess(raw, done, "--dry-run") == 0
+    assert "0 of 4 patients would be preprocessed" in capsys.readouterr().out and content(done) == before
+
+
+def test_paths_are_right_where_data_is_a_link(raw, tmp_path, known_affines):
+    (tmp_path / "scratch" / "deep" / "data").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(tmp_path / "scratch" / "deep" / "data")
+    assert preprocess(raw, tmp_path / "data") == 0
+    for patient in read_prepared(tmp_path / "data"):
+        assert all(patient.path(name).is_file() for name in ("dwi", "b0", "flair"))
+
+
+def test_what_may_not_be_read_is_told(raw, tmp_path, monkeypatch, capsys):
+    def refused(self, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refused)  # tests may run as root, who may read everything
+    assert preprocess(raw, tmp_path / "data") == 2
+    assert "Permission denied" in (said := capsys.readouterr().err) and "Check who may read" in said
+
+
+def test_an_image_of_one_value_is_told(raw, tmp_path, capsys):
+    nifti.save(tmp_path / "flat.nii.gz", np.ones((20, 20, 10), np.float32), np.diag([8, 8, 12, 1.0]))
+    assert run_preprocess.main([str(raw / "cohort.csv"), "--out", str(tmp_path / "data"), "--tools", "builtin",
+                                "--atlas", str(tmp_path / "flat.nii.gz"), "--grid", *GRID]) == 2
+    assert "flat.nii.gz has the same value everywhere" in capsys.readouterr().err
+
+
+def test_reference_can_be_chosen_and_must_be_a_training_patient(raw, done, tmp_path, known_affines, capsys):
+    split = {name: row["split"] for name, row in rows(done).items()}
+    training = [name for name in split if split[name] == "train"]
+    assert preprocess(raw, tmp_path / "a", "--reference", training[-1]) == 0
+    assert json.loads((tmp_path / "a" / "settings.json").read_text())["reference"]["patient"] == training[-1]
+    other = next(name for name in split if split[name] != "train")
+    assert preprocess(raw, tmp_path / "b", "--reference", other) == 2
+    assert f"--reference {other} is not a training patient" in capsys.readouterr().err
+
+
+def write(path: Path, data: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(data, nibabel.load(path).affine), path)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+BAD = {  # what is done to the scans of a patient, and what the reason must say
+    "missing": ("flair", Path.unlink, "_flair.nii.gz does not exist"),
+    "missing-too": ("flair", Path.unlink, "_flair.nii.gz does not exist"),
+    "truncated": ("dwi", cut_short, "cut off"),
+    "text": ("b0", lambda path: path.write_text("not a scan"), "_b0.nii.gz is not a NIfTI file"),
+    "2-D": ("dwi", lambda path: write(path, np.ones((8, 8), np.float32)), "is 2-D"),
+    "4-D": ("dwi", lambda path: write(path, np.ones((8, 8, 8, 3), np.float32)), "is 4-D"),
+    "NaN": ("flair", lambda path: write(path, np.full((8, 8, 8), np.nan, np.float32)), "NaN or infinite"),
+    "zero": ("b0", lambda path: write(path, np.zeros((8, 8, 8), np.float32)), "zero everywhere"),
+    "shape": ("b0", lambda path: write(path, np.ones((8, 8, 8), np.float32)), "differ in shape"),
+    "dark": ("dwi", lambda path: write(path, np.full(heads.DWI_GRID[0], -1, np.float32)), "no positive voxels"),
+    "no-head": ("dwi", lambda path: write(path, np.pad(np.ones((4, 4, 4), np.float32), [(26, 26), (32, 32), (10, 10)])),
+                "looks like brain in it measures"),
+}
+
+
+def test_bad_patients_keep_their_rows_with_the_reason_and_the_rest_is_complete(raw, tmp_path, known_affines, capsys):
+    folder, out = tmp_path / "raw", tmp_path / "data"
+    shutil.copytree(raw, folder)
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))[:2]
+    for kind, (scan, spoil, _) in BAD.items():
+        row = table[0] | {"patient": kind}
+        for name in ("dwi", "b0", "flair"):
+            row[name] = f"{kind}_{name}.nii.gz"
+            shutil.copy(raw / f"p0_{name}.nii.gz", folder / row[name])
+        spoil(folder / row[scan])
+        table.append(row)
+    heads.write_table(folder, table)
+
+    assert preprocess(folder, out) == 1
+    done = rows(out)
+    assert [name for name in done if done[name]["status"] == "ok"] == ["p0", "p1"]
+    for kind, (_, _, message) in BAD.items():
+        assert done[kind]["status"] == "failed" and message in done[kind]["reason"], kind
+        assert not [name for name in content(out) if kind in name and not name.startswith("transforms")]
+    said = capsys.readouterr()
+    assert "13 patients in, 2 finished, 0 of them flagged, 11 failed" in said.out
+    assert re.search(r"failed      2  \S+missing_flair.nii.gz does not exist.*\[missing, missing-too\]", said.out)
+    assert "Traceback" not in said.err + said.out
+
+
+def break_b0(folder: Path) -> None:
+    (folder / "p1_b0.nii.gz").write_text("not a scan")
+
+
+def test_a_failed_patient_is_tried_again(raw, tmp_path, known_affines):
+    folder, out = spoiled(raw, tmp_path / "raw", break_b0), tmp_path / "data"
+    assert preprocess(folder, out) == 1
+    shutil.copy(raw / "p1_b0.nii.gz", folder)
+    assert preprocess(folder, out) == 0
+    assert rows(out)["p1"]["status"] == "ok" and rows(out)["p1"]["reason"] == ""
+
+
+def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, tmp_path, known_affines, capsys):
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        heads.write_table(folder, [row | {"split": "train" if k < 3 else "test"} for k, row in enumerate(table)])
+        (folder / "p0_b0.nii.gz").write_text("not a scan")
+
+    folder, out = spoiled(raw, tmp_path / "raw", spoil), tmp_path / "data"
+    assert preprocess(folder, out) == 1
+    assert "p0 cannot be the histogram reference" in capsys.readouterr().out
+    assert json.loads((out / "settings.json").read_text())["reference"]["patient"] == "p1"
+
+
+def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, known_affines, monkeypatch):
+    sound = brain_extraction.find_brain
+
+    def odd(dwi, b0):
+        if dwi.path.name == "p3_dwi.nii.gz":
+            raise ZeroDivisionError("oh")
+        return sound(dwi, b0)
+
+    monkeypatch.setattr(brain_extraction, "find_brain", odd)
+    split = [{"split": "train"}, {"split": "train"}, {"split": "train"}, {"split": "test"}]
+
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        heads.write_table(folder, [row | more for row, more in zip(table, split, strict=True)])
+
+    out = tmp_path / "data"
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), out) == 1
+    assert rows(out)["p3"]["reason"] == "unexpected ZeroDivisionError: oh. Please report it."
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(raw, tmp_path, known_affines, monkeypatch, capsys):
+    out, replace = tmp_path / "data", os.replace
+
+    def full(source, target):
+        if str(target).endswith("p2_flair.nii.gz"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert preprocess(raw, out) == 2
+    assert "p2_flair.nii.gz cannot be written: No space left on device" in capsys.readouterr().err
+    assert not [name for name in content(out) if Path(name).name.startswith(".")]
+    assert not (out / "transforms" / "p2.json").exists()
+    monkeypatch.setattr(os, "replace", replace)
+    assert preprocess(raw, out) == 0
+
+
+def test_out_that_is_a_file_or_a_strangers_folder_is_refused(raw, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert preprocess(raw, tmp_path / "file") == 2
+    assert "is a file" in capsys.readouterr().err
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("mine")
+    assert preprocess(raw, tmp_path / "thesis") == 2
+    assert "was not made by run_preprocess.py" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "thesis") == ["chapter1.txt"]
+
+
+def test_a_changed_split_is_refused(raw, done, tmp_path, capsys):
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        given = rows(done)["p0"]["split"]
+        heads.write_table(folder, [row | {"split": "val" if given != "val" else "test"} for row in table])
+
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), out) == 2
+    assert "patient p0 is in split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["--jobs", "0"], "--jobs 0: at least 1"), (["--grid", "15", "16", "8"], "X even"), (["--shard", "3/2"], "3/2"),
+    (["--shard", "two"], "not of the form I/N"), (["--tool", "fsl"], "unrecognized"), (["--seed", "-1"], "0 or")])
+def test_wrong_use_is_refused_at_once(raw, tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit) as stopped:
+        preprocess(raw, tmp_path / "data", *more)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_missing_table_and_atlas_are_told(raw, tmp_path, capsys):
+    assert preprocess(raw, tmp_path / "data", table="none.csv") == 2
+    assert "none.csv cannot be read" in capsys.readouterr().err
+    assert run_preprocess.main([str(raw / "cohort.csv"), "--out", str(tmp_path / "d"), "--atlas", "no.nii"]) == 2
+    assert "no.nii does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists() and not (tmp_path / "d").exists()

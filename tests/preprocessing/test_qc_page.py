@@ -1,0 +1,128 @@
+"""The page of quality control: order, escaping, what is embedded; and in a browser, where there is one, its script."""
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tss.data.cohort import Patient, as_table
+from tss.preprocessing import qc_page
+
+PICTURE = b"\x89PNG picture"
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+NASTY = 'b0 is "cut, off"\nüber </script><script>document.title = "broken"</script>'
+
+
+def record(name, reason="", flags=(), **figures):
+    return {"patient": name, "status": "failed" if reason else "ok", "reason": reason, "flags": list(flags),
+            "figures": figures}
+
+
+RECORDS = [record("good", brain_ml=1400.4, dwi_contrast=1.52), record("odd", flags=["a < b"], brain_ml=2100.0),
+           record("bad", reason=NASTY), None, record("fine", brain_ml=1300.0)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of five patients and the pictures of three; one has no record yet."""
+    rows = [{"patient": name, "dwi": f"{name}.nii", "b0": "b.nii", "flair": "c.nii", "onset_to_mri_min": "",
+             "stroke_side": "", "site": 'A, "North"\nZürich', "reason": NASTY if name == "bad" else ""}
+            for name in ("good", "odd", "bad", "late", "fine")]
+    rows[4] |= {"verdict": "unsure", "verdict_remark": "ghost?"}
+    for name in ("good", "odd", "fine"):
+        (tmp_path / f"{name}.png").write_bytes(PICTURE)
+    return as_table([Patient(row, tmp_path) for row in rows], tmp_path)
+
+
+def test_failed_patients_come_first_and_everything_is_escaped(table, tmp_path):
+    page = qc_page.index_page(table, RECORDS, tmp_path)
+    assert re.findall(r'<article class="(\w+)" .*?<span class="name" data-value="(\w+)">', page) == [
+        ("failed", "bad"), ("flagged", "odd"), ("ok", "good"), ("ok", "fine")]
+    assert "1 failed, 1 flagged, 2 ok" in page and "1 of 5 patients are not preprocessed yet" in page
+    assert html.escape(NASTY) in page and "a &lt; b" in page
+    assert page.count("</script>") == page.count("<script") == 2 and NASTY not in page
+    assert '<span class="beyond" data-value="2100.0">2100</span>' in page
+    assert '<span class="" data-value="1.52">1.52</span>' in page  # no limits, no colour
+
+
+def test_page_holds_the_pictures_the_whole_table_and_no_address(table, tmp_path):
+    page = qc_page.index_page(table, RECORDS, tmp_path)
+    assert page.count(base64.b64encode(PICTURE).decode()) == 3
+    content = json.loads(re.search(r'<script type="application/json" id="table">(.*?)</script>', page, re.DOTALL)[1])
+    assert [content["columns"], *content["rows"]] == table and content["rows"][2][-3] == NASTY
+    ours = re.sub(r"<script type.*?</script>|base64,[^\"]*", "", page)
+    assert not re.search(r"https?:|//[a-z]|src=\"(?!data:)", ours)
+    assert page.count('class="judge"') == 3  # nobody judges a picture that is not there
+
+
+def test_a_verdict_belongs_to_the_picture_that_was_judged(table, tmp_path):
+    def keys():
+        return re.findall(r'data-key="([^"]+)"', qc_page.index_page(table, RECORDS, tmp_path))
+
+    before = keys()
+    (tmp_path / "odd.png").write_bytes(b"another picture")
+    after = keys()
+    assert before[0].startswith("tss verdict odd ") and before[0] != after[0] and before[1:] == after[1:]
+    (tmp_path / "odd.png").unlink()
+    assert "odd.png is missing" in qc_page.index_page(table, RECORDS, tmp_path)
+
+
+STEPS = """<script>
+const said = {}, order = () => [...main.children].filter(card => !card.hidden).map(nameOf);
+function nameOf(card) { return card.querySelector(".name").textContent; }
+function press(key) { document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true})); }
+function type(text) {
+  const field = document.activeElement;
+  field.value = text;
+  field.dispatchEvent(new Event("input", {bubbles: true}));
+}
+function work() {
+said.first = order();
+heads[0].click(); said.patients = order();
+heads[3].click(); said.brain = order();
+heads[3].click(); said.reversed = order();
+select.value = "open"; select.dispatchEvent(new Event("change")); said.open = order();
+press("1"); said.then = nameOf(current);
+press("2"); type(REMARK_TYPED);
+document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter", bubbles: true, cancelable: true}));
+select.value = "reject"; select.dispatchEvent(new Event("change")); said.rejected = order();
+said.progress = progress.textContent;
+HTMLAnchorElement.prototype.click = function () { said.file = this.download; };
+window.Blob = class extends Blob { constructor(parts, kind) { super(parts, kind); said.csv = parts.join(""); } };
+document.getElementById("download").click();
+}
+if (location.hash) work(); else said.csv = csv();
+document.body.textContent = JSON.stringify(said);
+</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_nothing(table, tmp_path):
+    remark = 'eyes, "kept"\r\nünd </script> more'.replace("\r", "")
+    page = qc_page.index_page(table, RECORDS, tmp_path)
+    steps = STEPS.replace("REMARK_TYPED", qc_page._json(remark))
+    (tmp_path / "page.html").write_text(page.replace("</body>", steps + "</body>"), encoding="utf-8")
+
+    def visit(todo=""):
+        told = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000",
+                               (tmp_path / "page.html").as_uri() + todo], capture_output=True, text=True, timeout=60)
+        return json.loads(html.unescape(re.search(r"<body>(.*)</body>", told.stdout, re.DOTALL)[1]))
+
+    said = visit("#work")
+    assert said["first"] == ["bad", "odd", "good", "fine"] and said["patients"] == ["bad", "fine", "good", "odd"]
+    assert said["brain"] == ["fine", "good", "odd", "bad"] and said["reversed"] == ["odd", "good", "fine", "bad"]
+    assert said["open"] == ["odd", "good"] and said["then"] == "good" and said["rejected"] == ["good"]
+    assert said["progress"].startswith("3 of 3 judged: 1 accepted, 1 rejected, 1 unsure. 2 not in cohort.csv yet")
+    assert said["file"] == "cohort.csv"
+    lines = list(csv.reader(io.StringIO(said["csv"], newline="")))
+    expected = [list(line) for line in table]
+    expected[1][-2:], expected[2][-2:] = ["reject", remark], ["accept", ""]
+    assert lines == expected
+    assert visit()["csv"] == said["csv"]  # the browser was closed in between

@@ -1,0 +1,88 @@
+"""Quality figures against values worked out by hand, flags at their limits."""
+
+import numpy as np
+import pytest
+
+from tss.data.nifti import Volume
+from tss.preprocessing import quality_control
+
+
+def test_dice_by_hand():
+    one, other = np.array([1, 1, 1, 0], bool), np.array([0, 1, 1, 1], bool)
+    assert quality_control.dice(one, other) == pytest.approx(2 * 2 / 6)
+    assert quality_control.dice(one & False, other & False) == 0
+
+
+def test_similarity_is_one_where_one_scan_determines_the_other_and_nought_where_they_are_unrelated():
+    rng = np.random.default_rng(0)
+    fixed = rng.integers(0, 20, 20_000).astype(float)
+    assert quality_control.similarity(fixed, (fixed - 10) ** 2) == pytest.approx(1, abs=1e-6)
+    assert quality_control.similarity(fixed, rng.normal(size=20_000)) < 0.01
+    assert quality_control.similarity(np.array([0.0, 0, 1, 1]), np.array([0.0, 2, 2, 4])) == pytest.approx(0.5, abs=0.02)
+
+
+def test_turn_and_size():
+    angle = np.radians(30)
+    affine = np.eye(4)
+    affine[:2, :2] = 1.2 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    affine[2, 2] = 1.2
+    assert quality_control.turn_deg(affine) == pytest.approx(30)
+    assert quality_control.size(affine) == pytest.approx(1.2)
+    assert quality_control.turn_deg(np.diag([-1.0, 1, 1, 1])) == 180
+
+
+def test_coverage_by_hand():
+    mask = np.zeros((40, 20, 20), bool)
+    mask[10:30] = True  # x from 10 to 29; the scan, 2 mm a voxel and moved by 4 mm, shows x from 3 to 22.99
+    scan = Volume(np.ones((10, 40, 40), np.float32), np.diag([2.0, 1, 1, 1]))
+    world = np.eye(4)
+    world[:3, 3] = (4, -5, -5)
+    assert quality_control.coverage(scan, world, mask, np.eye(4)) == pytest.approx(13 / 20, abs=0.01)
+
+
+def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
+    sound = {name: (low + high) / 2 for name, (low, high, _) in quality_control.LIMITS.items()}
+    assert quality_control.flags(sound) == []
+    assert quality_control.flags(sound | {"brain_ml": 300}) == [
+        "brain mask of 300 ml: part of the brain is missing, or more than brain is in it"]
+    assert quality_control.flags(sound | {"flair_coverage": 0.5})[0].startswith("the FLAIR shows 50% of the brain")
+    assert len(quality_control.flags({name: -1 for name in quality_control.LIMITS})) == len(quality_control.LIMITS)
+
+
+def test_contrast_by_hand_at_mirrored_places_of_scans_that_lie_differently():
+    """A head at 10 + x on the patient's left, lesion of 30 on 4 voxels, seen by two scans and on the atlas grid."""
+    atlas = np.eye(4)
+    atlas[:3, 3] = (-9.5, 0, 0)  # 20 columns, the midline between the 10th and the 11th
+    world = np.eye(4)
+    world[:3, 3] = (5, 1, 0)  # mm of the DWI -> mm of the atlas
+    dwi = Volume(np.full((20, 8, 4), 10, np.float32), np.linalg.inv(world) @ atlas)
+    lesion = np.zeros((20, 8, 4), bool)
+    lesion[13:17, 2:5, 1] = True
+    dwi.data[lesion] = 30
+    dwi.data[3:7, 2:5, 1] = 12  # the lesion's mirror image
+    mask = np.ones((20, 8, 4), bool)
+    mask[16] = False  # eats a quarter of the lesion
+    here, mirror, in_mask = quality_control.mirrored_pairs(dwi._replace(data=lesion.astype(np.float32)), mask, atlas, world)
+    assert in_mask == pytest.approx(0.75) and here.shape == mirror.shape == (3, 9)
+    assert sorted(set(here[0])) == [3.5, 4.5, 5.5] and sorted(set(mirror[0])) == [-5.5, -4.5, -3.5]
+    assert quality_control.contrast(dwi, world, here, mirror) == pytest.approx(30 / 12)
+    finer = Volume(np.repeat(dwi.data, 2, axis=1), atlas @ np.diag([1, 0.5, 1, 1]))
+    finer.affine[1, 3] = -0.25
+    assert quality_control.contrast(finer, np.eye(4), here, mirror) == pytest.approx(30 / 12)
+
+    both = lesion | lesion[::-1]
+    here, _, _ = quality_control.mirrored_pairs(dwi._replace(data=both.astype(np.float32)), mask, atlas, world)
+    assert here.shape == (3, 0)  # lesion opposite lesion says nothing
+
+
+def test_a_contrast_that_has_changed_by_more_than_bias_and_blur_explain_is_flagged():
+    assert quality_control.flags({"dwi_contrast_kept": 0.83, "flair_contrast_kept": 1.2, "dwi_contrast": 5.0}) == []
+    assert quality_control.flags({"dwi_contrast_kept": 0.794, "flair_contrast_kept": 1.26, "lesion_in_mask": 0.4}) == [
+        "the lesion's contrast on DWI is 0.79 of the raw scan's",
+        "the lesion's contrast on FLAIR is 1.26 of the raw scan's",
+        "40% of the lesion lies in the brain mask: the mask has eaten the rest"]
+
+
+def test_histogram_counts_shares_in_medians():
+    shares = quality_control.histogram(np.array([0.01, 1.01, 1.02, 2.99, 7.0]))
+    assert shares[[0, 20, 59]] == pytest.approx([0.2, 0.4, 0.2]) and shares.sum() == pytest.approx(0.8)

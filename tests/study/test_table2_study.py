@@ -1,0 +1,232 @@
+"""The whole Table 2 by one command: its plan, what it leaves, interrupted and continued, in shards, and refusals."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import run_train
+from tss.data import files
+from tss.display import figures
+from tss.evaluation.auc_comparison import CLAIMS
+from tss.study.table2_study import table2_study
+from tss.training import train
+from tss.training.checkpoint import load
+from tss.training.phases import build_model
+
+GRID = (32, 32, 4)
+QUICK = ["--width", "4", "--epochs", "2", "--lr", "0.003", "--device", "cpu"]
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Nothing is drawn, which would take longer than all the rest; in an empty folder."""
+    draw(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+def draw(monkeypatch):
+    monkeypatch.setattr(table2_study, "PICTURES", 0)
+    for name in ("draw_curves", "draw_restoration", "draw_roc"):
+        monkeypatch.setattr(figures, name, lambda path, *_: files.write_text(path, "a picture"))
+
+
+def resnet18(path, seed=1):
+    torch.manual_seed(seed)
+    network = build_model("2d", 4, GRID, attention=False)
+    torch.save(network.backbone.state_dict() | {"fc.weight": torch.zeros(1000, 32), "fc.bias": torch.zeros(1000)}, path)
+    return str(path)
+
+
+def line(tiny_data, *more, model="2d"):
+    return ["--study", "table2", "--model", model, "--data", str(tiny_data), *QUICK, *more]
+
+
+def rows(path="study/eval/table2.csv"):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def planned(said):
+    """The plan's lines about trainings, as lists of cells."""
+    return [re.split(r"\s{2,}", one) for one in said.splitlines() if one[:1].isdigit() and " of " not in one[:8]]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_data, tmp_path_factory):
+    """A folder in which the 2D study ran from start to end: with ImageNet weights, without medical ones."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        draw(monkeypatch)
+        monkeypatch.chdir(folder)
+        assert run_train.main(line(tiny_data, "--imagenet", resnet18("resnet18.pth"))) == 0
+    return folder
+
+
+def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_data):
+    trained = sorted(str(path.parent.relative_to(whole / "study")) for path in whole.glob("study/2d/*/*/best.pt"))
+    assert trained == ["2d/imagenet/phase2", "2d/imagenet/phase3", *(f"2d/previous/phase{n}" for n in (1, 2, 3, 4)),
+                       "2d/random/phase2", "2d/random/phase3"]
+    table = rows(whole / "study/eval/table2.csv")
+    networks = [(row["name"], row["weights"]) for row in table if row["kind"] == "network"]
+    assert networks == [
+        ("previous-phase1", "random"),
+        ("random-phase2", "random"), ("imagenet-phase2", "ImageNet"), ("medical-phase2", "medical images"),
+        ("previous-phase2", "phase 1"),
+        ("random-phase3", "random"), ("imagenet-phase3", "ImageNet"), ("medical-phase3", "medical images"),
+        ("previous-phase3", "phase 2"), ("previous-phase4", "phase 3")]  # fmt: skip
+    missing = {row["name"]: row["not_run"] for row in table if row["not_run"]}
+    assert "--tumours TUMOURS.csv" in missing["medical-phase2"] and "--medical-2d FILE" in missing["medical-phase3"]
+    assert [row["n"] for row in table if row["name"] == "medical-phase3"] == [""]
+    shown = (whole / "study/eval/table2.md").read_text()
+    assert "Not run: medical-phase2, TSS < 3 h: needs --tumours TUMOURS.csv" in shown and CLAIMS in shown
+    compared = json.loads((whole / "study/eval/comparisons.json").read_text())
+    assert [(pair["first"], pair["second"]) for pair in compared["tss<4.5h"]] == [
+        ("random-phase3", "previous-phase3"), ("imagenet-phase3", "previous-phase3"),
+        ("previous-phase3", "previous-phase4")]  # fmt: skip
+    assert "stroke" not in compared
+
+
+def test_other_first_weights_are_trained_on_each_task_directly(whole):
+    for number in (2, 3):
+        assert load(whole / f"study/2d/random/phase{number}/best.pt")["parent"] == "random"
+        published = files.sha256(whole / "resnet18.pth")
+        assert load(whole / f"study/2d/imagenet/phase{number}/best.pt")["parent"] == published
+        before = files.sha256(whole / f"study/2d/previous/phase{number - 1}/best.pt")
+        assert load(whole / f"study/2d/previous/phase{number}/best.pt")["parent"] == before
+
+
+@pytest.mark.parametrize("epochs_before", [3, 12])
+def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quick, monkeypatch, capsys, epochs_before):
+    one_epoch, left = train.train_and_validate, [epochs_before]
+
+    def until_interrupted(*given):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        one_epoch(*given)
+
+    shutil.copy(whole / "resnet18.pth", ".")
+    command = line(tiny_data, "--imagenet", "resnet18.pth")
+    monkeypatch.setattr(train, "train_and_validate", until_interrupted)
+    assert run_train.main(command) == 2
+    said = capsys.readouterr()
+    stopped = {3: "2 of 8 (study/2d/previous/phase2)", 12: "7 of 8 (study/2d/imagenet/phase2)"}[epochs_before]
+    assert f"The study stopped at {stopped}. The same line continues it." in said.err
+    assert not Path("study/eval").exists()
+    monkeypatch.setattr(train, "train_and_validate", one_epoch)
+    assert run_train.main([*command, "--dry-run"]) == 0
+    assert [cells[3] for cells in planned(capsys.readouterr().out)] == {
+        3: ["done", "epoch 1 done", *["to do"] * 6],
+        12: [*["done"] * 6, "to do", "to do"]}[epochs_before]
+    assert run_train.main(command) == 0
+    assert_same_study(whole)
+    said = capsys.readouterr().out
+    assert said.count("was finished after epoch 2") == epochs_before // 2
+
+
+def assert_same_study(whole):
+    for path in sorted(whole.glob("study/2d/*/*/*")):
+        if path.name in ("best.pt", "log.csv"):
+            assert path.read_bytes() == Path(path.relative_to(whole)).read_bytes(), path
+    for name in ("study.json", "eval/table2.csv", "eval/table2.md", "eval/comparisons.json"):
+        assert Path("study", name).read_text() == (whole / "study" / name).read_text(), name
+
+
+def test_shards_train_and_the_line_without_one_writes_the_table(whole, tiny_data, quick, capsys):
+    shutil.copy(whole / "resnet18.pth", ".")
+    command = line(tiny_data, "--imagenet", "resnet18.pth")
+    trained = []
+    for number in (3, 1, 2, 4):
+        assert run_train.main([*command, "--shard", f"{number}/4"]) == 0
+        trained.append(sorted({path.parent.parent.name for path in Path("study").glob("2d/*/*/best.pt")}))
+        assert not Path("study/eval").exists()
+    assert trained == [["imagenet"], ["imagenet", "previous"], *[["imagenet", "previous", "random"]] * 2]
+    assert "Shard 4 of 4 is trained" in capsys.readouterr().out
+    assert run_train.main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count("was finished after epoch 2") == 8 and "epoch 001" not in said
+    assert_same_study(whole)
+
+
+def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny_data, quick, capsys, monkeypatch):
+    monkeypatch.setattr(table2_study, "seconds_a_hemisphere", lambda phase, model, *_: 60.0)
+    for scan in ("t1.nii", "mask.nii"):
+        Path(scan).touch()  # the plan looks whether they are there, and does not read them
+    Path("tumours.csv").write_text("patient,t1,tumour,type,split\n" + "".join(
+        f"{split}-{kind},t1.nii,mask.nii,{kind},{split}\n" for split in ("train", "val") for kind in "ab"))
+    before = sorted(Path().rglob("*"))
+    flags = ["--study", "table2", "--data", str(tiny_data), "--tumours", "tumours.csv", "--precision", "bf16"]
+    assert run_train.main([*flags, "--dry-run"]) == 0
+    assert sorted(Path().rglob("*")) == before
+    said = capsys.readouterr().out
+    lines = planned(said)
+    assert [f"{cells[1]} < {cells[2]}" for cells in lines] == [
+        "2D, stroke in the hemisphere < random", "2D, TSS < 3 h < phase 1", "2D, TSS < 4.5 h < phase 2",
+        "2D, TSS < 4.5 h, attention < phase 3", "2D, TSS < 3 h < random", "2D, TSS < 4.5 h < random",
+        "2D, brain tumours < random", "2D, TSS < 3 h < medical images", "2D, TSS < 4.5 h < medical images",
+        "3D, Models Genesis < random", "3D, stroke in the hemisphere < phase 0", "3D, TSS < 3 h < phase 1",
+        "3D, TSS < 4.5 h < phase 2", "3D, TSS < 4.5 h, attention < phase 3", "3D, TSS < 3 h < random",
+        "3D, TSS < 4.5 h < random", "3D, brain tumours < random", "3D, TSS < 3 h < medical images",
+        "3D, TSS < 4.5 h < medical images"]  # fmt: skip
+    # 36 training and 20 validation hemispheres, each of these a third of a step: 4267 minutes for 100 epochs
+    assert lines[0][4] == f"{(36 + 20 / 3) * 100 / 60:.1f} h, 100 epochs" and lines[6][4] == "not timed"
+    assert lines[6][5] == ("--tumours tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 "
+                           "--precision bf16 --resume")
+    assert lines[7][5] == (f"--phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
+                           "study/2d/medical --seed 0 --precision bf16 --resume")
+    assert "2D, TSS < 3 h     " in said and "ImageNet" in said and "needs --imagenet FILE, torchvision's" in said
+    Path("study/3d/previous").mkdir(parents=True)
+    assert run_train.main([*flags, "--dry-run", "--shard", "4/6"]) == 0
+    assert [cells[1] for cells in planned(capsys.readouterr().out)] == [
+        "3D, Models Genesis", "3D, stroke in the hemisphere", "3D, TSS < 3 h", "3D, TSS < 4.5 h",
+        "3D, TSS < 4.5 h, attention"]  # fmt: skip
+
+
+def test_published_weights_of_models_genesis_stand_in_the_place_of_phase_0(tmp_path):
+    chain = table2_study.chain_of(table2_study.Study(Path("data"), Path("s"), genesis=Path("Genesis.pt")), "3d", "previous")
+    assert [(step.phase, step.init, step.weights) for step in chain] == [
+        (1, Path("Genesis.pt"), "Models Genesis"), (2, Path("s/3d/previous/phase1/best.pt"), "phase 1"),
+        (3, Path("s/3d/previous/phase2/best.pt"), "phase 2"), (4, Path("s/3d/previous/phase3/best.pt"), "phase 3")]
+
+
+def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
+    asked = table2_study.Study(tiny_data, Path("s"), ("2d",), tumours=Path("t.csv"), medical={"2d": Path("radimagenet.pt")})
+    chains, not_run = table2_study.plan_of(asked)
+    assert [step.init for step in chains[2]] == [Path("radimagenet.pt")] * 2
+    assert table2_study.words_for(asked, chains) == {
+        f"2d/medical/phase{n}/best.pt": "medical images (radimagenet.pt)" for n in (2, 3)}
+    assert [row["name"] for row in not_run] == ["imagenet-phase2", "imagenet-phase3"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--imagenet own.pt", "--imagenet own.pt is a checkpoint of phase 1, and must be published weights of ResNet-18"),
+    ("--imagenet no.pth", "no.pth cannot be read"),
+    ("--imagenet resnet18.pth --width 8", "resnet18.pth (ResNet-18) is for --width 4, this run has 8"),
+    ("--tumours no.csv", "no.csv cannot be read: No such file"),
+    ("--medical-2d own.pt", "phase 3 starts from a checkpoint of phase 2 (tss<3h). own.pt was written by phase 1"),
+    ("--out own.pt", "own.pt is not a folder"),
+    ("--data nowhere", "cohort.csv does not exist"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_is_trained(whole, tiny_data, quick, capsys, words, message):
+    shutil.copy(whole / "study/2d/previous/phase1/best.pt", "own.pt")
+    shutil.copy(whole / "resnet18.pth", ".")
+    assert run_train.main([*line(tiny_data), *words.split()]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and "$ python" not in said.out and not Path("study").exists()
+
+
+def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
+    torch.save({"down_tr64.ops.0.conv1.weight": torch.zeros(4, 1, 3, 3, 3)}, "Genesis.pt")
+    assert run_train.main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2
+    assert "--imagenet Genesis.pt is Models Genesis, and must be published weights of ResNet-18" in (
+        capsys.readouterr().err)
+
+
+def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
+    assert run_train.main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
+    assert "stopped at 1 of 6" in capsys.readouterr().err and not Path("study/2d/random").exists()

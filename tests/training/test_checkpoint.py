@@ -1,0 +1,207 @@
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tss.errors import InputError
+from tss.training.checkpoint import KEYS, check_parent, load, load_model, prove_frozen, save, start_from
+from tss.training.phases import PHASES, build_model
+
+GRID = [32, 32, 4]
+
+
+def test_3d_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
+    parent = made_up(phase=3, model="3d")
+    before = build_model("3d", 4, GRID, attention=False)
+    before.load_state_dict(parent["state_dict"])
+    after = build_model("3d", 4, GRID, attention=True)
+    assert start_from(after, parent, tmp_path) == "58 tensors loaded, 10 (phase 4 adds the gates) new, 0 left over"
+    x = torch.rand(5, 3, 4, 32, 16)
+    with torch.no_grad():
+        assert (before.eval()(x) - after.eval()(x)).abs().max() <= 1e-6
+
+
+def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up):
+    parent = made_up(phase=0, model="3d")
+    save(tmp_path / "a.pt", parent)
+    assert load(tmp_path / "a.pt")["threshold"] is None
+    network = build_model("3d", 4, GRID, attention=False)
+    assert start_from(network, parent, tmp_path) == (
+        "56 tensors loaded, 2 (phase 0 has none) new, 50 (the decoder is not needed to classify) left over")
+    assert all(torch.equal(tensor, parent["state_dict"][name]) for name, tensor in network.state_dict().items()
+               if name.startswith("encoder."))
+    extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
+    with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
+        start_from(network, extra, tmp_path)
+    torch.save(parent | {"task": "stroke", "phase": 1}, tmp_path / "b.pt")  # no AUC where there should be one
+    with pytest.raises(InputError, match="val_auc, threshold missing or of the wrong type"):
+        load(tmp_path / "b.pt")
+
+
+def wanted(**changes):
+    return {"model": "2d", "width": 4, "grid": GRID, "cohort": "c" * 64, **changes}
+
+
+def test_round_trip_and_the_same_bytes_under_any_name(tmp_path, made_up):
+    checkpoint = made_up()
+    save(tmp_path / "a.pt", checkpoint)
+    save(tmp_path / "other_name.pt", checkpoint)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "other_name.pt").read_bytes()
+    again = load(tmp_path / "a.pt")
+    assert set(again) == set(KEYS)
+    tensors = again.pop("state_dict")
+    assert again == {key: value for key, value in checkpoint.items() if key != "state_dict"}
+    assert all(torch.equal(tensors[name], value) for name, value in checkpoint["state_dict"].items())
+    network, _ = load_model(tmp_path / "a.pt")
+    assert not network.training and torch.equal(network.backbone.conv1.weight, tensors["backbone.conv1.weight"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999])
+def test_cut_short(tmp_path, share, made_up):
+    save(tmp_path / "a.pt", made_up())
+    whole = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match="cut.pt is cut short, damaged, or not a checkpoint. Copy it again"):
+        load(tmp_path / "cut.pt")
+
+
+def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, made_up):
+    save(tmp_path / "a.pt", made_up())
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(InputError, match="a.pt is damaged: the checksum of .*data/.* is wrong"):
+        load(tmp_path / "a.pt")
+
+
+TRAP = Path(tempfile.gettempdir()) / "tss_a_pickle_was_run"
+
+
+class Code:
+    def __reduce__(self):
+        return open, (str(TRAP), "w")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, made_up):
+    torch.save(made_up(settings={"trap": Code()}), tmp_path / "code.pt")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Code(), protocol=2))
+    with pytest.raises(InputError, match="code.pt holds more than tensors .* code .* Nothing of it was run"):
+        load(tmp_path / "code.pt")
+    with pytest.raises(InputError, match="bare.pt is cut short, damaged, or not a checkpoint"):
+        load(tmp_path / "bare.pt")
+    assert not TRAP.exists()
+
+
+def test_files_of_other_programs(tmp_path, made_up):
+    (tmp_path / "text.pt").write_text("epoch,auc\n1,0.5\n")
+    torch.save(made_up()["state_dict"], tmp_path / "weights.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with zipfile.ZipFile(tmp_path / "book.zip", "w") as book:
+        book.writestr("page", "text")
+    with pytest.raises(InputError, match="text.pt is cut short, damaged, or not a checkpoint"):
+        load(tmp_path / "text.pt")
+    with pytest.raises(InputError, match="book.zip is a zip file, but not a checkpoint"):
+        load(tmp_path / "book.zip")
+    for name in ("weights.pt", "list.pt"):
+        with pytest.raises(InputError, match=f"{name} is not a checkpoint of this suite: it has no 'format'"):
+            load(tmp_path / name)
+    with pytest.raises(InputError, match="none.pt cannot be read: No such file"):
+        load(tmp_path / "none.pt")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_missing_keys_and_other_formats(tmp_path, made_up):
+    checkpoint = made_up() | {"width": "wide"}
+    del checkpoint["threshold"]
+    torch.save(checkpoint, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="a.pt: width, threshold missing or of the wrong type"):
+        load(tmp_path / "a.pt")
+    torch.save(made_up(format="tss checkpoint 9"), tmp_path / "b.pt")
+    with pytest.raises(InputError, match="b.pt has the format 'tss checkpoint 9', this version reads 'tss check"):
+        load(tmp_path / "b.pt")
+    torch.save(made_up() | {"width": 8}, tmp_path / "c.pt")
+    with pytest.raises(InputError, match="c.pt: its tensors do not fit its own description"):
+        load_model(tmp_path / "c.pt")
+
+
+def test_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
+    parent = made_up(phase=3)
+    for name, tensor in parent["state_dict"].items():  # BatchNorm as after training
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.2)
+    before = build_model("2d", 4, GRID, attention=False)
+    before.load_state_dict(parent["state_dict"])
+    torch.manual_seed(9)
+    after = build_model("2d", 4, GRID, attention=True)
+    assert start_from(after, parent, tmp_path) == (  # new: theta, phi with bias, psi with bias
+        "123 tensors loaded, 5 (phase 4 adds the gates) new, 0 left over")
+    x = torch.rand(5, 3, 4, 32, 16)
+    with torch.no_grad():
+        assert (before.eval()(x) - after.eval()(x)).abs().max() <= 1e-6
+    assert after.classifier.weight[0, 32:].abs().max() == 0
+    after(x).sum().backward()
+    assert (after.classifier.weight.grad[0, 32:] != 0).sum() > 8  # zero, but free to move
+
+
+@pytest.mark.parametrize("model", ["2d", "3d"])
+def test_phase_2_has_a_classifier_of_its_own_and_phase_3_that_of_phase_2(tmp_path, made_up, model):
+    for phase, kept in ((1, False), (2, True)):
+        parent = made_up(phase=phase, model=model)
+        torch.manual_seed(9)
+        network = build_model(model, 4, GRID, attention=False)
+        said = start_from(network, parent, tmp_path)
+        assert ("2 (phase 1 answers another question) new" in said) != kept
+        given = parent["state_dict"]["classifier.weight"]
+        assert torch.equal(network.classifier.weight, given if kept else torch.zeros_like(given))
+        assert kept or network.classifier.bias.item() == 0
+
+
+def test_everything_unexpected_stops_the_start(tmp_path, made_up):
+    network = build_model("2d", 4, GRID, attention=False)
+    parent = made_up(phase=2)
+    assert start_from(network, parent, tmp_path) == "123 tensors loaded, 0 new, 0 left over"
+    extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
+    with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
+        start_from(network, extra, tmp_path)
+    less = parent | {"state_dict": {k: v for k, v in parent["state_dict"].items() if k != "slice_logits"}}
+    with pytest.raises(InputError, match="1 tensors missing, first slice_logits"):
+        start_from(network, less, tmp_path)
+    short = parent | {"state_dict": parent["state_dict"] | {"slice_logits": torch.zeros(3)}}
+    with pytest.raises(InputError, match="1 tensors of another shape, first slice_logits"):
+        start_from(network, short, tmp_path)
+    with_gate = build_model("2d", 4, GRID, attention=True)
+    says_gated = made_up(attention=True)
+    del says_gated["state_dict"]["gate.psi.bias"]
+    with pytest.raises(InputError, match="1 tensors missing, first gate.psi.bias"):
+        start_from(with_gate, says_gated, tmp_path)
+
+
+@pytest.mark.parametrize(("phase", "parent", "this_run", "message"), [
+    (3, {"phase": 1}, {}, r"phase 3 starts from a checkpoint of phase 2 \(tss<3h\). a.pt was written by phase 1"),
+    (1, {"phase": 2}, {}, "phase 1 starts from random weights; leave --init away. a.pt was written by phase 2"),
+    (1, {"phase": 2, "model": "3d"}, {"model": "3d"}, r"starts from a checkpoint of phase 0 \(restore\). a.pt was wri"),
+    (0, {"phase": 1, "model": "3d"}, {"model": "3d"}, "phase 0 starts from random weights; leave --init away. a.pt"),
+    (2, {}, {"width": 64}, "a.pt has width 4, this run has 64"),
+    (2, {}, {"model": "3d"}, "a.pt has model 2d, this run has 3d"),
+    (2, {}, {"grid": [224, 224, 26]}, r"a.pt has grid \[32, 32, 4\], this run has \[224, 224, 26\]"),
+    (2, {}, {"cohort": "d" * 64}, r"another split of patients \(cccccccccccc\) than --data has \(dddddddddddd\)"),
+])  # fmt: skip
+def test_a_parent_that_does_not_belong_is_refused(phase, parent, this_run, message, made_up):
+    with pytest.raises(InputError, match=message):
+        check_parent("a.pt", made_up(**{"phase": 1} | parent), PHASES[phase], wanted(**this_run))
+
+
+def test_the_proof_notices_a_single_bit(tmp_path, made_up):
+    parent = made_up()
+    names = ["backbone.bn1.running_var", "backbone.bn1.num_batches_tracked", "backbone.conv1.weight"]
+    save(tmp_path / "same.pt", parent)
+    prove_frozen(tmp_path / "same.pt", names, parent)
+    moved = {name: tensor.clone() for name, tensor in parent["state_dict"].items()}
+    moved["backbone.bn1.num_batches_tracked"] += 1
+    save(tmp_path / "moved.pt", parent | {"state_dict": moved})
+    with pytest.raises(AssertionError, match="moved.pt: frozen tensors moved: backbone.bn1.num_batches_tracked"):
+        prove_frozen(tmp_path / "moved.pt", names, parent)

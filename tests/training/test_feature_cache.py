@@ -1,0 +1,123 @@
+"""The frozen part computed once gives the same losses and weights as computing it in every step."""
+
+import pytest
+import torch
+
+from tss.training import feature_cache
+from tss.training.epoch import LOSS, Split, at_precision, batches, build_optimizer, predict, train_one_epoch
+from tss.training.feature_cache import AfterFrozen, compute_once, job_limits
+from tss.training.phases import FROZEN, build_model, freeze
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def split():
+    return make_split(width=16)
+
+
+def make_split(width):
+    torch.manual_seed(0)
+    return Split([], torch.rand(6, 3, 6, 32, width).half(), torch.tensor([0.0, 1, 0, 1, 1, 0]))
+
+
+def trained(model, split, once, precision, attention, say=print):
+    torch.manual_seed(1)
+    d, h, w = split.hemispheres.shape[2:]
+    network = build_model(model, 4, [2 * w, h, d], attention)
+    freeze(network, FROZEN[model])
+    learner = network
+    if once:
+        learner, (split,) = compute_once(network, [split], CPU, precision, say)
+        assert isinstance(learner, AfterFrozen)
+    optimizer = build_optimizer(network, 1e-3, 1e-2)
+    losses = [train_one_epoch(learner, optimizer, LOSS, batches(split, [3, 1, 5, 0, 2, 4], 4, CPU), precision)
+              for _ in range(3)]
+    return losses, network.state_dict(), predict(learner, split.hemispheres, 4, CPU, precision)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("model", ["2d", "3d"])
+def test_losses_weights_and_outputs_are_those_of_the_direct_way(model, attention, split):
+    (losses, weights, outputs), (direct_losses, direct_weights, direct_outputs) = (
+        trained(model, split, once, "fp32", attention) for once in (True, False))
+    assert losses == pytest.approx(direct_losses, rel=1e-5) and losses[0] != losses[2]
+    assert outputs == pytest.approx(direct_outputs, rel=1e-5, abs=1e-5)
+    for name, weight in weights.items():
+        assert torch.allclose(weight.double(), direct_weights[name].double(), rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.parametrize("model", ["2d", "3d"])
+def test_bf16_is_kept_as_the_layers_give_it(model):
+    split = make_split(width=48)
+    network = build_model(model, 4, [96, 32, 6], attention=False)
+    freeze(network, FROZEN[model])
+    said = []
+    _, (kept,) = compute_once(network, [split], CPU, "bf16", said.append)
+    with at_precision("bf16", CPU):
+        given = network.frozen(split.hemispheres[:2].float())
+    assert kept.hemispheres.dtype == given.dtype and torch.equal(kept.hemispheres[:2], given)
+    assert str(given.dtype).removeprefix("torch.") in said[0]
+    losses, direct = (trained(model, split, once, "bf16", attention=False)[0] for once in (True, False))
+    assert losses == pytest.approx(direct, rel=1e-2)
+
+
+def test_place_and_size_are_said(split):
+    network = build_model("3d", 4, [32, 32, 6], attention=False)
+    said = []
+    _, (kept,) = compute_once(network, [split], CPU, "fp32", said.append)
+    assert said == ["the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, kept on cpu"]
+    assert kept.hemispheres.shape == (6, 16, 2, 8, 4) and not kept.hemispheres.requires_grad
+    assert torch.equal(kept.labels, split.labels)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_hemisphere_in_its_place_of_an_odd_number_too(count, split):
+    network = build_model("3d", 4, [32, 32, 6], attention=False)
+    freeze(network, FROZEN["3d"])
+    some = split._replace(hemispheres=split.hemispheres[:count])
+    _, (kept,) = compute_once(network, [some], CPU, "fp32", print)
+    assert torch.allclose(kept.hemispheres, network.frozen(some.hemispheres.float()), atol=1e-6)
+
+
+def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monkeypatch):
+    monkeypatch.setattr(feature_cache, "free", lambda device: 100)
+    said = []
+    losses, weights, outputs = trained("3d", split, True, "fp32", attention=False, say=said.append)
+    direct_losses, direct_weights, direct_outputs = trained("3d", split, False, "fp32", attention=False)
+    assert losses == direct_losses and (outputs == direct_outputs).all()
+    assert all(torch.equal(weight, direct_weights[name]) for name, weight in weights.items())
+    assert "does not fit into half of the free memory" in said[0] and "anew in each step" in said[0]
+
+
+def test_one_hemisphere_computed_anew_has_the_bits_of_the_one_that_was_kept():
+    split = make_split(width=64)
+    network = build_model("3d", 4, [128, 32, 6], attention=False)
+    freeze(network, FROZEN["3d"])
+    _, (kept,) = compute_once(network, [split], CPU, "fp32", print)
+    anew = feature_cache.Anew(network, split.hemispheres, CPU, "fp32")
+    for row in range(len(anew)):
+        assert torch.equal(anew[torch.tensor([row])], kept.hemispheres[[row]])
+        assert anew[torch.tensor([row])][0].stride() == kept.hemispheres[row].stride()
+
+
+def test_a_gpu_that_is_too_full_leaves_the_features_in_host_memory(split, monkeypatch):
+    room = {"cuda": 100, "cpu": 10**9}
+    monkeypatch.setattr(feature_cache, "free", lambda device: room[device.type])
+    monkeypatch.setattr(feature_cache, "give", lambda network, hemispheres, device, precision: hemispheres.mean((3, 4)))
+    said = []
+    _, (kept,) = compute_once(torch.nn.Identity(), [split], torch.device("cuda"), "fp32", said.append)
+    assert kept.hemispheres.device == CPU and said[0].endswith("kept on cpu")
+    assert torch.equal(kept.hemispheres, split.hemispheres.mean((3, 4)))
+
+
+def test_memory_is_what_the_job_may_still_take(tmp_path):
+    job = tmp_path / "slurm" / "job_7"
+    job.mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/slurm/job_7\n")
+    (job / "memory.max").write_text("1000\n")
+    (job / "memory.stat").write_text("anon 300\nfile 500\n")
+    (job.parent / "memory.max").write_text("max\n")
+    assert job_limits(tmp_path, tmp_path / "own") == [700]
+    assert job_limits(tmp_path, tmp_path / "none") == []
+    assert feature_cache.free(CPU) > 2**20

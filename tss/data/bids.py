@@ -1,0 +1,226 @@
+"""A BIDS folder as a cohort: which files are a patient's DWI, b0, FLAIR and lesion, and what is not there.
+
+In:  BIDS_DIR with sub-*/[ses-*/]{dwi,anat}, participants.tsv, sub-*/sub-*_sessions.tsv, masks in derivatives.
+Out: Patients as read_cohort gives them, paths relative to BIDS_DIR; a printed line for all that was not found.
+Paper: none (our choice: it is how many labs keep their scans).
+See: tests/data/test_bids.py
+
+A .bidsignore is not obeyed: it silences BIDS' validator, and ADC maps are what most often stands in it.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tss.data.bids_layout import Dataset, File, lesion_rank, read_object, read_table, with_prefix
+from tss.data.cohort import SCANS, Patient, name_problems, refuse, row_problems
+from tss.data.diffusion import shells
+from tss.errors import InputError
+
+OURS = {*SCANS, "patient", "session", "not_found", "status", "reason", "flags"}  # columns that no table may bring in
+CODES = {"stroke_side": ("left", "right", "both"), "sex": ("female", "male")}  # may be codes that a JSON explains
+
+
+class Session(NamedTuple):
+    """What was found of a patient in one session, or in the subject's folder where there are no sessions."""
+
+    folder: Path
+    scans: dict[str, Path]  # column of the cohort -> file
+    missing: list[str]
+    remarks: list[str]
+
+
+def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
+    """Read a BIDS folder as a cohort, a patient for each subject; `say` gets a line for each thing worth knowing.
+
+    A subject without a scan that is needed stays in the cohort, with what is missing in column not_found, and fails
+    with these words. One session a patient is read (see `_chosen`): a patient can then not be in two splits.
+
+    Raises:
+        InputError: no BIDS dataset, or a table in it cannot be used.
+    """
+    subjects = sorted((path.name for path in folder.glob("sub-*") if path.is_dir()), key=_natural)
+    known = [name for name in subjects if re.fullmatch("sub-[A-Za-z0-9]+", name)]
+    if not known:
+        raise InputError(_no_dataset(folder))
+    description = read_object(folder / "dataset_description.json")
+    facts, remarks = _participants(folder)
+    if not description:
+        remarks.append("there is no dataset_description.json that can be read, which BIDS asks for; reading on")
+    remarks += [f"{name} is left out: a subject's folder is called sub- and then letters and digits"
+                for name in subjects if name not in known]
+    if facts:
+        remarks += [f"{name}: not in participants.tsv" for name in known if name not in facts]
+        known += [name for name in facts if name not in known]
+
+    data, patients = Dataset(folder), []
+    for name in known:
+        row, said = _row(data, folder / name, facts.get(name, {}))
+        remarks += [f"{name}: {remark}" for remark in said]
+        patients.append(Patient(row, folder))
+    problems = [f"{patient.id}: {problem}" for patient in patients
+                for problem in name_problems(patient.id) + row_problems(patient.row)]
+    folded = [name.casefold() for name in known]
+    problems += [f"{name}: another subject's name differs by capitals alone; rename one" for name in known
+                 if folded.count(name.casefold()) > 1]
+    refuse(folder / "participants.tsv", problems)
+
+    def count(known: Callable[[Patient], object]) -> int:
+        return sum(bool(known(patient)) for patient in patients)
+
+    title = " ".join(str(description.get("Name", folder)).split())
+    say(f"BIDS dataset {title}, version {description.get('BIDSVersion', 'unknown')}: {len(patients)} patients; "
+        f"DWI, b0 or ADC, and FLAIR of {count(lambda patient: not patient.row['not_found'])}, "
+        f"onset of {count(lambda patient: patient.minutes)}, side of {count(lambda patient: patient.side)}, "
+        f"lesion mask of {count(lambda patient: patient.row['lesion'])}")
+    for remark in remarks:
+        say(f"  {remark}")
+    return patients
+
+
+def _no_dataset(folder: Path) -> str:
+    hints = [f" Did you mean {folder / 'cohort.csv'}?"] if (folder / "cohort.csv").is_file() else []
+    hints += sorted(f" There are such folders in {path.parent}: is that the dataset?" for path in folder.glob("*/sub-*")
+                    if path.is_dir() and path.parent.name != "derivatives")
+    return (f"{folder} is not a BIDS dataset: there is no folder sub-<label> in it.{hints[0] if hints else ''} Give a "
+            "BIDS folder (sub-*/[ses-*/]dwi and anat), or a cohort.csv.")
+
+
+def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return participants.tsv as subject -> column -> value, and what to say of it."""
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return {}, ["there is no participants.tsv: onset times and sides are unknown"]
+    facts = read_table(path, "participant_id", "sub-")
+    columns = {name for row in facts.values() for name in row}
+    remarks = [f"participants.tsv has no column {name}: unknown, but for what sessions.tsv files say"
+               for name in ("onset_to_mri_min", "stroke_side") if name not in columns]
+    remarks += [f"participants.tsv: column {name} is not taken over, its name has another meaning here"
+                for name in sorted(columns & OURS - {"session"})]
+    described = read_object(path.with_suffix(".json"))
+    for row in facts.values():
+        row |= {column: _in_words(row[column], described.get(column), words)
+                for column, words in CODES.items() if column in row}
+    return facts, remarks
+
+
+def _in_words(value: str, described: object, words: tuple[str, ...]) -> str:
+    """Return a code as the word that the JSON beside the table gives for it under Levels, if it is one of `words`."""
+    levels = described.get("Levels") if isinstance(described, dict) else None
+    word = levels.get(value) if isinstance(levels, dict) else None
+    word = word.get("Description") if isinstance(word, dict) else word
+    return word.lower() if isinstance(word, str) and word.lower() in words else value
+
+
+def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return the subject's row of the cohort, and what to say of it."""
+    sessions = sorted((path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _natural(path.name))
+    of_sessions = read_table(subject / f"{subject.name}_sessions.tsv", "session_id", "ses-")
+    times = [of_sessions.get(path.name, {}).get("acq_time", "") for path in sessions]
+    if all(times):
+        sessions = [path for _, path in sorted(zip(times, sessions, strict=True))]
+    wanted = with_prefix(facts.get("session", ""), "ses-")
+    chosen = _chosen([_session(data, path) for path in sessions or [subject]], wanted)
+    read = chosen.folder.name if chosen.folder != subject else ""
+
+    row = {"patient": subject.name, "session": read, **dict.fromkeys(SCANS, ""), "onset_to_mri_min": "",
+           "stroke_side": "", "not_found": "; ".join(chosen.missing)}
+    row |= {column: path.relative_to(data.root).as_posix() for column, path in chosen.scans.items()}
+    row |= {column: value for column, value in (facts | of_sessions.get(read, {})).items()
+            if value and column not in OURS | {"participant_id", "session_id"}}
+    remarks = [*chosen.missing, *chosen.remarks]
+    if others := [path.name for path in sessions if path.name != read]:
+        advice = "" if wanted else "; a column session in participants.tsv chooses another"
+        remarks.append(f"{read} is read, {', '.join(others)} not: one session a patient{advice}")
+    return row, remarks
+
+
+def _chosen(sessions: list[Session], wanted: str) -> Session:
+    """Return the session to read: the one asked for, else the first with DWI, b0 and FLAIR, else the first with DWI.
+
+    First is first in time where sessions.tsv has acq_time, else by name: the acute scan and not a follow-up.
+    """
+    if wanted and wanted not in (session.folder.name for session in sessions):
+        folder = sessions[0].folder.with_name(wanted)
+        return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv asks for"], [])
+    return min(sessions, key=lambda session: (session.folder.name != wanted, bool(session.missing),
+                                              "dwi" not in session.scans))
+
+
+def _session(data: Dataset, folder: Path) -> Session:
+    """Find the scans of a session."""
+    here = folder.relative_to(data.root)
+    if not folder.is_dir():
+        return Session(folder, {}, [f"there is no folder {here}"], [])
+    scans, missing, remarks = {}, [], []
+    kinds = {"dwi": [], "trace": [], "b0": [], "adc": [], "": []}
+    for image in data.images(folder / "dwi"):
+        kinds[data.kind(image)].append(image)
+
+    ranked = {}
+    for image in kinds["dwi"] + kinds["trace"]:
+        ranked.setdefault(_drawbacks(data, image), []).append(image)
+    if ranked:
+        drawbacks = min(ranked)
+        dwi = _best(ranked[drawbacks], remarks)
+        scans |= {"dwi": dwi.path} | ({"dwi_bval": bval} if (bval := data.bval(dwi)) else {})
+        second = next((kind for kind in ("b0", "adc") if kinds[kind]), None)
+        if drawbacks[1] and second:
+            scans[second] = _best(kinds[second], remarks, dwi).path
+        elif drawbacks[1]:
+            missing.append(f"no b0: {dwi.path.name} has no .bval with b = 0, and {here / 'dwi'} has no b0 and no ADC")
+    else:
+        missing.append(f"no DWI in {here / 'dwi'}")
+
+    if flairs := [image for image in data.images(folder / "anat") if image.suffix.lower() == "flair"]:
+        scans["flair"] = _best(flairs, remarks).path
+    else:
+        missing.append(f"no FLAIR in {here / 'anat'}")
+    if lesion := _lesion(data, folder):
+        scans["lesion"] = lesion
+    return Session(folder, scans, missing, remarks)
+
+
+def _drawbacks(data: Dataset, image: File) -> tuple[bool, bool, bool]:
+    """Return what speaks against an image as the DWI: no b1000 in it, no b0 in it, not even called a trace image."""
+    bvals = data.bvals(image)
+    if bvals is None:
+        return False, True, data.kind(image) != "trace"
+    weighted, unweighted = shells(bvals)
+    return not weighted.any(), not unweighted.any(), False
+
+
+def _best(images: list[File], remarks: list[str], like: File | None = None) -> File:
+    """Return one of several images of a kind, and remark on the others.
+
+    Without contrast agent (ce-) comes first, then what shares most of its name with `like`, then the plainest name,
+    then the last run (a scan is repeated because the one before was bad), then the alphabet.
+    """
+    def key(image: File) -> tuple:
+        entities = image.entities
+        shared = len(entities.items() & like.entities.items()) if like else 0
+        run = int(entities["run"]) if entities.get("run", "").isdigit() else 0
+        return "ce" in entities, -shared, len(entities.keys() - {"run"}), -run, image.path.name
+
+    first, *others = sorted(images, key=key)
+    if others:
+        remarks.append(f"{first.path.name} is read, {', '.join(image.path.name for image in others)} not")
+    return first
+
+
+def _lesion(data: Dataset, folder: Path) -> Path | None:
+    """Return the mask of the acute lesion on the DWI's grid, from dwi or derivatives; None where there is none."""
+    derived, here = data.root / "derivatives", folder.relative_to(data.root)
+    pipelines = sorted(path for path in derived.iterdir() if path.is_dir()) if derived.is_dir() else []
+    places = [folder / "dwi"]
+    for pipeline in (derived, *pipelines):
+        places += [pipeline / here, pipeline / here / "dwi"]
+    masks = [image for place in places for image in data.images(place)
+             if lesion_rank(image) is not None and f"sub-{image.entities.get('sub')}" == here.parts[0]]
+    return min(masks, key=lambda image: (lesion_rank(image), image.path)).path if masks else None
+
+
+def _natural(name: str) -> list:
+    """A key by which sub-2 comes before sub-10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,189 @@
+"""The files of a BIDS folder: names taken apart, sidecars that apply, kinds of image, tables.
+
+In:  a folder as the Brain Imaging Data Structure lays it out.
+Out: File(path, entities, suffix, extension), what applies to it, and what kind of image it is.
+Paper: none (our choice: it is how many labs keep their scans).
+See: tests/data/test_bids.py
+
+Specification: bids-specification.readthedocs.io, version 1.10: file names, the inheritance principle, tabular files.
+What occurs in practice beside it is read too: the names of ISLES'22 (_adc, _msk) and SOOP (rec-TRACE_dwi, rec-ADC_dwi).
+"""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tss.data.cohort import refuse
+from tss.data.diffusion import B0_MOST, read_bvals
+from tss.errors import InputError
+
+UNKNOWN = ("", "n/a")  # BIDS writes n/a
+IMAGES = (".nii", ".nii.gz")
+DWI_SPACES = ("orig", "dwi", "trace", "adc", "b0")  # space- of masks that lie on the DWI's grid; others are not used
+
+
+class File(NamedTuple):
+    """A file whose name is taken apart: sub-01_acq-b1000_run-2_dwi.nii.gz."""
+
+    path: Path
+    entities: dict[str, str]  # {"sub": "01", "acq": "b1000", "run": "2"}
+    suffix: str  # "dwi"
+    extension: str  # ".nii.gz"
+
+    @property
+    def labels(self) -> list[str]:
+        """What the name says of the kind of image, in lower case."""
+        return [self.entities.get(key, "").lower() for key in ("acq", "rec", "desc", "label")]
+
+
+def take_apart(path: Path) -> File:
+    """Return a path with the parts of its name."""
+    stem, dot, extension = path.name.partition(".")
+    *entities, suffix = stem.split("_")
+    return File(path, dict(entity.split("-", 1) for entity in entities if "-" in entity), suffix, dot + extension)
+
+
+class Dataset:
+    """A BIDS folder, each of its folders listed once."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._listed: dict[Path, list[File]] = {}
+
+    def files(self, folder: Path) -> list[File]:
+        """Return the files of a folder by name; none where there is no such folder."""
+        if folder not in self._listed:
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._listed[folder] = [take_apart(path) for path in paths if not path.name.startswith(".")]
+        return self._listed[folder]
+
+    def images(self, folder: Path) -> list[File]:
+        """Return the NIfTI files of a folder by name."""
+        return [file for file in self.files(folder) if file.extension in IMAGES]
+
+    def metadata(self, image: File, extension: str) -> list[Path]:
+        """Return the sidecars that apply to an image, from the top folder down (the inheritance principle).
+
+        A sidecar applies that lies in the image's folder or above, has the same suffix, and no entity that the
+        image has not. Of two in one folder, which the specification forbids, the one with more entities is taken.
+        """
+        found, folder = [], image.path.parent
+        while True:
+            fitting = [file for file in self.files(folder) if file.extension == extension
+                       and file.suffix == image.suffix and file.entities.items() <= image.entities.items()]
+            found += [max(fitting, key=lambda file: len(file.entities)).path] if fitting else []
+            if folder == self.root:
+                return found[::-1]
+            folder = folder.parent
+
+    def bval(self, image: File) -> Path | None:
+        """Return the file of b-values that applies: the lowest one counts."""
+        return (self.metadata(image, ".bval") or [None])[-1]
+
+    def bvals(self, image: File) -> np.ndarray | None:
+        """Return the b-values (N,), or None where none can be read; what is wrong is told when the DWI is loaded."""
+        path = self.bval(image)
+        try:
+            return read_bvals(path) if path else None
+        except InputError:
+            return None
+
+    def sidecar(self, image: File) -> dict:
+        """Return the image's JSON: lower files override higher ones, key by key."""
+        merged = {}
+        for path in self.metadata(image, ".json"):
+            merged |= read_object(path)
+        return merged
+
+    def kind(self, image: File) -> str:
+        """Return what an image of a dwi folder is: "dwi", "trace", "b0", "adc", or "" for what is not used.
+
+        The name decides; where it says dwi alone, as converters name whatever a scanner derives, the sidecar's
+        ImageType and a .bval of a single b0 have a say.
+        """
+        suffix, labels = image.suffix.lower(), image.labels
+        if image.entities.get("part", "mag") != "mag":
+            return ""
+        if suffix == "adc" or (suffix == "dwi" and any(label.startswith("adc") for label in labels)):
+            return "adc"
+        if suffix in ("b0", "s0map") or (suffix == "dwi" and any(re.fullmatch("b0+", label) for label in labels)):
+            return "b0"
+        if suffix in ("trace", "tracew", "b1000"):
+            return "trace"
+        if suffix != "dwi":
+            return ""  # sbref, FA, colFA, expADC
+        types = {str(word).upper() for word in self.sidecar(image).get("ImageType", [])}
+        if "ADC" in types:
+            return "adc"
+        if types & {"FA", "EADC", "EXPADC"}:
+            return ""
+        if types & {"TRACE", "TRACEW"} or any(label.startswith("trace") or label == "b1000" for label in labels):
+            return "trace"
+        bvals = self.bvals(image)
+        return "b0" if bvals is not None and bvals.size == 1 and bvals[0] <= B0_MOST else "dwi"
+
+
+def lesion_rank(image: File) -> int | None:
+    """Return 0 for a mask of the acute lesion on the DWI's grid, 1 for one of the lesion, None for anything else.
+
+    Masks in another space (space-T1w, space-MNI152NLin6Asym, ...) and of old lesions are not used.
+    """
+    said = [label for label in image.labels if label.startswith("lesion")]
+    suffix, space = image.suffix.lower(), image.entities.get("space", "orig").lower()
+    is_mask = suffix in ("msk", "lesion", "lesion-msk") or (suffix in ("mask", "roi", "dseg") and bool(said))
+    if not is_mask or space not in DWI_SPACES or any("chronic" in label for label in said):
+        return None
+    return 0 if any("acute" in label for label in said) else 1
+
+
+def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
+    """Return a .tsv as key -> column -> value, n/a as ""; {} where there is no such file.
+
+    Args:
+        key: the column that names the rows; `prefix` is put before names without it.
+
+    Raises:
+        InputError: no such column, a name or a column twice, or lines that do not fit the header.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, delimiter="\t") if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}. Save it as text in UTF-8, with tabs between the "
+                         "columns.") from error
+    header = lines[0] if lines else []
+    if key not in header or len(set(header)) < len(header):
+        raise InputError(f"{path} needs a column {key}, and no column twice; its header has {', '.join(header)}. "
+                         "Separate the columns by tabs.")
+    table, problems = {}, []
+    for number, cells in enumerate(lines[1:], 2):
+        if len(cells) != len(header):
+            problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
+            continue
+        row = {name: "" if cell in UNKNOWN else cell for name, cell in zip(header, cells, strict=True)}
+        name = with_prefix(row[key], prefix)
+        if name in table:
+            problems.append(f"line {number}: {name} stands on an earlier line too")
+        table[name] = row
+    refuse(path, problems)
+    return table
+
+
+def read_object(path: Path) -> dict:
+    """Return a JSON object, or {} where there is none that can be read: nothing here depends on a sidecar alone."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def with_prefix(label: str, prefix: str) -> str:
+    """Return a label as BIDS writes it: 01 as sub-01."""
+    return label if not label or label.startswith(prefix) else prefix + label

@@ -1,0 +1,126 @@
+"""Files that appear whole or not at all, and the one error that users see.
+
+In:  a path and a function that writes it.
+Out: the file, complete, under its name; or an InputError that says what is wrong, where, and what to do.
+Paper: none (our choice: an interrupted cluster job must never leave half a file that looks finished).
+See: tests/data/test_files.py
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tss.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+LOCK = ".lock"
+
+
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
+    """Let `write(temporary path)` write a file beside `path`, then rename it into place.
+
+    The temporary name keeps the suffixes of `path`, since nibabel and matplotlib choose the format by them.
+
+    Raises:
+        InputError: the folder is not writable, the disk is full, or another fault of the file system.
+    """
+    path = Path(path)
+    # Not the process's number: on two nodes, or in two containers, it may be the same.
+    beside = path.with_name(f".{secrets.randbits(64)}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        with open(beside, "rb") as written:  # a rename that outlives its data would be half a file after a crash
+            os.fsync(written.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} cannot be written: {reason}. Free some space there, or choose another folder "
+                         "with --out.") from error
+    finally:
+        # OSError again: where the folder itself was refused there is nothing to take away either.
+        try:
+            beside.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes, of this machine or of another node, from writing to a folder in the meantime.
+
+    The system holds the lock and lets go when the process ends, however it ends. Where the file system has none
+    (ENOSYS on some clusters), nothing is locked.
+
+    Raises:
+        InputError: another process is at it, which is named.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with open(path, "a+", encoding="utf-8") as lock:
+        try:
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise InputError(f"{folder} is being written by another run: {lock.read().strip()}. Wait for its end, or "
+                             "give each run an --out of its own.") from error
+        except OSError:
+            pass
+        lock.truncate(0)
+        job = os.environ.get("SLURM_JOB_ID")
+        print(f"process {os.getpid()} on {socket.gethostname()}{f', Slurm job {job}' if job else ''}", file=lock,
+              flush=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a UTF-8 text file, whole."""
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_json(path: str | os.PathLike, content: object) -> None:
+    """Write plain Python values as indented JSON, whole. NaN is refused: it is not JSON."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Read a JSON object that this suite wrote.
+
+    Raises:
+        InputError: missing, unreadable, or not a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not whole JSON ({error}). Delete it and run the step that makes it.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {type(content).__name__}, not a JSON object. Was it written by this suite?")
+    return content
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error

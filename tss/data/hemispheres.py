@@ -1,0 +1,30 @@
+"""From volumes to hemispheres and back: the only place where NIfTI axes and tensor axes meet.
+
+In:  volumes (..., X, Y, Z) on the atlas grid, X growing to the patient's right, midline between X/2 - 1 and X/2.
+Out: hemispheres (2, ..., D, H, W): left, then right mirrored; slice D = z, row H = y, column W with the midline last.
+Paper: 2.3 (split at the midsagittal plane, right hemisphere flipped onto the left one; 112 x 224 x 26).
+See: tests/data/test_hemispheres.py
+"""
+
+import numpy as np
+
+CHANNELS = ("dwi", "t2w", "flair")  # paper Fig. 4; section 2.3 lists them in another order (DESIGN 3.1)
+
+
+def split(volumes: np.ndarray) -> np.ndarray:
+    """Split (..., X, Y, Z) at the midline into (2, ..., D, H, W) hemispheres, both with the midline at column W - 1.
+
+    Raises:
+        ValueError: X is odd.
+    """
+    if volumes.shape[-3] % 2:
+        raise ValueError(f"{volumes.shape[-3]} columns cannot be halved")
+    flipped = np.moveaxis(volumes, (-3, -1), (-1, -3))  # (..., D, H, X)
+    half = volumes.shape[-3] // 2
+    return np.stack([flipped[..., :half], flipped[..., :half - 1:-1]])
+
+
+def join(hemispheres: np.ndarray) -> np.ndarray:
+    """Put (2, ..., D, H, W) hemispheres together again as (..., X, Y, Z): the inverse of `split`."""
+    left, right = hemispheres
+    return np.moveaxis(np.concatenate([left, right[..., ::-1]], -1), (-1, -3), (-3, -1))

@@ -1,0 +1,197 @@
+"""NIfTI files in and out, on canonical axes, checked as they are read; resampling from one grid to another.
+
+In:  NIfTI files as scanners and converters leave them: any orientation, oblique, scaled integers.
+Out: Volume(data (X, Y, Z) float32 in canonical RAS, affine voxel -> world in mm), and files on the atlas grid.
+     X grows to the patient's right, Y to the front, Z to the top.
+Paper: 2.1 (reorientation; the atlas resized to 224 x 224 x 26; linear interpolation).
+See: tests/data/test_nifti.py
+"""
+
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel
+import numpy as np
+from scipy import ndimage
+
+from tss.data.files import write_whole
+from tss.errors import InputError
+
+VOXEL_MM = (0.2, 20.0)  # our choice: outside this a header holds metres, micrometres or nonsense, not a head in mm
+FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D picture
+
+
+class Volume(NamedTuple):
+    """A scan: data (X, Y, Z) float32 in canonical RAS order, affine (4, 4) voxel -> world mm, and its file."""
+
+    data: np.ndarray
+    affine: np.ndarray
+    path: Path | None = None
+
+
+def load(path: str | os.PathLike, mask: bool = False) -> Volume:
+    """Read one 3-D NIfTI volume on canonical RAS axes. World positions stay as the file has them.
+
+    A fourth axis of length 1 is dropped. A mask may be zero everywhere.
+
+    Raises:
+        InputError: missing, not NIfTI, cut off, not 3-D, no orientation, an unusable affine, NaN, or all zero.
+    """
+    if (volumes := count_volumes(path)) > 1:
+        raise InputError(f"{path} is 4-D with {volumes} volumes; one 3-D volume is needed. "
+                         "Split a series with fslsplit or fslroi and name the volume you mean.")
+    series = load_series(path)
+    if not mask and not series.data.any():
+        raise InputError(f"{path} is zero everywhere. Export the scan again.")
+    return series._replace(data=series.data[..., 0])
+
+
+def count_volumes(path: str | os.PathLike) -> int:
+    """Return how many volumes a 3-D or 4-D NIfTI file holds, by its header alone.
+
+    Raises:
+        InputError: missing, not NIfTI, or of another dimension.
+    """
+    shape = _open(Path(path)).shape
+    return shape[3] if len(shape) == 4 else 1
+
+
+def load_series(path: str | os.PathLike) -> Volume:
+    """Read a 3-D or 4-D NIfTI file as a Volume whose data is (X, Y, Z, N), on canonical RAS axes.
+
+    Raises:
+        InputError: as `load`, but for the number of volumes and for zeros.
+    """
+    path = Path(path)
+    image = _open(path)
+    _check_orientation(image, path)
+    try:
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path} is cut off or damaged ({_first_line(error)}). Copy it again.") from error
+    if data.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
+    data = data.reshape(*data.shape[:3], -1).astype(np.float32)
+    if not np.isfinite(data).all():
+        raise InputError(f"{path} has {np.count_nonzero(~np.isfinite(data))} voxels that are NaN or infinite. "
+                         "Set them to 0 (for example: fslmaths IN -nan OUT) or export the scan again.")
+    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, image.affine))
+    return Volume(np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine.astype(np.float64), path)
+
+
+def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check who may read its folder.") from error
+    if not there:
+        raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
+    try:
+        image = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). "
+                         "Convert or copy it again.") from error
+    _check_shape(image.shape, path)
+    return image
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_shape(shape: tuple[int, ...], path: Path) -> None:
+    if len(shape) not in (3, 4):
+        raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
+    if min(shape[:3]) < FEWEST_VOXELS:
+        raise InputError(f"{path} has shape {shape}: fewer than {FEWEST_VOXELS} voxels along one axis is not "
+                         "a head. Name the whole volume.")
+
+
+def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) -> None:
+    affine = image.affine
+    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise InputError(f"{path} has an unusable affine (sform/qform {np.round(affine, 3).tolist()}). Its "
+                         "position in space is unknown: convert it again from DICOM.")
+    if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+        raise InputError(f"{path} says nothing of its orientation (sform_code = qform_code = 0), so left and "
+                         "right cannot be told. Convert it again from DICOM.")
+    if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] and image.header["qform_code"]:
+        sides = [np.linalg.det(form[:3, :3]) for form in (image.get_sform(), image.get_qform())]
+        if sides[0] * sides[1] < 0:
+            raise InputError(f"{path}: sform and qform contradict each other about left and right, one is the other's "
+                             "mirror image. Convert it again from DICOM.")
+    sizes = voxel_sizes(affine)
+    if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
+        raise InputError(f"{path} has voxels of {' x '.join(f'{size:.3g}' for size in sizes)} mm. A head scan has "
+                         f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm: its affine is wrong or not in mm.")
+
+
+def voxel_sizes(affine: np.ndarray) -> np.ndarray:
+    """Return the voxel's edge lengths (3,) in mm."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def save(path: str | os.PathLike, data: np.ndarray, affine: np.ndarray) -> None:
+    """Write (X, Y, Z) data as NIfTI, whole: masks as uint8, everything else as float32."""
+    kept = np.uint8 if data.dtype in (np.bool_, np.uint8) else np.float32
+    image = nibabel.Nifti1Image(data.astype(kept), affine)
+    image.set_sform(affine, code="aligned")
+    image.set_qform(affine, code="aligned")
+    write_whole(path, lambda beside: nibabel.save(image, beside))
+
+
+def resample(volume: Volume, shape: tuple[int, int, int], affine: np.ndarray, world: np.ndarray | None = None,
+             order: int = 1) -> np.ndarray:
+    """Sample a volume once at the voxel centres of another grid.
+
+    All the affines on the way are composed first, so that a scan is interpolated a single time (DESIGN 3.11).
+
+    Args:
+        volume: the scan (X, Y, Z).
+        shape, affine: the grid to fill, voxel -> world mm of the target space.
+        world: (4, 4) world mm of the scan -> world mm of the target space; None means the same world.
+        order: 1 = linear (paper 2.1), 0 = nearest (masks).
+
+    Returns:
+        (X, Y, Z) float32 of `shape`, 0 outside the scan's field of view.
+    """
+    to_source_world = np.eye(4) if world is None else np.linalg.inv(world)
+    matrix = np.linalg.inv(volume.affine) @ to_source_world @ affine
+    sampled = ndimage.affine_transform(volume.data, matrix[:3, :3], matrix[:3, 3], output_shape=tuple(shape),
+                                       order=order, mode="nearest", prefilter=False, output=np.float32)
+    # "nearest" holds the last slice to its outer face, half a slice beyond its centre; past it there is no scan.
+    x, y, z = (np.arange(length, dtype=np.float32) for length in shape)
+    for axis, length in enumerate(volume.data.shape):
+        a, b, c, offset = matrix[axis].astype(np.float32)
+        position = (a * x)[:, None, None] + (b * y)[:, None] + (c * z + offset)
+        sampled[(position < -0.5) | (position > length - 0.5)] = 0
+    return sampled
+
+
+def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the affine of the grid that divides the atlas' field of view into `shape` voxels (paper 2.1).
+
+    The midsagittal plane, x = 0 in MNI space, falls exactly between columns X/2 - 1 and X/2.
+
+    Raises:
+        InputError: X is odd, or the atlas is oblique or does not reach over both sides of x = 0.
+    """
+    name = atlas.path or "the atlas"
+    if shape[0] % 2:
+        raise InputError(f"--grid {' '.join(map(str, shape))}: the first number must be even, two equal hemispheres.")
+    steps = atlas.affine[:3, :3]
+    if np.abs(steps - np.diag(np.diag(steps))).max() > 1e-3 * np.abs(steps).max():
+        raise InputError(f"{name} is oblique. An atlas has its axes along left-right, back-front and bottom-top.")
+    sizes = voxel_sizes(atlas.affine)
+    low = atlas.affine[:3, 3] - sizes / 2
+    high = low + sizes * atlas.data.shape
+    if not low[0] < 0 < high[0]:
+        raise InputError(f"{name} lies between x = {low[0]:.0f} and {high[0]:.0f} mm; MNI space has its midline at 0.")
+    half_width = max(-low[0], high[0])
+    low[0], high[0] = -half_width, half_width
+    spacing = (high - low) / shape
+    grid = np.diag([*spacing, 1.0])
+    grid[:3, 3] = low + spacing / 2
+    return grid

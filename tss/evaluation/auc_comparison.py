@@ -1,0 +1,115 @@
+"""Is one model's AUC higher than another's? Pairs of a table's rows, on the same patients.
+
+In:  the predictions of several models for one task; which pairs: every two, or those that the paper makes claims about.
+Out: a dict a pair, ready for JSON, and a line a pair for the screen.
+Paper: none: Table 2 compares without tests, and on different patients (FIELD 2d).
+See: tests/evaluation/test_auc_comparison.py
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from tss.data.cohort import TASKS
+from tss.display.tables import aligned
+from tss.errors import InputError
+from tss.evaluation.inference import Prediction
+from tss.evaluation.scores import p_text
+from tss.metrics.roc import delong_test, holm, roc_auc
+
+CLAIMS = ("Compared is what the paper makes claims about, chosen before any figure was seen: the weights of the phase "
+          "before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
+          "each against Lee 2020 and the FLAIR tissue clock.")
+# Said wherever networks are compared: a study trains each once.
+TRAINED_ONCE = ("Each network was trained once. A test says whether these two networks differ, not whether their ways "
+                "of being trained do: with another seed each would have come out otherwise.")
+AGAINST = ("tissue clock, FLAIR", "Lee 2020")  # our choice: not all three clocks, since each test more costs power
+RANDOM, IMAGENET, MEDICAL, PREVIOUS = range(4)  # in the order of Table 2
+
+
+def rank(weights: str) -> int:
+    """Return which of Table 2's kinds of first weights these are; what is neither of the others is medical."""
+    kinds = {"random": RANDOM, "ResNet-18": IMAGENET, "ImageNet": IMAGENET, "Models Genesis": PREVIOUS}
+    return kinds.get(weights, PREVIOUS if weights.startswith("phase ") else MEDICAL)
+
+
+def claimed(networks: Mapping[str, Mapping], older: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of one task's rows that the paper makes claims about (CLAIMS), for `compare_models`.
+
+    Testing every two of a table's rows would cost the few tests that matter their power, by Holm's correction.
+
+    networks: name -> model, phase and weights, as in metrics.json. older: names of older methods.
+    """
+    own = {}  # (model, phase) -> the row of the paper's own schedule; phase 1 has no other
+    for name, about in networks.items():
+        if about["phase"] == 1 or rank(about["weights"]) == PREVIOUS:
+            own[about["model"], about["phase"]] = name
+    pairs = []
+    for (model, phase), name in sorted(own.items()):
+        rivals = [other for other, about in networks.items()
+                  if (about["model"], about["phase"]) == (model, phase) and other != name]
+        pairs += [(other, name) for other in sorted(rivals, key=lambda other: rank(networks[other]["weights"]))]
+        if (model, phase - 1) in own:
+            pairs.append((own[model, phase - 1], name))
+    last = {model: name for (model, _), name in sorted(own.items())}
+    if len(last) > 1:
+        pairs.append((last["3d"], last["2d"]))
+    return pairs + [(method, name) for name in last.values() for method in AGAINST if method in older]
+
+
+def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str,
+                   pairs: Sequence[tuple[str, str]] | None = None) -> list[dict]:
+    """Return DeLong's test of each pair, second minus first in the order given, Holm-corrected over all pairs.
+
+    pairs: names of rows; None = every two.
+
+    Only cases that both models have a probability for are compared; how many others there are is "left_out". What has
+    no answer is None, with the reason, and does not count in the correction.
+    """
+    compared = []
+    for first, second in combinations(rows, 2) if pairs is None else pairs:
+        a, b = ({_key(line, task): line for line in rows[name] if line.label >= 0 and line.probability is not None}
+                for name in (first, second))
+        shared = [key for key in a if key in b]
+        y = np.array([a[key].label for key in shared])
+        p, q = (np.array([lines[key].probability for key in shared]) for lines in (a, b))
+        pair = {"first": first, "second": second, "n": len(y), "n_positive": int(y.sum()),
+                "left_out": len(a.keys() ^ b.keys())}
+        try:
+            test = delong_test(y, q, p)
+            pair |= {"auc_first": roc_auc(y, p), "auc_second": roc_auc(y, q), "difference": test.difference,
+                     "difference_ci": list(test.ci), "z": test.z, "pvalue": test.pvalue}
+        except InputError as error:
+            pair |= {"difference": None, "pvalue": None, "reason": str(error)}
+        compared.append(pair)
+    tested = [pair for pair in compared if pair["pvalue"] is not None]
+    for pair, corrected in zip(tested, holm([pair["pvalue"] for pair in tested]), strict=True):
+        pair["pvalue_holm"] = corrected
+    return compared
+
+
+def _key(line: Prediction, task: str) -> tuple[str, str]:
+    """What makes two lines the same case: the hemisphere in task "stroke", otherwise the patient."""
+    return line.patient, line.side if TASKS[task] is None else ""
+
+
+def comparisons_table(compared: Sequence[dict]) -> str:
+    """Return what `compare_models` found, for the screen."""
+    return aligned(comparisons_rows(compared))
+
+
+def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
+    """Return what `compare_models` found as rows of cells, the header first; AUCs in the order of the names."""
+    rows = [["AUC of one - other", "n", "one", "other", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
+    for pair in compared:
+        remark = f"{pair['left_out']} cases that only one of them has are left out" if pair["left_out"] else ""
+        name, n = f"{pair['second']} - {pair['first']}", str(pair["n"])
+        if pair["pvalue"] is None:
+            rows.append([name, n, *["-"] * 5, pair["reason"]])
+            continue
+        low, high = pair["difference_ci"]
+        rows.append([name, n, f"{pair['auc_second']:.3f}", f"{pair['auc_first']:.3f}",
+                     f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", p_text(pair["pvalue"]),
+                     p_text(pair["pvalue_holm"]), remark])
+    return rows

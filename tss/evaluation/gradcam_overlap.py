@@ -1,0 +1,267 @@
+"""How much of the Grad-CAM lies in the lesion, beside what other patients' maps and untrained networks get.
+
+In:  a model and its predictions; the masks DATA/registered/<patient>_lesion.nii.gz and _mask.nii.gz (X, Y, Z).
+Out: metrics["gradcam"], a plain dict ready for JSON; a line and a table of it for the screen.
+Paper: 3 ("for slices most representative of stroke lesion, 96% of cases evaluated had substantial overlap (>50%)
+     between the lesion and activation", judged by one radiologist's eye), Fig. 9 (from scratch beside pretrained).
+See: tests/evaluation/test_gradcam_overlap.py
+
+The paper does not say what part of what overlaps, where activation begins, or what an untrained network would get.
+Ours: a place is lit where the map has at least LIT of its largest value in the hemisphere, which is the scale of the
+pictures; overlap is the lit share of the lesion in the slice in which the lesion is largest. A map that is lit
+everywhere overlaps every lesion, so no figure stands alone:
+
+- chance: the same figures for each map on every other patient's lesion. Such a map is as wide as the patient's own,
+  knows where infarcts tend to lie, and does not know where this one is.
+- randomised: the same network with all its weights and BatchNorm's statistics drawn anew, for each patient again, so
+  that the interval holds for networks too (Adebayo 2018). Untrained need not be blind: convolutions of any weights
+  pass on how bright a place is, and infarcts are bright on DWI. Where these maps lie above chance, so much of the
+  overlap is owed to the picture and the architecture, and not to training.
+
+None of this tells a network that has learned from one that finds what is bright: the DWI itself as a map has every
+infarct over half lit.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+
+from tss.data.cohort import SIDES, Patient
+from tss.data.files import read_json
+from tss.data.hemispheres import split
+from tss.data.nifti import load, voxel_sizes
+from tss.display.tables import aligned
+from tss.errors import InputError
+from tss.evaluation.gradcam import TARGETS, grad_cam
+from tss.evaluation.gradcam_page import verdict
+from tss.evaluation.inference import Model, Prediction, hemispheres_of
+from tss.metrics.bootstrap import bootstrap_ci
+from tss.metrics.roc import wilson
+from tss.training.phases import build_model
+
+LIT = 0.5  # our choice: half the largest value, the full width at half maximum of other imaging
+HALF = 0.5  # paper 3: "substantial overlap (>50%)"
+# Our choice: half a cell of the 2D model's layer at the paper's grid (16 voxels of 0.8 to 1 mm), since a map's peak
+# lies at a cell's centre. In mm, so that 2D and 3D, and grids, are asked the same.
+TOLERANCE_MM = 8.0
+SEED = 0  # of the first patient's untrained network; the next one has the next
+FIGURES = ("share_in_lesion", "overlap_over_half", "pointing")
+DEFINITION = (
+    "The map is the evidence for stroke in phase 1, in the hemisphere with more of the lesion; for the verdict given "
+    "in the TSS tasks, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion over its sum "
+    "in the hemisphere. overlap_over_half: more than "
+    f"{HALF:.0%} of the lesion, in the slice in which it is largest, is lit (at least {LIT:.0%} of the map's largest "
+    "value in the hemisphere). pointing: the map's hottest voxel lies in the lesion or within "
+    f"{TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps on the lesions of the "
+    "other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask (its overlap is always "
+    "whole). randomised: weights and BatchNorm statistics drawn anew for each patient, evidence for that network's own "
+    "verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient.")
+
+
+class Lesion(NamedTuple):
+    """What a map is laid on: voxels of one hemisphere, as places in the flattened (D, H, W)."""
+
+    voxels: np.ndarray  # (n,)
+    largest_slice: np.ndarray  # those of them in the slice that has most
+    near: np.ndarray  # they and what lies within TOLERANCE_MM
+    uniform: tuple[float, float]  # share of the hemisphere's brain that is lesion, and that is near it
+
+
+def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[str, Lesion]]:
+    """Return patient -> side -> Lesion of all that have a mask; a side without lesion voxels is left away.
+
+    Whoever failed in preprocessing has no mask on the grid and therefore no side.
+
+    Raises:
+        InputError: nobody has a mask; a file is missing; a mask is not on DATA's grid.
+    """
+    marked = [patient for patient in patients if patient.path("lesion")]
+    if not marked:
+        raise InputError(f"{data}/cohort.csv names no lesion mask of these patients, and --gradcam-scores measures on "
+                         "it. Leave the flag away, or give masks in the column lesion and run run_preprocess.py again.")
+    files = {patient.id: [Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for kind in ("lesion", "mask")]
+             for patient in marked if patient.status == "ok"}
+    if missing := [path for pair in files.values() for path in pair if not path.is_file()]:
+        raise InputError(f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or "
+                         "leave the flag away.")
+    grid = tuple(read_json(Path(data) / "settings.json")["grid"])
+    return {patient.id: _sides(*files[patient.id], grid) if patient.id in files else {} for patient in marked}
+
+
+def _sides(lesion: Path, mask: Path, grid: tuple[int, int, int]) -> dict[str, Lesion]:
+    volumes = [load(path, mask=True) for path in (lesion, mask)]
+    for volume in volumes:
+        if volume.data.shape != grid:
+            raise InputError(f"{volume.path} has {volume.data.shape} voxels, and DATA's grid is {grid}. Run "
+                             "run_preprocess.py again.")
+    halves = zip(SIDES, *(split(volume.data > 0.5) for volume in volumes), strict=True)
+    zyx_mm = voxel_sizes(volumes[0].affine)[::-1]
+    return {side: lay_out(inside, brain, zyx_mm) for side, inside, brain in halves if inside.any()}
+
+
+def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float]) -> Lesion:
+    """Prepare a hemisphere's lesion and brain, (D, H, W) bool each, voxels of zyx_mm, for maps to be laid on."""
+    z = inside.sum(axis=(1, 2)).argmax()
+    in_slice = np.zeros_like(inside)
+    in_slice[z] = inside[z]
+    near = np.zeros_like(inside)
+    reach = np.ceil(TOLERANCE_MM / np.asarray(zyx_mm)).astype(int)  # voxels; distances further off are not needed
+    box = tuple(slice(max(0, place.min() - more), place.max() + more + 1)
+                for place, more in zip(np.nonzero(inside), reach, strict=True))
+    near[box] = ndimage.distance_transform_edt(~inside[box], sampling=zyx_mm) <= TOLERANCE_MM
+    whole = max(brain.sum(), 1)
+    return Lesion(*map(np.flatnonzero, (inside, in_slice, near)),
+                  (float((brain & inside).sum() / whole), float((brain & near).sum() / whole)))
+
+
+def figures(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
+    """Lay a map on n lesions; returns (n, FIGURES): share of the map, over half lit?, hottest voxel in or near it?
+
+    heat: (D, H, W) in [0, 1], largest value 1, or zero everywhere: then 0, no and no.
+    """
+    flat = heat.ravel()
+    whole, hottest = flat.sum(dtype=np.float64), flat.argmax()
+    if whole == 0:
+        return np.zeros((len(lesions), len(FIGURES)))
+    return np.array([(flat[lesion.voxels].sum(dtype=np.float64) / whole,
+                      (flat[lesion.largest_slice] >= LIT).mean() > HALF, hottest in lesion.near)
+                     for lesion in lesions], dtype=np.float64)
+
+
+def measure(model: Model, predictions: Sequence[Prediction], patients: Sequence[Patient],
+            lesions: dict[str, dict[str, Lesion]], data: str) -> dict:
+    """Lay the Grad-CAM of each patient with a lesion mask on it; nobody is left out without being named.
+
+    Args:
+        predictions: of `patients`, whose network has been moved to its device.
+        lesions: as `lesions_of` returns them.
+    """
+    looks = {patient: look(model, [line for line in predictions if line.patient == patient], sides)
+             for patient, sides in lesions.items()}
+    seen = [patient for patient in patients if isinstance(looks.get(patient.id), tuple)]
+    beneath = [lesions[patient.id][looks[patient.id][0]] for patient in seen]
+    tables, empty = np.zeros((2, len(seen), len(seen), len(FIGURES))), np.zeros(2, dtype=int)
+    for number, pair in enumerate(maps(model, seen, [looks[patient.id] for patient in seen], data)):
+        for which, heat in enumerate(pair):
+            tables[which, number] = figures(heat, beneath)
+            empty[which] += not heat.any()
+    names = [patient.id for patient in seen]
+    uniform = np.mean([lesion.uniform for lesion in beneath], axis=0).tolist() if seen else (None, None)
+    return {"patients_with_lesion": len(lesions), "measured": len(seen),
+            "not_measured": {patient: why for patient, why in looks.items() if isinstance(why, str)},
+            **summarise(tables[0], names), "empty_maps": int(empty[0]),
+            "uniform": {"share_in_lesion": uniform[0], "pointing": uniform[1]},
+            "randomised": summarise(tables[1], names) | {"empty_maps": int(empty[1])},
+            "definition": DEFINITION}
+
+
+def look(model: Model, lines: Sequence[Prediction], sides: dict[str, Lesion]) -> tuple[str, int] | str:
+    """Return (side, sign of the evidence) to be measured, or why a patient cannot be.
+
+    Phase 1: the evidence for stroke, whatever the verdict, in the hemisphere with more of the lesion. TSS: the
+    evidence for the verdict, in the hemisphere that it is about, as tss.evaluation.gradcam_page draws it.
+    """
+    for line in lines:
+        if line.probability is None:
+            return line.remark
+    if not sides:
+        return "no lesion voxel on the grid"
+    if model.task == "stroke":
+        return max(sides, key=lambda side: len(sides[side].voxels)), 1
+    line, = lines
+    if line.side not in sides:
+        return f"no lesion voxel in the {line.side} hemisphere, which was read"
+    return line.side, 1 if verdict(model, line) else -1
+
+
+def maps(model: Model, patients: Sequence[Patient], looks: Sequence[tuple[str, int]],
+         data: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each patient's map (D, H, W) by the model, and by an untrained network of the same kind."""
+    target = TARGETS[model.checkpoint["model"]]
+    device = next(model.network.parameters()).device
+    for number, (patient, (side, sign)) in enumerate(zip(patients, looks, strict=True)):
+        hemisphere = hemispheres_of(patient, model, data)[SIDES.index(side)].to(device).float()
+        untrained = drawn_anew(model.checkpoint, SEED + number).to(device)
+        with torch.no_grad():
+            its_sign = 1 if untrained(hemisphere[None]).item() >= 0 else -1  # no threshold was ever chosen for it
+        yield (grad_cam(model.network, hemisphere, target, sign), grad_cam(untrained, hemisphere, target, its_sign))
+
+
+def drawn_anew(checkpoint: dict, seed: int) -> nn.Module:
+    """A checkpoint's network in eval mode as it is before any training: weights, statistics and slice weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"],
+                           checkpoint["task"]).eval()
+
+
+def summarise(table: np.ndarray, names: Sequence[str]) -> dict:
+    """Bring (maps, lesions, FIGURES) of n patients to means, shares and chance, with intervals.
+
+    "above_chance" is the mean over lesions of: own map minus the mean of the other patients' maps.
+    """
+    n = len(names)
+    own = table[np.arange(n), np.arange(n)]  # (n, FIGURES)
+    others = (table.sum(axis=0) - own) / (n - 1) if n > 1 else None  # (n, FIGURES): for each lesion
+
+    def mean(values: np.ndarray) -> dict:
+        """One patient has no spread, so no interval."""
+        ci = bootstrap_ci(lambda lines: values[lines].mean(), names, np.random.default_rng(0)) if n > 1 else None
+        return {"mean": float(values.mean()) if n else None, "ci": list(ci) if ci else None}
+
+    found = {}
+    for column, name in enumerate(FIGURES):
+        if name == "share_in_lesion":
+            found[name] = mean(own[:, column])
+        else:
+            k = int(own[:, column].sum())
+            found[name] = {"k": k, "n": n, "share": k / n if n else None, "ci": list(wilson(k, n)) if n else None}
+        found[name]["above_chance"] = None if others is None else mean(own[:, column] - others[:, column])
+    chance = [None] * 3 if others is None else others.mean(axis=0).tolist()
+    return found | {"chance": dict(zip(FIGURES, chance, strict=True))}
+
+
+def overlap_line(gradcam: dict) -> str:
+    """Say a model's figures in a line, and who is not behind them in another."""
+    parts = [f"{words} {cell} (chance {chance})" for words, cell, chance in zip(
+        ("share of the map in the lesion", "over half lit", "hottest place in it"), _cells(gradcam), _chance(gradcam),
+        strict=True)]
+    said = [f"Grad-CAM on the lesions of {gradcam['measured']} of {gradcam['patients_with_lesion']} patients with a "
+            f"mask: {'; '.join(parts)}"]
+    said += [f"  {patient} not measured: {why}" for patient, why in gradcam["not_measured"].items()]
+    return "\n".join(said)
+
+
+def overlap_table(results: Sequence[dict]) -> str:
+    """Return two lines a model, trained and drawn anew, for the screen; "" where nothing was measured."""
+    measured = [metrics for metrics in results if "gradcam" in metrics]
+    if not measured:
+        return ""
+    rows = [["Grad-CAM", "weights", "n", "in the lesion", "chance", "over half lit", "chance", "hottest in it",
+             "chance", "empty"]]
+    for metrics in measured:
+        for weights, found in ((f"from {metrics['weights']}", metrics["gradcam"]),
+                               ("drawn anew", metrics["gradcam"]["randomised"])):
+            mixed = [cell for pair in zip(_cells(found), _chance(found), strict=True) for cell in pair]
+            rows.append([metrics["name"], weights, str(metrics["gradcam"]["measured"]), *mixed,
+                         str(found["empty_maps"])])
+    return aligned(rows) + ("\nIn the lesion: share of the map. Over half lit: patients. Chance: the same maps on "
+                            "other patients' lesions.")
+
+
+def _cells(found: dict) -> list[str]:
+    share, *counts = (found[name] for name in FIGURES)
+    if share["mean"] is None:
+        return ["-"] * 3
+    first = f"{share['mean']:.3f}" + (" [{:.3f}-{:.3f}]".format(*share["ci"]) if share["ci"] else "")
+    return [first, *(f"{count['k']}/{count['n']} [{count['ci'][0]:.2f}-{count['ci'][1]:.2f}]" for count in counts)]
+
+
+def _chance(found: dict) -> list[str]:
+    return ["-" if value is None else f"{value:.{digits}f}"
+            for value, digits in zip(found["chance"].values(), (3, 2, 2), strict=True)]

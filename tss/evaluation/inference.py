@@ -1,0 +1,150 @@
+"""From prepared hemispheres to a patient's probability: which checkpoint, which side, which line of the table.
+
+In:  checkpoints; patients; DATA/hemispheres/<patient>.npy (2, C, D, H, W).
+Out: Predictions, one line a hemisphere (task "stroke") or a patient (TSS tasks).
+Paper: 2.3 (what each task is about); unknown and both sides are ours (DESIGN 3.14).
+See: tests/evaluation/test_inference.py
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from tss.data.cohort import RESTORE, SIDES, TASKS, TUMOURS, Patient
+from tss.errors import InputError
+from tss.training.checkpoint import load_model
+from tss.training.epoch import predict, probability, read_hemispheres
+
+POSITIVE = {"stroke": "stroke in the hemisphere", "tss<3h": "TSS < 3 h", "tss<4.5h": "TSS < 4.5 h"}
+SECONDS_BETWEEN_LINES = 15
+
+
+class Model(NamedTuple):
+    """An open checkpoint: its file, a short name, the network in eval mode, and what was stored with it."""
+
+    path: Path
+    name: str
+    network: nn.Module
+    checkpoint: dict
+
+    @property
+    def task(self) -> str:
+        return self.checkpoint["task"]
+
+    @property
+    def threshold(self) -> float:
+        return self.checkpoint["threshold"]
+
+
+class Prediction(NamedTuple):
+    """One line of predictions.csv: a hemisphere (task "stroke") or a patient (TSS tasks)."""
+
+    patient: str
+    side: str  # the hemisphere that the probability is of; where there is none, what the cohort says
+    label: int  # 1, 0, or -1 = unknown
+    probability: float | None
+    remark: str = ""  # why there is no probability, or who chose the side
+
+
+def open_models(paths: Sequence[str]) -> list[Model]:
+    """Open checkpoints and name them: phase4 for phase4/best.pt, with more of the path where two would be alike."""
+    whole = [Path(path).resolve() for path in paths]
+    if twice := sorted({str(path) for path in whole if whole.count(path) > 1}):
+        raise InputError(f"{', '.join(twice)} is given twice. Name each checkpoint once.")
+    trails = [path.parent.parts[1:] if path.name == "best.pt" else (*path.parent.parts[1:], path.stem)
+              for path in whole]
+    for depth in range(1, max(map(len, trails)) + 1):
+        names = ["-".join(trail[-depth:]) for trail in trails]
+        if len({name.casefold() for name in names}) == len(names):
+            break
+    else:
+        raise InputError(f"the names of {', '.join(map(str, paths))} cannot be told apart. Rename one.")
+    models = [Model(Path(path), name, *load_model(path)) for path, name in zip(paths, names, strict=True)]
+    if restoring := [str(model.path) for model in models if model.task == RESTORE]:
+        raise InputError(f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Leave "
+                         "it away; its error is in log.csv beside it.")
+    if tumours := [str(model.path) for model in models if model.task in TUMOURS.values()]:
+        raise InputError(f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Leave it away; "
+                         "phases 2 and 3 start from it (--init).")
+    return models
+
+
+def side_picker(model: Model, models: Sequence[Model]) -> Model | None:
+    """Return phase 1's model, which finds the side where it is unknown: one of those given, or ../phase1/best.pt."""
+    given = [other for other in models if other.task == "stroke"]
+    if given:
+        return min(given, key=lambda other: other.checkpoint["model"] != model.checkpoint["model"])
+    beside = model.path.resolve().parent.parent / "phase1" / "best.pt"
+    return Model(beside, "phase1", *load_model(beside)) if beside.is_file() else None
+
+
+def predict_patients(model: Model, picker: Model | None, patients: list[Patient], data: str,
+                     device: torch.device) -> list[Prediction]:
+    """Predict each patient, failed ones too: they get a line without a probability."""
+    predictions, said = [], time.monotonic()
+    for number, patient in enumerate(patients, 1):
+        if patient.status != "ok":
+            predictions += [Prediction(patient.id, *line, None, patient.reason)
+                            for line in lines_of(patient, model.task)]
+            continue
+        predictions += predict_patient(model, picker, patient, hemispheres_of(patient, model, data), device)
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            print(f"  {number} of {len(patients)} patients", flush=True)
+    return predictions
+
+
+def hemispheres_of(patient: Patient, model: Model, data: str) -> torch.Tensor:
+    """Return (2, C, D, H, W) float16 in [0, 1]: left, and right mirrored."""
+    x, y, z = model.checkpoint["grid"]
+    hemispheres = read_hemispheres(Path(data) / "hemispheres" / f"{patient.id}.npy", (2, 3, z, y, x // 2))
+    return torch.from_numpy(hemispheres)
+
+
+def lines_of(patient: Patient, task: str) -> list[tuple[str, int]]:
+    """Return (side, label) of each line that a patient has in predictions.csv."""
+    limit = TASKS[task]
+    if limit is None:
+        return [(side, int(patient.side in (side, "both")) if patient.side else -1) for side in SIDES]
+    return [(patient.side, -1 if patient.minutes is None else int(patient.minutes < limit))]
+
+
+def predict_patient(model: Model, picker: Model | None, patient: Patient, hemispheres: torch.Tensor,
+                    device: torch.device) -> list[Prediction]:
+    """Predict one patient from (2, C, D, H, W) hemispheres: two lines for "stroke", one for TSS (DESIGN 3.14)."""
+    lines = lines_of(patient, model.task)
+    if model.task == "stroke":
+        chances = probabilities(model, hemispheres, device)
+        return [Prediction(patient.id, side, label, chances[side]) for side, label in lines]
+    (side, label), = lines
+    remark = ""
+    if not side:
+        if picker is None:
+            return [Prediction(patient.id, "", label, None, "side unknown, and no checkpoint of phase 1 to find it")]
+        side, remark = strokes_side(picker, hemispheres, device), f"side unknown; chosen by {picker.path}"
+        print(f"  {patient.id}: {remark}: {side}", flush=True)
+    sides = SIDES if side == "both" else (side,)
+    chances = probabilities(model, hemispheres, device, sides)
+    side = max(sides, key=chances.get)
+    return [Prediction(patient.id, side, label, chances[side], remark)]
+
+
+def probabilities(model: Model, hemispheres: torch.Tensor, device: torch.device,
+                  sides: Sequence[str] = SIDES) -> dict[str, float]:
+    """Return side -> probability of the positive class, for (2, C, D, H, W) hemispheres."""
+    chosen = hemispheres[[SIDES.index(side) for side in sides]]
+    try:
+        logits = predict(model.network.to(device), chosen, len(sides), device, "fp32")
+    except FloatingPointError as error:
+        raise InputError(f"{model.path}: {error}. Train its phase again.") from error
+    return dict(zip(sides, probability(logits).tolist(), strict=True))
+
+
+def strokes_side(picker: Model, hemispheres: torch.Tensor, device: torch.device) -> str:
+    """Return the side with the higher stroke probability."""
+    chances = probabilities(picker, hemispheres, device)
+    return max(SIDES, key=chances.get)

@@ -1,0 +1,99 @@
+"""Simulated readers of the phantom: who sees a DWI-FLAIR mismatch, as well and as unlike as the paper's radiologists.
+
+In:    a patient's latent (tss.phantom.onset_law); an rng
+Out:   {"reader_1": 0 or 1, ...}; 1 = mismatch, so less than 4.5 h
+Paper: 2.1 (three neuroradiologists), Table 2 (their sensitivity and specificity), 3 (Fleiss' kappa)
+See:   tests/phantom/test_simulated_readers.py
+
+    seen = latent + noise * (sqrt(ALIKE) * g + sqrt(1 - ALIKE) * e),    mismatch if seen < threshold
+
+g is one number for all readers of a patient (what misleads them alike), e each reader's own. The law is solved so that,
+over all times, sensitivity and specificity of each reader and the kappa of the three are the paper's. They see the
+latent, not the pictures: they are there to try out what is computed from readings, and say nothing about radiologists.
+"""
+
+from functools import lru_cache
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, special
+
+from tss.data.cohort import TASKS
+from tss.phantom.cohort_phantom import onset_law
+
+PUBLISHED = {"reader_1": (0.5476, 0.8500), "reader_2": (0.4286, 0.9250), "reader_3": (0.5714, 0.6500)}  # Table 2
+KAPPA = 0.46  # paper 3
+NODES = 400  # quantiles of each class's times; the error of a share is below 1e-4
+
+
+class Readers(NamedTuple):
+    """The law: names; threshold (readers,) and SD of the noise (readers,) on the latent's scale; the share alike."""
+
+    names: tuple[str, ...]
+    threshold: np.ndarray
+    noise: np.ndarray
+    alike: float
+
+
+def draw_readings(rng: np.random.Generator, latent: float, spread: float = onset_law.SPREAD) -> dict[str, int]:
+    """What each reader says of one patient. They are readers(spread); the patient may be of a clock with another."""
+    law = readers(spread)
+    g, own = rng.normal(), rng.normal(size=len(law.names))
+    seen = latent + law.noise * (np.sqrt(law.alike) * g + np.sqrt(1 - law.alike) * own)
+    return {name: int(mismatch) for name, mismatch in zip(law.names, seen < law.threshold, strict=True)}
+
+
+@lru_cache
+def readers(spread: float = onset_law.SPREAD) -> Readers:
+    """Solve the law for the paper's figures, where the clock has this spread."""
+    solved = [_one_reader(*figures, spread) for figures in PUBLISHED.values()]
+    threshold, total = np.array(solved).T
+    noise = np.sqrt(total**2 - spread**2)
+    alike = optimize.brentq(lambda share: _kappa(threshold, total, noise, share, spread) - KAPPA, 0.0, 1.0)
+    return Readers(tuple(PUBLISHED), threshold, noise, alike)
+
+
+def _one_reader(sensitivity: float, specificity: float, spread: float) -> tuple[float, float]:
+    """Threshold, and SD of what is seen at equal time, that give both figures."""
+    early, late = _means(spread)
+
+    def threshold(total: float) -> float:
+        return optimize.brentq(lambda x: special.ndtr((x - early) / total).mean() - sensitivity, -20, 20)
+
+    total = optimize.brentq(lambda total: special.ndtr((late - threshold(total)) / total).mean() - specificity,
+                            spread, 20 * spread)
+    return threshold(total), total
+
+
+@lru_cache
+def _means(spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean latents at NODES times before and after 4.5 h."""
+    share = float(onset_law.share_before(TASKS["tss<4.5h"]))
+    middles = (np.arange(NODES) + 0.5) / NODES
+    return (onset_law.mean_latent(onset_law.onset_at(share * middles), spread),
+            onset_law.mean_latent(onset_law.onset_at(share + (1 - share) * middles), spread))
+
+
+def _kappa(threshold: np.ndarray, total: np.ndarray, noise: np.ndarray, alike: float, spread: float) -> float:
+    """Fleiss' kappa of the law: agreement of pairs, over all times, against what the share of calls gives by chance."""
+    share = float(onset_law.share_before(TASKS["tss<4.5h"]))
+    agreement = calls = 0.0
+    for weight, means in zip((share, 1 - share), _means(spread), strict=True):
+        z = (threshold[:, None] - means) / total[:, None]
+        alone = special.ndtr(z)
+        calls += weight * alone.mean()
+        for a, b in combinations(range(len(total)), 2):
+            correlation = (spread**2 + alike * noise[a] * noise[b]) / (total[a] * total[b])
+            both = _both_below(z[a], z[b], correlation)
+            agreement += weight * (1 - alone[a] - alone[b] + 2 * both).mean() / special.comb(len(total), 2)
+    chance = calls**2 + (1 - calls) ** 2
+    return float((agreement - chance) / (1 - chance))
+
+
+def _both_below(a: np.ndarray, b: np.ndarray, correlation: float) -> np.ndarray:
+    """P(x < a and y < b) of two correlated standard normals, by Plackett's integral over the correlation (1954)."""
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    r = (correlation * (nodes + 1) / 2)[:, None]
+    density = np.exp(-(a**2 - 2 * r * a * b + b**2) / (2 * (1 - r**2))) / (2 * np.pi * np.sqrt(1 - r**2))
+    return special.ndtr(a) * special.ndtr(b) + correlation / 2 * (weights @ density)

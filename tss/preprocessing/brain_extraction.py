@@ -1,0 +1,154 @@
+"""The suite's own tools: find the brain, find an affine. They need nothing but numpy and scipy.
+
+In:  Volumes (X, Y, Z) float32 in canonical RAS, affines voxel -> world mm.
+Out: a brain mask (X, Y, Z) bool; a world affine (4, 4), mm of the moving scan -> mm of the fixed one.
+Paper: 2.1 and Fig. 2 (BET and FLIRT there).
+See: tests/preprocessing/test_brain_extraction.py
+
+Same functions as tss.preprocessing.fsl.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+import tss
+from tss.data.nifti import Volume, resample, voxel_sizes
+from tss.errors import InputError
+from tss.preprocessing.registration import register, shrink
+
+BRAIN_LEVEL = 0.6  # our choice: of the median of bright voxels on DWI; midway from brain (1.0) to CSF (0.2)
+NECK_MM = 7.0  # our choice: bridges from brain to eyes, scalp or muscle are thinner than twice this
+SULCUS_MM = 6.0  # our choice: half the width of fissures and cisterns that the mask is closed over
+TWIG_MM = 3.0  # our choice: nerves and vessels that leave the brain are thinner than twice this
+CORD_SHARE = 0.03  # our choice: of the largest slice's area; cord and medulla have 1 to 2 cm^2, a brain 150
+BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
+STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
+STRIPPED_ZEROS = 0.5  # our choice: share of voxels set to zero where the skull has been taken away
+MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
+SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
+
+
+def describe() -> str:
+    """Return what these tools are, for settings.json and the screen."""
+    return f"built-in (tss {tss.__version__})"
+
+
+def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
+    """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
+
+    The brain is what is bright on DWI and hangs together after thin bridges are cut; b0 adds the CSF around it
+    (DESIGN 3.12). Where the skull has been taken away already, what is left is kept as it is.
+
+    Raises:
+        InputError: nothing like a brain is found.
+    """
+    if not (dwi.data > 0).any():
+        raise InputError(f"{dwi.path or 'the DWI'} has no positive voxels. Export the scan again.")
+    if not np.ptp(dwi.data):
+        raise InputError(f"{dwi.path or 'the DWI'} has the same value everywhere. Export the scan again.")
+    small, small_b0 = shrink(dwi), shrink(b0)
+    sizes = voxel_sizes(small.affine)
+    brain = _brain(small.data, small_b0.data, sizes)
+    millilitres = brain.sum() * np.prod(sizes) / 1000
+    if (stripped := left_over(dwi, millilitres)) is not None:
+        return stripped
+    if not BRAIN_ML[0] <= millilitres <= BRAIN_ML[1]:
+        raise InputError(f"{dwi.path or 'the DWI'}: what looks like brain in it measures {millilitres:.0f} ml. "
+                         "Is it a DWI (b1000) of a head? Look at it, and at the b0.")
+    fine = resample(Volume(brain.astype(np.float32), small.affine), dwi.data.shape, dwi.affine)
+    return fine > 0.5
+
+
+def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    bright = dwi > _otsu(dwi)
+    level, level_b0 = np.median(dwi[bright]), np.median(b0[bright])
+    # Bright on either of the two, brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
+    solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)
+    inner = _largest(_depth(solid, sizes) > NECK_MM)
+    reach = _depth(~inner, sizes) <= NECK_MM + 1.5
+    tissue = _largest(reach & (dwi > BRAIN_LEVEL * level))
+    closed = _fill(_depth(_depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
+    opened = _depth(~(_depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
+    return _without_cord(_fill(_largest(opened)))
+
+
+def _without_cord(brain: np.ndarray) -> np.ndarray:
+    """Cut off the lowest slices, where there is nothing but spinal cord."""
+    areas = brain.sum((0, 1))
+    lowest = np.argmax(areas > CORD_SHARE * areas.max())
+    return brain & (np.arange(len(areas)) >= lowest)
+
+
+def _depth(mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return mm from each voxel of the mask to the nearest outside it; beyond the volume counts as inside."""
+    return ndimage.distance_transform_edt(mask, sizes) if not mask.all() else np.full(mask.shape, np.inf)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    label, count = ndimage.label(mask)
+    if not count:
+        return mask
+    return label == 1 + np.argmax(np.bincount(label.ravel())[1:])
+
+
+def _fill(mask: np.ndarray) -> np.ndarray:
+    """Fill holes slice by slice: ventricles open downwards into cisterns, but not within a slice."""
+    return np.stack([ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], 2)
+
+
+def _otsu(values: np.ndarray) -> float:
+    """Return the threshold that splits the histogram into the two tightest classes (Otsu 1979)."""
+    top = np.percentile(values[values > 0], 99.5)
+    counts, edges = np.histogram(values, 256, (0, top))
+    middles = (edges[1:] + edges[:-1]) / 2
+    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(middles[np.nanargmax(between)])
+
+
+def left_over(dwi: Volume, brain_ml: float) -> np.ndarray | None:
+    """Return the mask of what another tool has left of the head, or None where the skull is still there.
+
+    It is stripped where most of the volume is zero and the rest is little more than the brain found in it: that
+    brain (in ml) would only be a nibbled copy.
+    """
+    if not _is_stripped(dwi.data):
+        return None
+    left = _fill(_largest(ndimage.binary_opening(dwi.data > 0, iterations=1)))
+    return left if left.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000 < STRIPPED * brain_ml else None
+
+
+def _is_stripped(signal: np.ndarray) -> bool:
+    return bool(np.mean(np.abs(signal) < 1e-3 * np.percentile(signal, 99)) > STRIPPED_ZEROS)
+
+
+def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the world affine (4, 4) moving -> fixed.
+
+    Args:
+        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
+        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
+
+    Raises:
+        InputError: one of the two is empty.
+    """
+    mask = fixed.data > 0 if fixed_mask is None else fixed_mask
+    if not mask.any() or not moving.data.any():
+        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
+    whole_heads = dof == 6 and not _is_stripped(moving.data)
+    near = _depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
+    if dof == 12:
+        return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
+    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
+    middle = _centre(mask, fixed.affine)
+    centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
+    # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
+    coarse = mask if whole_heads else near
+    return register(moving, fixed, (coarse, coarse, near), dof, centres)
+
+
+def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    index = np.array(ndimage.center_of_mass(np.clip(weights, 0, None)))
+    return affine[:3, :3] @ index + affine[:3, 3]

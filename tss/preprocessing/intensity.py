@@ -1,0 +1,208 @@
+"""Intensities made comparable: bias field out, healthy brain at the reference's level, lesions as bright as they were.
+
+In:  a scan (X, Y, Z) in the scanner's units and its brain mask.
+Out: the same scan without bias field; then healthy brain matched to the reference patient's; then [0, 1].
+Paper: 2.1 (N4 bias correction, normalisation, histogram matching to a reference study), 2.3 (channels in 0..1).
+See: tests/preprocessing/test_intensity.py
+"""
+
+import numpy as np
+from numpy.polynomial import legendre
+
+DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
+STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
+BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about so many, 3 mm wide and 5 to 6 high
+CALM = 0.25  # our choice: share of the blocks that is kept, nearly all of it white matter
+REACH = 1 / 6  # our choice: two blocks are compared if not further apart than this part of the box, some 25 mm
+PAIRS = 5000  # our choice: so many are compared; another draw moves the field by 0.3 %
+ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and
+# white matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
+STEPS = 3  # our choice: of each round's weighted least squares
+STRONG = 0.15  # SD of the log of a strong field, the first round's guess
+WEAK = 0.005  # our choice: SD below which a field is not worth looking at
+TRUST = 3e-7  # our choice: of two blocks' likeness against the stiffness. Measured by tests/benchmarks/bias.py
+FEWEST = 100  # our choice: blocks; in fewer a field cannot be told from anatomy, and none is taken out
+DARKEST = 0.05  # our choice: fraction of the median below which a voxel is no signal but noise or a hole
+
+ENOUGH = 50_000  # our choice: voxels to take percentiles of; ten times as many move them by less than 0.2 %
+PERCENTILES = (5, 10, 25, 50, 75, 90, 95)  # our choice: landmarks within the healthy bulk
+BULK = 2.5  # our choice: healthy bulk = median +- so many robust standard deviations; lesions and CSF lie outside
+MOST_STRETCH = 0.02  # our choice: matching changes a gain by 2 % at most, so any contrast by 4 % (DESIGN 7: 10 %)
+CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit scale, in medians of healthy brain.
+# Acute lesions reach 3 on DWI and 2 on FLAIR, CSF 4-5 on b0: nothing but artefact is clipped. No higher than that,
+# since b0's bright CSF would drown what the other two show: with 6, 6 and 5 phase 1 learned from DWI at half the pace.
+
+
+def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Divide out the smooth multiplicative field that `bias_field` finds. The mean inside the mask is kept.
+
+    Args:
+        volume: (X, Y, Z), values >= 0.
+        mask: (X, Y, Z), the brain: bool, or numbers that are above 0 in it.
+
+    Returns:
+        (X, Y, Z) float32; outside the mask the field goes on smoothly.
+
+    Raises:
+        ValueError: the mask is empty, or the volume has no positive value in it.
+    """
+    return (volume / bias_field(volume, mask)).astype(np.float32)
+
+
+def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Estimate the coil's field in the log domain inside the brain (DESIGN 3.10).
+
+    N3 and N4 take away whatever sharpens the histogram of the whole brain, and with it what the anatomy has of a
+    slope: cortex is brighter than white matter, a lesion brighter than both. Here only neighbours are compared. Where
+    the image is calm, two blocks that look alike are of one tissue, and what they still differ by is the field's
+    doing; two that do not (across the edge of a lesion) are not asked. The field is a polynomial, the stiffer the
+    weaker it turns out to be, since what anatomy feigns does not grow with the field.
+
+    Args and errors as for `correct_bias`.
+
+    Returns:
+        (X, Y, Z) float32, > 0, such that volume and volume / field have the same mean in the mask; 1 where the mask
+        is too small or too scattered for an estimate.
+    """
+    mask = np.asarray(mask) > 0  # as NIfTI has masks: numbers
+    if not (volume[mask] > 0).any():
+        raise ValueError("no brain to estimate a bias field in")
+    box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(mask))
+    logs, inside, positions = _blocks(volume[box], mask[box])
+    if inside.sum() < FEWEST:
+        return np.ones(volume.shape, np.float32)
+    orders = np.sum(_powers(), axis=1)
+    rng = np.random.default_rng(0)
+    coefficients, strength = np.zeros(len(orders)), STRONG
+    for alike in ALIKE:
+        field = _evaluate(coefficients, positions)
+        calm, smoothed = _calm(logs - field, inside, 2 * alike)
+        first, second = _pairs(calm, rng)
+        slopes = _basis(positions, first) - _basis(positions, second)  # (N, K)
+        steps = (smoothed + field)[tuple(first)] - (smoothed + field)[tuple(second)]  # (N,)
+        stiff = np.diag(TRUST / strength**2 * np.take(STIFFNESS, orders)) * max(1, len(steps))
+        for _ in range(STEPS):
+            weights = np.exp(-0.5 * ((steps - slopes @ coefficients) / alike) ** 2)
+            weighted = slopes * weights[:, None]
+            coefficients = np.linalg.solve(weighted.T @ slopes + stiff, weighted.T @ steps)
+        strength = max(WEAK, _evaluate(coefficients, positions)[inside].std())
+
+    voxels = [np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
+              for length, part in zip(volume.shape, box, strict=True)]  # beyond the box the field stays as at its face
+    field = np.exp(_evaluate(coefficients, voxels))
+    return field * ((volume[mask] / field[mask]).mean(dtype=np.float64) / volume[mask].mean(dtype=np.float64))
+
+
+def _blocks(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Average blocks of brain voxels: log means, which are brain, and their positions in -1..1 along each axis."""
+    factor = np.maximum(1, np.round(np.array(volume.shape) / BLOCKS)).astype(int)
+    padding = [(0, -length % step) for length, step in zip(volume.shape, factor, strict=True)]
+    signal = mask & (volume > DARKEST * np.median(volume[mask]))
+    shape = [part for length, (_, more), step in zip(volume.shape, padding, factor, strict=True)
+             for part in ((length + more) // step, step)]
+    total, count = (np.pad(data, padding).reshape(shape).sum((1, 3, 5), dtype=np.float64)
+                    for data in (np.where(signal, volume, 0), signal))
+    inside = count > 0.5 * np.prod(factor)
+    logs = np.log(np.where(inside, total, 1) / np.maximum(count, 1)).astype(np.float32)
+    centres = [np.minimum(np.arange(n) * step + (step - 1) / 2, length - 1)
+               for n, step, length in zip(inside.shape, factor, volume.shape, strict=True)]
+    return logs, inside, [2 * at / max(length - 1, 1) - 1 for at, length in zip(centres, volume.shape, strict=True)]
+
+
+def _calm(flat: np.ndarray, inside: np.ndarray, alike: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the CALM share of blocks that most of their 26 neighbours are like, and each block's mean with those."""
+    flat = np.where(inside, flat, np.nan)  # like nothing
+    total, count = flat.copy(), np.ones(flat.shape, np.float32)
+    for offset in np.ndindex(3, 3, 3):
+        if offset > (1, 1, 1):  # each pair once
+            here = tuple(slice(max(0, 1 - k), n - max(0, k - 1)) for k, n in zip(offset, flat.shape, strict=True))
+            there = tuple(slice(max(0, k - 1), n - max(0, 1 - k)) for k, n in zip(offset, flat.shape, strict=True))
+            close = np.abs(flat[here] - flat[there]) < alike
+            total[here] += np.where(close, flat[there], 0)
+            total[there] += np.where(close, flat[here], 0)
+            count[here] += close
+            count[there] += close
+    return inside & (count >= np.quantile(count[inside], 1 - CALM)), np.where(inside, total / count, 0)
+
+
+def _pairs(calm: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw up to PAIRS pairs of calm blocks within REACH: indices (3, N) of the first and of the second."""
+    blocks = np.argwhere(calm)
+    first = blocks[rng.integers(len(blocks), size=3 * PAIRS)]
+    apart = rng.uniform(-1, 1, first.shape)
+    second = first + np.round(apart * np.maximum(1, REACH * np.array(calm.shape))).astype(int)
+    valid = (np.sum(apart**2, 1) < 1) & (second >= 0).all(1) & (second < calm.shape).all(1)
+    first, second = first[valid], second[valid]
+    valid = calm[tuple(second.T)] & (first != second).any(1)
+    return first[valid][:PAIRS].T, second[valid][:PAIRS].T
+
+
+def _powers() -> list[tuple[int, int, int]]:
+    orders = range(DEGREE + 1)
+    return [(i, j, k) for i in orders for j in orders for k in orders if 0 < i + j + k <= DEGREE]
+
+
+def _basis(positions: list[np.ndarray], blocks: np.ndarray) -> np.ndarray:
+    """Return the polynomials (N, K) at blocks (3, N)."""
+    along = [legendre.legvander(at, DEGREE)[index] for at, index in zip(positions, blocks, strict=True)]
+    return np.stack([along[0][:, i] * along[1][:, j] * along[2][:, k] for i, j, k in _powers()], 1)
+
+
+def _evaluate(coefficients: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
+    """Return the log field on the lattice of positions in -1..1 along each axis."""
+    field = np.zeros((DEGREE + 1,) * 3)
+    field[tuple(np.transpose(_powers()))] = coefficients
+    for at in positions:
+        field = np.tensordot(field, legendre.legvander(at, DEGREE), (0, 1)).astype(np.float32)
+    return field
+
+
+def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return percentiles (7,) of the healthy bulk of the brain, in the volume's units, increasing.
+
+    The bulk is found by cutting both tails off around the median until nothing more falls away, so that a lesion
+    of a fifth of the brain hardly moves the landmarks.
+
+    Raises:
+        ValueError: there is no spread of positive values in the mask.
+    """
+    values = volume[mask]
+    values = values[values > 0]
+    values = values[::max(1, values.size // ENOUGH)]
+    for _ in range(10):
+        if values.size < 100:
+            raise ValueError("fewer than 100 brain voxels with signal")
+        middle = np.median(values)
+        spread = 1.4826 * np.median(np.abs(values - middle))
+        kept = values[np.abs(values - middle) <= BULK * spread]
+        if kept.size == values.size:
+            break
+        values = kept
+    landmarks = np.percentile(values, PERCENTILES).astype(np.float64)
+    if not (np.diff(landmarks) > 0).all():
+        raise ValueError("brain voxels are all alike")
+    return landmarks
+
+
+def match(volume: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Bring healthy brain to the reference's histogram, in medians of healthy brain; 0 outside the mask.
+
+    Between landmarks the gain runs linearly; below the lowest and above the highest it stays, so a lesion keeps
+    its ratio to its mirror side (DESIGN 3.9). No gain differs from the median's by more than MOST_STRETCH.
+
+    Args:
+        volume: (X, Y, Z); mask: (X, Y, Z) bool.
+        landmarks, reference: (7,), this patient's and the reference patient's, each in its own scanner units.
+    """
+    own = landmarks / landmarks[3]
+    aim = np.clip(reference / reference[3], own * (1 - MOST_STRETCH), own * (1 + MOST_STRETCH))
+    scaled = volume / np.float32(landmarks[3])
+    matched = np.interp(scaled, own, aim)
+    matched = np.where(scaled < own[0], scaled * (aim[0] / own[0]), matched)
+    matched = np.where(scaled > own[-1], scaled * (aim[-1] / own[-1]), matched)
+    return np.where(mask, matched, 0).astype(np.float32)
+
+
+def to_unit(volume: np.ndarray, channel: str) -> np.ndarray:
+    """Map a matched volume to [0, 1] by the channel's fixed ceiling; healthy brain lies near 1 / CEILING."""
+    return np.clip(volume / np.float32(CEILING[channel]), 0, 1)

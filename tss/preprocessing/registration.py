@@ -1,0 +1,226 @@
+"""Affine registration by mutual information, from coarse to fine.
+
+In:  two Volumes (X, Y, Z) in RAS with their affines; a mask of the fixed one that says where to compare them.
+Out: world affine (4, 4) moving -> fixed, in mm.
+Paper: 2.1 (FSL FLIRT there; this is the built-in stand-in. Mutual information after Mattes et al. 2003).
+See: tests/preprocessing/test_brain_extraction.py
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage, optimize
+from scipy.linalg import expm
+
+from tss.data.nifti import Volume, voxel_sizes
+
+BINS = 32  # our choice, as Mattes: of each image's histogram
+RADIUS_MM = 60.0  # of a head: turns and stretches count in mm at this distance, so that all parameters weigh alike
+SMOOTH_MM = (4.0, 2.0, 1.0)  # our choice: standard deviation of the Gaussian at each level
+POINTS = (2000, 5000, 12000)  # our choice: compared at each level
+STEPS = (10, 20, 20)  # our choice: iterations at each level; more change the result by less than 0.1 mm
+KEPT = (4, 2, 1)  # our choice: poses that are followed at each level
+TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
+SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
+ALIKE_MM = 5.0  # our choice: poses no further apart lead to the same one
+LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
+DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
+STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
+THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
+AIR = 0.1  # our choice: of the mean; what is darker has no say in the range that the bins span
+VOXEL_MM = 2.0  # our choice: finer scans are averaged to about this before smoothing
+
+
+class Images(NamedTuple):
+    """What one level compares: points of the fixed scan with their histogram bins, and the smoothed moving scan."""
+
+    points: np.ndarray  # (3, N) world mm of the fixed scan
+    fixed_bins: np.ndarray  # (N,) int
+    moving: np.ndarray  # (X, Y, Z), in units of bins
+    to_voxel: np.ndarray  # (4, 4) world mm of the moving scan -> its voxel indices
+
+
+def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: list) -> np.ndarray:
+    """Find the affine that aligns moving with fixed.
+
+    Args:
+        moving, fixed: volumes (X, Y, Z); outside the moving scan's field of view nothing is compared.
+        masks: for each of the three levels where to compare, (X, Y, Z) bool on the fixed grid.
+        dof: 6 = rigid, 12 = affine.
+        centres: world positions in the moving scan (mm), each one guess of where the first mask's centre lies in it.
+
+    Returns:
+        World affine (4, 4) moving -> fixed.
+    """
+    centre = _world(fixed.affine, np.argwhere(masks[0]).mean(0))
+    small_moving, small_fixed = shrink(moving), shrink(fixed)
+    levels = [_images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
+              for mask, count, smooth in zip(masks, POINTS, SMOOTH_MM, strict=True)]
+
+    starts = [_start(guess, turn, shift, centre) for guess in centres
+              for turn in product(TURNS_DEG, repeat=3) for shift in SHIFTS_MM]
+    costs = [_cost(start, levels[0])[0] for start in starts]
+    found = [starts[index] for index in np.argsort(costs, kind="stable")]
+    # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level, and in any case
+    # what becomes of the first guess as it stands: the scans' own headers are seldom far wrong.
+    plain = _start(centres[0], (0, 0, 0), 0, centre)
+    for images, kept, steps, freedom in zip(levels, KEPT, STEPS, (min(dof, 7), dof, dof), strict=True):
+        found = [_descend(pose, images, centre, freedom, steps) for pose in found[:kept]]
+        if plain is not None:
+            plain, cost = _descend(plain, images, centre, freedom, steps)
+            if min(_apart(plain, pose, centre) for pose, _ in found) > ALIKE_MM:
+                found.append((plain, cost))
+            else:
+                plain = None
+        found = [pose for pose, _ in sorted(found, key=lambda pose: pose[1])]
+    return np.linalg.inv(found[0])
+
+
+def _world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return affine[:3, :3] @ index + affine[:3, 3]
+
+
+def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
+    """Return by how many mm two affines differ on the surface of a head about a centre, at most roughly."""
+    return float(np.linalg.norm(_world(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2))
+
+
+def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return matrix[:3, :3].astype(np.float32) @ points + matrix[:3, 3:].astype(np.float32)
+
+
+def _start(guess: np.ndarray, turn_deg: tuple, shift_mm: float, centre: np.ndarray) -> np.ndarray:
+    """Return the affine fixed -> moving that carries the mask's centre to a guess, turned and lifted."""
+    place = np.eye(4)
+    place[:3, 3] = guess - centre + (0, 0, shift_mm)
+    return place @ _motions(np.array([*(np.radians(turn_deg) * RADIUS_MM), 0, 0, 0]), centre)
+
+
+def _generators() -> np.ndarray:
+    """Return the (12, 4, 4) directions of motion: 3 turns, 3 shifts, growth, 2 stretches, 3 shears."""
+    directions = np.zeros((12, 4, 4))
+    for k, (i, j) in enumerate([(1, 2), (0, 2), (0, 1)]):
+        directions[k, i, j], directions[k, j, i] = -1 / RADIUS_MM, 1 / RADIUS_MM
+        directions[9 + k, i, j] = directions[9 + k, j, i] = 1 / RADIUS_MM
+        directions[3 + k, k, 3] = 1
+    for k, stretch in enumerate([(1, 1, 1), (1, -1, 0), (1, 1, -2)]):
+        directions[6 + k, [0, 1, 2], [0, 1, 2]] = np.array(stretch) / RADIUS_MM
+    return directions
+
+
+GENERATORS = _generators()
+
+
+def _motions(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return motions (..., 4, 4) about a centre. Parameters (..., 6, 7 or 12) in mm, in the order of GENERATORS."""
+    there, back = np.eye(4), np.eye(4)
+    there[:3, 3], back[:3, 3] = centre, -centre
+    return there @ expm(np.tensordot(parameters, GENERATORS[:parameters.shape[-1]], 1)) @ back
+
+
+def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, steps: int) -> tuple[np.ndarray, float]:
+    """Climb down from an affine fixed -> moving. Returns the affine and its cost."""
+    nudges = DIFFERENCE_MM * np.concatenate([np.zeros((1, dof)), np.eye(dof), -np.eye(dof)])
+
+    def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        affines = start @ _motions(parameters + nudges, centre)
+        value, slope = _cost(affines[0], images)
+        ways = (affines[1:dof + 1] - affines[dof + 1:])[:, :3] / (2 * DIFFERENCE_MM)
+        return STEEPNESS * value, STEEPNESS * (ways * slope).sum((1, 2))
+
+    found = optimize.minimize(cost, np.zeros(dof), jac=True, method="L-BFGS-B",
+                              options={"maxiter": steps, "maxls": 8, "ftol": 1e-6})
+    return start @ _motions(found.x, centre), found.fun
+
+
+def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
+    """Return minus the mutual information at an affine fixed -> moving, and its slope by the affine's (3, 4) entries.
+
+    MI = sum_fm p(f, m) log(p(f, m) / (p(f) p(m))), p smoothed along m by a cubic B-spline.
+    """
+    matrix = images.to_voxel @ affine
+    value, slope, inside = _sample(images.moving, _move(matrix, images.points))
+    count = inside.sum()
+    if count < LEAST_OVERLAP * inside.size:
+        return 0.0, np.zeros((3, 4))
+    value, slope, points = value[inside], slope[:, inside], images.points[:, inside]
+
+    lower = value.astype(np.int32)
+    weights, derivatives = _spline(value - lower)
+    index = images.fixed_bins[inside] * (BINS + 3) + lower
+    joint = sum(np.bincount(index + k, weights[k], BINS * (BINS + 3)) for k in range(4)).reshape(BINS, BINS + 3) / count
+    by_fixed, by_moving = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
+    ratio = np.log((joint + 1e-9) / (by_fixed * by_moving + 1e-9))
+    information = float(np.sum(joint * ratio))
+
+    gain = sum(derivatives[k] * ratio.ravel()[index + k] for k in range(4)) / count  # dMI / d(value)
+    by_position = gain * slope  # (3, n)
+    by_matrix = np.empty((3, 4))
+    by_matrix[:, :3] = np.einsum("in,jn->ij", by_position, points)
+    by_matrix[:, 3] = by_position.sum(1)
+    return -information, -images.to_voxel[:3, :3].T @ by_matrix
+
+
+def _spline(fraction: np.ndarray) -> tuple[list, list]:
+    """Return the cubic B-spline's four weights at a fraction of a bin, and their derivatives."""
+    f, g = fraction, 1 - fraction
+    weights = [g**3 / 6, (4 - 6 * f**2 + 3 * f**3) / 6, (4 - 6 * g**2 + 3 * g**3) / 6, f**3 / 6]
+    return weights, [-g**2 / 2, (3 * f**2 - 4 * f) / 2, (4 * g - 3 * g**2) / 2, f**2 / 2]
+
+
+def _sample(data: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interpolate linearly at (3, N) voxel positions: values (N,), slopes (3, N), and which lie in the scan (N,)."""
+    last = np.array(data.shape, np.float32)[:, None] - 1
+    inside = ((position >= -0.5) & (position <= last + 0.5)).all(0)
+    lower = np.clip(position, 0, last - 1e-3)
+    corner = lower.astype(np.int32)
+    x, y, z = lower - corner
+    across, along = data.shape[1] * data.shape[2], data.shape[2]
+    first = corner[0] * across + corner[1] * along + corner[2]
+    flat = data.ravel()
+    low = [flat[first + dx * across + dy * along] for dx in (0, 1) for dy in (0, 1)]
+    rise = [flat[first + dx * across + dy * along + 1] - low[2 * dx + dy] for dx in (0, 1) for dy in (0, 1)]
+    v00, v01, v10, v11 = (a + z * b for a, b in zip(low, rise, strict=True))
+    v0, v1 = v00 + y * (v01 - v00), v10 + y * (v11 - v10)
+    r0, r1 = rise[0] + y * (rise[1] - rise[0]), rise[2] + y * (rise[3] - rise[2])
+    slope = np.stack([v1 - v0, (v01 - v00) * (1 - x) + (v11 - v10) * x, r0 + x * (r1 - r0)])
+    return v0 + x * (v1 - v0), slope, inside
+
+
+def _images(moving: Volume, fixed: Volume, points: np.ndarray, smooth_mm: float) -> Images:
+    smooth = [ndimage.gaussian_filter(volume.data, smooth_mm / voxel_sizes(volume.affine), mode="nearest",
+                                      truncate=3.0) for volume in (moving, fixed)]
+    at_fixed = _sample(smooth[1], _move(np.linalg.inv(fixed.affine), points))[0]
+    tissue = smooth[0][smooth[0] > AIR * smooth[0].mean()]
+    return Images(points, _to_bins(at_fixed, at_fixed, BINS - 1).round().astype(np.int32),
+                  _to_bins(smooth[0], tissue, BINS - 1), np.linalg.inv(moving.affine))
+
+
+def _to_bins(values: np.ndarray, sample: np.ndarray, last: int) -> np.ndarray:
+    low, high = np.percentile(sample, [0.5, 99.5])  # our choice: a few bright vessels must not take all the bins
+    return (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * last).astype(np.float32)
+
+
+def _points(mask: np.ndarray, affine: np.ndarray, count: int) -> np.ndarray:
+    """Return about `count` world positions (3, N) in the mask, spread evenly but on no lattice (Kronecker sequence)."""
+    corners = np.argwhere(mask)
+    low, high = corners.min(0) - 0.5, corners.max(0) + 0.5
+    tried = int(count * np.prod(high - low) / len(corners))
+    root = 1.2207440846057596  # of x^4 = x + 1: its powers fill three dimensions most evenly
+    index = low[:, None] + (high - low)[:, None] * (np.arange(1, tried + 1) * root ** -np.arange(1.0, 4)[:, None] % 1)
+    inside = mask[tuple(index.round().astype(int).clip(0, np.array(mask.shape)[:, None] - 1))]
+    thick = voxel_sizes(affine) > THICK_MM
+    index[thick] = index[thick].round()
+    return _move(affine, index[:, inside].astype(np.float32))
+
+
+def shrink(volume: Volume) -> Volume:
+    """Average blocks of voxels until none is much finer than VOXEL_MM."""
+    factor = np.maximum(1, np.round(VOXEL_MM / voxel_sizes(volume.affine))).astype(int)
+    shape = np.array(volume.data.shape) // factor
+    cut = volume.data[tuple(slice(0, n) for n in shape * factor)]
+    blocks = cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
+    affine = volume.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] = _world(volume.affine, (factor - 1) / 2)
+    return Volume(np.ascontiguousarray(blocks.mean((1, 3, 5)), np.float32), affine)

@@ -1,0 +1,118 @@
+"""All of it at small scale, on made-up patients: phantom, preprocessing, phases or the whole Table 2, evaluation.
+
+In:  an empty folder; the three scripts' main functions, so that the demo runs exactly what a user would type.
+Out: OUT/phantom (scans), OUT/data (prepared), OUT/runs, OUT/eval, and a table beside the phantom's ceiling.
+Paper: Table 2 in shape. Phantom scores are not clinical results.
+See: tests/study/test_demo.py
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tss.phantom.cohort_phantom import cohort_phantom
+from tss.study.table2_study import TUMOURS, Script, Study, type_in
+from tss.study.table2_study import run as run_whole_table
+
+SOME_FAILED = 1  # exit code of run_preprocess.py: they have their rows with the reason, and the rest is complete
+PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
+GRID = (112, 112, 13)  # half the paper's resolution along each axis
+WIDTH = {"2d": 16, "3d": 8}  # a quarter of the paper's channels
+# The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
+TWELVE = "--epochs 12 --patience 6 "
+TSS = {2: TWELVE + "--lr 5e-4 --final-lr 1e-2", 3: TWELVE + "--lr 5e-4 --final-lr 1e-2", 4: TWELVE + "--lr 5e-5"}
+FLAGS = {  # model -> phase -> what is typed besides
+    "2d": {1: TWELVE + "--lr 2e-3"} | TSS,
+    "3d": {0: "--epochs 5 --batch-size 4 --lr 1e-2 --final-lr 1e-1",
+           1: "--epochs 20 --patience 10 --batch-size 8 --lr 2e-3"} | TSS,
+}
+# Table 2: rows of one task differ in their first weights alone, so all of them are trained with the flags above.
+STUDY_PATIENTS = 160  # 102 to train, 26 to validate, 32 to test
+TUMOUR_PATIENTS = 60  # our choice: enough to learn three kinds of tumour from, in a minute or two
+TUMOUR_FLAGS = {"2d": TWELVE, "3d": "--epochs 8 --batch-size 2 --lr 1e-2 --final-lr 1e-1"}
+
+
+def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, evaluate: Script,
+        patients: int = PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
+    """Run the four steps, printing each as the command to type; a finished step is not done twice.
+
+    Returns:
+        0; a script that does not end well has said why, and its exit code is returned.
+    """
+    started = time.monotonic()
+    raw, data, runs, results = out / "phantom", out / "data", out / "runs" / model, out / "eval" / model
+    flags = FLAGS[model]
+    best = {number: runs / f"phase{number}" / "best.pt" for number in flags}
+
+    if (code := make_data(raw, data, patients, grid, seed, preprocess)) > SOME_FAILED:
+        return code
+
+    print("\n3. Train the phases, each from the one before", flush=True)
+    for number, words in flags.items():
+        start = ["--init", best[number - 1]] if number - 1 in best else ["--model", model, "--width", WIDTH[model]]
+        if code := type_in("run_train.py", train, [
+                "--phase", number, *start, "--data", data, "--out", runs, *words.split(), "--seed", seed, "--resume"]):
+            return code
+
+    print("\n4. Evaluate each phase on the test patients", flush=True)
+    if code := type_in("run_eval.py", evaluate, [
+            *(best[number] for number in flags if number > 0), "--data", data, "--out", results, "--table",
+            "--gradcam", 3, "--overwrite"]):
+        return code
+    print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
+          f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"
+          f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
+          f"  {results / 'table2.md'}    the paper's Table 2\n"
+          f"  {results / 'phase4' / 'roc.png'}    the test patients\n"
+          f"  {results / 'phase4' / 'gradcam'}    where the network looked", flush=True)
+    return 0
+
+
+def run_study(out: Path, models: Sequence[str], seed: int, preprocess: Script, train: Script, evaluate: Script,
+              patients: int = STUDY_PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
+    """Make phantom patients and phantoms with tumours, and run tss.study.table2_study on them; what is finished is not done twice.
+
+    Returns:
+        0; a script that does not end well has said why, and its exit code is returned.
+    """
+    from tss.phantom.cohort_phantom import tumour_phantom
+
+    started = time.monotonic()
+    raw, data, scans = out / "phantom", out / "data", out / "tumours"
+    if (code := make_data(raw, data, patients, grid, seed, preprocess)) > SOME_FAILED:
+        return code
+
+    print(f"\n3. Make {TUMOUR_PATIENTS} phantoms with tumours in {scans}", flush=True)
+    if not (scans / "tumours.csv").is_file():
+        tumour_phantom.make_tumours(scans, TUMOUR_PATIENTS, seed, jobs=os.cpu_count() or 1)
+
+    print("\n4. Train every row of Table 2 that can be had, and evaluate", flush=True)
+    values = {(model, number): {"width": WIDTH[model]} | values_in(words)
+              for model in models for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS[model]}).items()}
+    asked = Study(data, out / "study", tuple(models), tumours=scans / "tumours.csv", seed=seed, values=values)
+    code = run_whole_table(asked, train, evaluate)
+    if not code:
+        print(f"It took {(time.monotonic() - started) / 60:.1f} min.", flush=True)
+    return code
+
+
+def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], seed: int, preprocess: Script) -> int:
+    """Make phantom patients in `raw` and prepare them in `data`; returns the exit code of run_preprocess.py."""
+    print(f"1. Make {patients} phantom patients and their atlas in {raw}", flush=True)
+    jobs, atlas = os.cpu_count() or 1, raw / "atlas_t2w.nii.gz"
+    if not (raw / "cohort.csv").is_file():
+        cohort_phantom.write_atlas(atlas)
+        cohort_phantom.make_cohort(raw, patients, seed, jobs=jobs)
+
+    print("\n2. Bring the scans into one space", flush=True)
+    return type_in("run_preprocess.py", preprocess, [
+        raw / "cohort.csv", "--out", data, "--atlas", atlas, "--grid", *grid, "--tools", "builtin",
+        "--jobs", jobs, "--seed", seed])
+
+
+def values_in(flags: str) -> dict[str, int | float]:
+    """Return "--final-lr 1e-2 --epochs 12" as {"final_lr": 0.01, "epochs": 12}."""
+    words = flags.split()
+    return {name.removeprefix("--").replace("-", "_"): int(value) if value.isdigit() else float(value)
+            for name, value in zip(words[::2], words[1::2], strict=True)}

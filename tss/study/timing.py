@@ -1,0 +1,60 @@
+"""How long a training takes on this machine, from two steps of it on made-up hemispheres.
+
+In:  a phase; kind and width of a model; a grid; whether its early layers are frozen; a device.
+Out: seconds a hemisphere and step; minutes that an epoch takes at most.
+Paper: none.
+See: tests/study/test_timing.py
+"""
+
+import math
+import time
+
+import numpy as np
+import torch
+
+from tss.data.cohort import RESTORE, Patient, samples
+from tss.training import restoration
+from tss.training.epoch import LOSS, Split, batches, build_optimizer, train_one_epoch
+from tss.training.feature_cache import compute_once
+from tss.training.phases import FROZEN, Phase, build_model, freeze
+
+AT_MOST = (112, 112, 8)  # voxels X, Y, Z that are timed, our choice: seconds at any grid; a step's time is about
+# proportional to the voxels
+HEMISPHERES = 2  # on the CPU, where the time is proportional to them; a GPU is only busy with whole batches
+VALIDATION = 1 / 3  # of a training step: forwards alone, where backwards takes about twice as long
+
+
+def seconds_a_hemisphere(phase: Phase, model: str, width: int, grid: tuple[int, int, int], frozen: bool,
+                         device: torch.device, precision: str) -> float:
+    """Return the seconds that a training step takes for each of its hemispheres, about.
+
+    grid: voxels X, Y, Z of the whole brain. frozen: are the layers in FROZEN frozen, and computed once?
+    """
+    x, y, z = map(min, grid, AT_MOST)
+    size = phase.batch_size if device.type == "cuda" else HEMISPHERES
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
+        network = build_model(model, width, (x, y, z), phase.attention, phase.task)
+    network.to(device)
+    hemispheres = np.random.default_rng(0).random((size, 3, z, y, x // 2), dtype=np.float32)
+    split = Split([], torch.from_numpy(hemispheres).half(), torch.arange(size) % 2.0)
+    learner, kept = network, split
+    if frozen:
+        freeze(network, FROZEN[model])
+        learner, (kept,) = compute_once(network, [split], device, precision, say=lambda text: None)
+    optimizer = build_optimizer(network, phase.lr, phase.final_lr)
+    taken = []
+    for _ in range(3):  # the first is slow, since torch chooses its algorithms in it; others may be using the machine
+        started = time.monotonic()
+        if phase.task == RESTORE:
+            train_one_epoch(learner, optimizer, restoration.LOSS, restoration.batches(kept, range(size), size, device, 0, 1),
+                            precision)
+        else:
+            train_one_epoch(learner, optimizer, LOSS, batches(kept, range(size), size, device), precision)
+        taken.append(time.monotonic() - started)
+    return min(taken) / size * math.prod(grid) / (x * y * z)
+
+
+def steps_of(patients: list[Patient], task: str) -> float:
+    """Return how many hemispheres' training steps an epoch is worth; those of validation count for less."""
+    train, val = (len(samples(patients, task, split)) for split in ("train", "val"))
+    return train + VALIDATION * val

@@ -1,0 +1,173 @@
+"""The paper's schedule as one frozen table: what each phase learns, from what it starts, and what stands still.
+
+In:  the number of a phase; the kind, width and grid of a model.
+Out: its settings; the model it trains; the names of the tensors that are frozen.
+Paper: sections 2.3 and 2.4, Fig. 5, Table 2 (phase 4).
+See: tests/training/test_phases.py
+
+torch is imported where a model is built, not at the top: `run_train.py --help` prints this table at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tss.data.cohort import RESTORE, TUMOURS
+from tss.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One row of the schedule. Rates are AdaBound's: lr at first, drifting towards final_lr (SGD's)."""
+
+    number: int
+    task: str  # a key of tss.data.cohort.TASKS, RESTORE, or one of TUMOURS
+    starts_from: int | None  # the phase whose best checkpoint it takes; None, or not of this model: random weights
+    freezes: bool  # do the layers in FROZEN stand still?
+    attention: bool
+    batch_size: int
+    lr: float
+    final_lr: float
+    quote: str  # the paper's words for it
+    models: tuple[str, ...] = ("2d", "3d")
+    epochs: int = 100  # 2.4 "for 100 epochs with early stopping"
+    patience: int = 10  # 2.4 "based on the validation AUC during training with a patience of 10"
+    shift: int = 1  # cells by which hemispheres are moved at random in training (tss.training.augmentation; ours)
+
+    @property
+    def name(self) -> str:
+        """What it is called on the screen; without the blank, its folder."""
+        return "tumours" if self.task in TUMOURS.values() else f"phase {self.number}"
+
+    def parent_of(self, model: str) -> int | None:
+        """The phase that a model of this kind starts from; None: random weights."""
+        return self.starts_from if self.starts_from in PHASES and model in PHASES[self.starts_from].models else None
+
+
+# Batch sizes and rates, 2.4: "The batch size was 16 for the stroke detection task and 8 for the TSS classification
+# tasks"; "in stroke side detection task, the initial learning rate was 0.0005 and the final learning rate was 0.01;
+# in TSS classification task, the initial learning rate was 0.00001 and the final learning rate was 0.001".
+# Phase 0: the paper gives no rates, so AdaBound with those of phase 1 (our choice; Zhou 2019 trains Models Genesis by
+# SGD with lr 1, up to 10,000 epochs), and batches of 8, since the decoder works at full size. Patience counts epochs
+# since the restoration error last fell.
+PHASES = {
+    0: Phase(
+        number=0, task=RESTORE, starts_from=None, freezes=False, attention=False, batch_size=8, lr=5e-4, final_lr=1e-2,
+        shift=0,
+        quote="2.2: Using Models Genesis, we first modified the original images [...] and then trained the model to "
+              "restore the original image", models=("3d",),
+    ),
+    1: Phase(
+        number=1, task="stroke", starts_from=0, freezes=False, attention=False, batch_size=16, lr=5e-4, final_lr=1e-2,
+        quote="2.3: The first phase consisted of stroke detection [...] The 2D model was trained from random "
+              "initialization on this task. For our 3D model, initial weights were generated in a self-supervised "
+              "fashion",
+    ),
+    2: Phase(
+        number=2, task="tss<3h", starts_from=1, freezes=True, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
+        quote="2.3: In the second phase, we froze early convolutional weights to refine later layers and trained our "
+              "model on TSS < 3 h",
+    ),
+    3: Phase(
+        number=3, task="tss<4.5h", starts_from=2, freezes=True, attention=False, batch_size=8, lr=1e-5, final_lr=1e-3,
+        quote="2.3: we used the pretrained weights of the TSS < 3 h model to train on the TSS < 4.5 h task",
+    ),
+    4: Phase(
+        number=4, task="tss<4.5h", starts_from=3, freezes=True, attention=True, batch_size=8, lr=1e-5, final_lr=1e-3,
+        quote="2.3: The last phase of our training schema (Fig. 5) involved fine-tuning the soft attention modules",
+    ),
+}  # fmt: skip
+
+# Not a phase of the schedule but what it is compared with: "models trained for brain tumor classification and
+# segmentation to initialize our 2D and 3D models, respectively" (3). How they were trained is not said: the rates are
+# phase 1's, the batches 16 slices, or 4 volumes, since the decoder works at full size. The number only orders draws.
+LEARN_TUMOURS = {
+    model: Phase(
+        number=5, task=task, starts_from=None, freezes=False, attention=False, batch_size={"2d": 16, "3d": 4}[model],
+        lr=5e-4, final_lr=1e-2, models=(model,), shift=0,
+        quote="2.3: pretraining on external datasets of brain MRIs; 3: We used models trained for brain tumor "
+              "classification and segmentation to initialize our 2D and 3D models",
+    )
+    for model, task in TUMOURS.items()
+}  # fmt: skip
+
+MOVING = [number for number, phase in PHASES.items() if phase.shift]  # those for which a user may change it
+
+# 2.3: "we froze the first 7x7 convolutional layer as well as the following two Resblocks [...] conv2_x"; "for 3D
+# models, we froze the two layers in the downward path". Their BatchNorms stand still with them. Everything else is
+# trained, in phase 4 too (Table 2 "Attention+fine-tune").
+FROZEN = {
+    "2d": ("backbone.conv1", "backbone.bn1", "backbone.layer1"),
+    "3d": ("encoder.down1", "encoder.down2"),
+}
+
+WIDTH = {"2d": 64, "3d": 32}  # channels of the first stage in the paper
+
+
+def build_model(model: str, width: int, grid: Sequence[int], attention: bool, task: str = "stroke",
+                types: int = 0) -> nn.Module:
+    """A network with fresh random weights (torch's global generator): (N, C, D, H, W) -> logits (N,).
+
+    model: "2d" or "3d"; grid: voxels [X, Y, Z] of the whole brain, so that a hemisphere is D, H, W = Z, Y, X / 2;
+    task: that of the phase; for RESTORE the network gives volumes (N, C, D, H, W) instead of logits, for tumours'
+    outlines (N, 1, D, H, W), and for their types it takes slices (N, C, H, W) and gives logits (N, types).
+    """
+    if model not in FROZEN:
+        raise InputError(f"there is no model '{model}': choose one of {', '.join(FROZEN)}")
+    import torch
+
+    # Channels last in memory: same outcome up to rounding, and on the CPU a step takes 10 to 35 % less time.
+    if model == "3d":
+        from tss.models.unet3d import UNet3D, VolumeClassifier
+
+        outputs = {RESTORE: 3, TUMOURS["3d"]: 1}.get(task)
+        network = UNet3D(3, outputs, width) if outputs else VolumeClassifier(width, attention)
+        return network.to(memory_format=torch.channels_last_3d)
+    if task == TUMOURS["2d"]:
+        from tss.models.resnet2d import SliceTypes
+
+        return SliceTypes(width, types).to(memory_format=torch.channels_last)
+    if grid[2] < 2:
+        raise InputError(f"the 2D model weighs slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
+    from tss.models.resnet2d import SliceClassifier
+
+    return SliceClassifier(width, slices=grid[2], attention=attention).to(memory_format=torch.channels_last)
+
+
+def freeze(network: nn.Module, modules: Sequence[str]) -> list[str]:
+    """Make modules stand still, statistics of BatchNorm included; returns the names of their parameters and buffers."""
+    for name in modules:
+        module = network.get_submodule(name)
+        module.requires_grad_(False).eval()
+        # network.train() reaches every module in it: for a frozen one it must do nothing.
+        module.train = lambda mode=True, module=module: module
+    prefixes = tuple(f"{name}." for name in modules)
+    return [name for name in network.state_dict() if name.startswith(prefixes)]
+
+
+def describe() -> str:
+    """The table as text, for --help."""
+    head = f"{'phase':<6} {'task':<9} {'2d from':<8} {'3d from':<8} {'gates':<6} {'batch':>5} {'lr':>7} {'final lr':>9}"
+    rows = [
+        f"{phase.number:<6} {phase.task:<9} {start(phase, '2d'):<8} {start(phase, '3d'):<8} "
+        f"{'yes' if phase.attention else 'no':<6} {phase.batch_size:>5} {phase.lr:>7g} {phase.final_lr:>9g}"
+        for phase in PHASES.values()
+    ]
+    return "\n".join([
+        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound; hemispheres are moved by "
+        "up to --shift 1 cell of 4 pixels",
+        "phase 0 is Models Genesis: no labels, mean squared error, patience 10 (validation restoration error)",
+    ])  # fmt: skip
+
+
+def start(phase: Phase, model: str) -> str:
+    """What a phase starts from, in a word."""
+    if model not in phase.models:
+        return "-"
+    parent = phase.parent_of(model)
+    return "random" if parent is None else f"phase {parent}"

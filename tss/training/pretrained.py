@@ -1,0 +1,107 @@
+"""Weights from elsewhere: files of other programs, brought under this suite's names.
+
+In:  a state_dict of Models Genesis (Zhou et al. 2019, PyTorch) or of torchvision's ResNet-18, as torch.save wrote it.
+Out: a parent to start from: kind of model, width, tensors under our names, and what may be new or left over, and why.
+     And the way back for the 3D U-Net: its tensors under Models Genesis's names.
+Paper: 2.3 (compared with ImageNet weights; 3D phase 1 starts from Models Genesis).
+See: tests/training/test_pretrained.py
+
+The channel rule: a first convolution for one channel becomes one for three by repeating its weights, each divided by
+3, so that three equal channels give what the one gave. An output for one channel is repeated as it is.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tss.errors import InputError
+from tss.training.checkpoint import DECODER
+
+CHANNELS = 3  # DWI, T2w, FLAIR
+
+# Models Genesis: its name for a part -> ours.
+DOWN = {"down_tr64": "encoder.down1", "down_tr128": "encoder.down2", "down_tr256": "encoder.down3",
+        "down_tr512": "encoder.down4"}
+UP = {"up_tr256": "up3", "up_tr128": "up2", "up_tr64": "up1"}
+LAYERS = {"ops.0.conv1": "0", "ops.0.bn1": "1", "ops.1.conv1": "3", "ops.1.bn1": "4"}
+GENESIS = {
+    **{f"{theirs}.{layer}": f"{ours}.{place}" for theirs, ours in DOWN.items() for layer, place in LAYERS.items()},
+    **{f"{theirs}.{layer}": f"{ours}.convolutions.{place}" for theirs, ours in UP.items()
+       for layer, place in LAYERS.items()},
+    **{f"{theirs}.up_conv": f"{ours}.up" for theirs, ours in UP.items()},
+    "out_tr.final_conv": "out",
+}  # fmt: skip
+GENESIS_FIRST, GENESIS_LAST = "encoder.down1.0.weight", "out"
+RESNET_FIRST, RESNET_CLASSES = "conv1.weight", "fc."
+
+COUNTERS = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none, and nothing uses them
+
+
+def recognise(content: object, path: Path) -> dict:
+    """Return a parent made of another program's weights.
+
+    content: what checkpoint.read() gave: a state_dict, or a dict that holds one under "state_dict".
+    Returns:
+        model, width, name, state_dict (our names), may_be_new, may_be_left; "phase" is None.
+    Raises:
+        InputError: neither Models Genesis nor a ResNet-18, or with something in it that neither has.
+    """
+    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise InputError(f"{path} is neither a checkpoint of this suite nor a state_dict. Give a checkpoint of "
+                         "run_train.py, or published weights of Models Genesis (3D) or ResNet-18 (2D).")
+    tensors = {str(name).removeprefix("module."): value for name, value in tensors.items()}  # left by DataParallel
+    if "down_tr64.ops.0.conv1.weight" in tensors:
+        return from_genesis(tensors, path)
+    if RESNET_FIRST in tensors and "layer1.0.conv1.weight" in tensors:
+        return from_resnet18(tensors)
+    raise InputError(f"{path} is not a checkpoint of this suite: it has no 'format', and its {len(tensors)} tensors "
+                     f"(first {next(iter(tensors), 'none')}) are not those of Models Genesis or ResNet-18, which are "
+                     "the weights from elsewhere that can be used. Give a checkpoint of run_train.py.")
+
+
+def from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
+    """Models Genesis's 3D U-Net: the whole of it for phase 0, its encoder for the classifier."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        part, _, kind = name.rpartition(".")
+        if part not in GENESIS:
+            raise InputError(f"{path} looks like Models Genesis, but {name} is none of its tensors; nothing was "
+                             "loaded.")
+        renamed[f"{GENESIS[part]}.{kind}"] = tensor
+    first = renamed[GENESIS_FIRST]  # (width, channels, 3, 3, 3)
+    if first.ndim == 5 and first.shape[1] == 1:
+        renamed[GENESIS_FIRST] = first.repeat(1, CHANNELS, 1, 1, 1) / CHANNELS
+        for name in (f"{GENESIS_LAST}.weight", f"{GENESIS_LAST}.bias"):
+            if name in renamed and len(renamed[name]) == 1:
+                renamed[name] = renamed[name].repeat(CHANNELS, *[1] * (renamed[name].ndim - 1))
+    new = {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
+    return parent("Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
+
+
+def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """UNet3D's state_dict under the names of Models Genesis's published checkpoint, for programs that read that."""
+    theirs = {ours: name for name, ours in GENESIS.items()}
+    return {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in tensors.items()}
+
+
+def from_resnet18(tensors: dict[str, Tensor]) -> dict:
+    """torchvision's ResNet-18, for instance from ImageNet; red, green and blue become DWI, T2w and FLAIR."""
+    renamed = {name if name.startswith(RESNET_CLASSES) else f"backbone.{name}": tensor
+               for name, tensor in tensors.items()}
+    first = renamed[f"backbone.{RESNET_FIRST}"]  # (width, channels, 7, 7)
+    if first.ndim == 4 and first.shape[1] == 1:
+        renamed[f"backbone.{RESNET_FIRST}"] = first.repeat(1, CHANNELS, 1, 1) / CHANNELS
+    new = {"classifier": "ours has one output", "slice_logits": "ResNet-18 weighs no slices",
+           "gate": "ResNet-18 has no gates"}
+    classes = len(tensors.get(f"{RESNET_CLASSES}bias", ()))
+    return parent("ResNet-18", "2d", first.shape[0], renamed, new, {RESNET_CLASSES: f"its own {classes} classes"})
+
+
+def parent(name: str, model: str, width: int, tensors: dict, may_be_new: dict, may_be_left: dict) -> dict:
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for mean in [name for name in tensors if name.endswith(".running_mean")]:
+        tensors.setdefault(mean.replace("running_mean", COUNTERS), torch.tensor(0))
+    return {"phase": None, "name": name, "model": model, "width": int(width), "state_dict": tensors,
+            "may_be_new": may_be_new, "may_be_left": may_be_left}

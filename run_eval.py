@@ -61,9 +61,19 @@ def score_cohort(args: argparse.Namespace) -> None:
     from tss.evaluation.subgroups import subgroups_table
 
     given = vars(args)
-    results = evaluate(args.checkpoints, given.get("data", "data"), given.get("split", "test"), args.out, args.gradcam,
-                       args.device, args.overwrite, "table" in args, given.get("study"), "report" in args,
-                       "gradcam-scores" in args)
+    results = evaluate(
+        args.checkpoints,
+        given.get("data", "data"),
+        given.get("split", "test"),
+        args.out,
+        args.gradcam,
+        args.device,
+        args.overwrite,
+        "table" in args,
+        given.get("study"),
+        "report" in args,
+        "gradcam-scores" in args,
+    )
     print("\n" + summary_table(results), flush=True)
     if overlaps := overlap_table(results):
         print("\n" + overlaps, flush=True)
@@ -79,8 +89,17 @@ def read_patient(args: argparse.Namespace) -> None:
 
     given = vars(args)
     scans = Scans(*args.patient, second_is_adc="adc" in args)
-    read(args.checkpoints, scans, args.atlas, args.out, given.get("side"), given.get("tools", "auto"),
-         draw=args.gradcam > 0, device=args.device, overwrite=args.overwrite)
+    read(
+        args.checkpoints,
+        scans,
+        args.atlas,
+        args.out,
+        given.get("side"),
+        given.get("tools", "auto"),
+        draw=args.gradcam > 0,
+        device=args.device,
+        overwrite=args.overwrite,
+    )
 
 
 def audit_table(args: argparse.Namespace) -> None:
@@ -91,52 +110,97 @@ def audit_table(args: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="run_eval.py", description=__doc__, formatter_class=Formatter,
-                                     allow_abbrev=False)
-    parser.add_argument("checkpoints", nargs="*", metavar="CKPT", default=GIVEN,
-                        help="best.pt of a phase; phase 1's also finds the side of patients whose side is unknown, and "
-                             "is looked for at ../phase1/best.pt beside the others")
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py", description=__doc__, formatter_class=Formatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "checkpoints",
+        nargs="*",
+        metavar="CKPT",
+        default=GIVEN,
+        help="best.pt of a phase; phase 1's also finds the side of patients whose side is unknown, and "
+        "is looked for at ../phase1/best.pt beside the others",
+    )
     parser.add_argument("--out", default="eval", help="folder for the results")
-    parser.add_argument("--gradcam", type=count, default=4, metavar="N",
-                        help="draw the Grad-CAM of the first N patients; 0 = none")
+    parser.add_argument(
+        "--gradcam", type=count, default=4, metavar="N", help="draw the Grad-CAM of the first N patients; 0 = none"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace the results that OUT holds already")
 
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--data", default=GIVEN, help="the folder that run_preprocess.py made; without it data")
-    cohort.add_argument("--split", choices=list(SPLITS), default=GIVEN,
-                        help="which patients; without it test. The figures of train and val are optimistic")
-    cohort.add_argument("--table", action="store_true", default=GIVEN,
-                        help="write Table 2 as table2.md and table2.csv: a row for each checkpoint, for the tissue "
-                             "clock and Lee 2020 (fitted to DATA's training patients), for each reader in cohort.csv")
-    cohort.add_argument("--report", action="store_true", default=GIVEN,
-                        help="--table, and report.html: one page with all of it, patient flow, curves, limits and "
-                             "hashes, that needs no network and can be sent to a clinician")
-    cohort.add_argument("--study", metavar="FILE", default=GIVEN,
-                        help="study.json of run_train.py --study: tells the table which rows were not run, and has "
-                             "what the paper makes claims about compared instead of every two checkpoints")
-    cohort.add_argument("--gradcam-scores", dest="gradcam-scores", action="store_true", default=GIVEN,
-                        help="measure how much of every patient's Grad-CAM lies in the lesion mask, beside chance and "
-                             "an untrained network; costs three Grad-CAMs' time a patient")
+    cohort.add_argument(
+        "--split",
+        choices=list(SPLITS),
+        default=GIVEN,
+        help="which patients; without it test. The figures of train and val are optimistic",
+    )
+    cohort.add_argument(
+        "--table",
+        action="store_true",
+        default=GIVEN,
+        help="write Table 2 as table2.md and table2.csv: a row for each checkpoint, for the tissue "
+        "clock and Lee 2020 (fitted to DATA's training patients), for each reader in cohort.csv",
+    )
+    cohort.add_argument(
+        "--report",
+        action="store_true",
+        default=GIVEN,
+        help="--table, and report.html: one page with all of it, patient flow, curves, limits and "
+        "hashes, that needs no network and can be sent to a clinician",
+    )
+    cohort.add_argument(
+        "--study",
+        metavar="FILE",
+        default=GIVEN,
+        help="study.json of run_train.py --study: tells the table which rows were not run, and has "
+        "what the paper makes claims about compared instead of every two checkpoints",
+    )
+    cohort.add_argument(
+        "--gradcam-scores",
+        dest="gradcam-scores",
+        action="store_true",
+        default=GIVEN,
+        help="measure how much of every patient's Grad-CAM lies in the lesion mask, beside chance and "
+        "an untrained network; costs three Grad-CAMs' time a patient",
+    )
 
     patient = parser.add_argument_group("one new patient")
-    patient.add_argument("--patient", nargs=3, metavar=("DWI", "B0", "FLAIR"), default=GIVEN,
-                         help="the scans of a patient who is in no cohort, as NIfTI; --data is not needed. B0 is - "
-                              "where the DWI is a 4-D series with its .bval beside it")
-    patient.add_argument("--atlas", metavar="FILE", default=GIVEN,
-                         help="the T2w atlas that the training patients were brought to")
-    patient.add_argument("--adc", action="store_true", default=GIVEN,
-                         help="the second scan is the ADC map, not b0")
-    patient.add_argument("--side", choices=SIDES, default=GIVEN,
-                         help="hemisphere with the stroke; without it phase 1's checkpoint chooses")
-    patient.add_argument("--tools", choices=["auto", "fsl", "builtin"], default=GIVEN,
-                         help="brain mask and registration; without it auto: FSL where it is found")
+    patient.add_argument(
+        "--patient",
+        nargs=3,
+        metavar=("DWI", "B0", "FLAIR"),
+        default=GIVEN,
+        help="the scans of a patient who is in no cohort, as NIfTI; --data is not needed. B0 is - "
+        "where the DWI is a 4-D series with its .bval beside it",
+    )
+    patient.add_argument(
+        "--atlas", metavar="FILE", default=GIVEN, help="the T2w atlas that the training patients were brought to"
+    )
+    patient.add_argument("--adc", action="store_true", default=GIVEN, help="the second scan is the ADC map, not b0")
+    patient.add_argument(
+        "--side",
+        choices=SIDES,
+        default=GIVEN,
+        help="hemisphere with the stroke; without it phase 1's checkpoint chooses",
+    )
+    patient.add_argument(
+        "--tools",
+        choices=["auto", "fsl", "builtin"],
+        default=GIVEN,
+        help="brain mask and registration; without it auto: FSL where it is found",
+    )
 
     figures = parser.add_argument_group("published figures")
-    figures.add_argument("--audit", metavar="TABLE", default=GIVEN,
-                         help="a CSV table: row, sensitivity, specificity as printed, and where known accuracy, n (82 "
-                              "or 70-90), n_positive, auc, and group (rows said to share a test set). Prints which "
-                              "numbers of patients give each row, and whether one test set fits a group")
+    figures.add_argument(
+        "--audit",
+        metavar="TABLE",
+        default=GIVEN,
+        help="a CSV table: row, sensitivity, specificity as printed, and where known accuracy, n (82 "
+        "or 70-90), n_positive, auc, and group (rows said to share a test set). Prints which "
+        "numbers of patients give each row, and whether one test set fits a group",
+    )
     return parser
 
 
@@ -147,8 +211,11 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End the program for flags that have no meaning together."""
     if "audit" in args:
-        changed = [name for name in ("out", "gradcam", "device", "overwrite") if
-                   getattr(args, name) != parser.get_default(name)]
+        changed = [
+            name
+            for name in ("out", "gradcam", "device", "overwrite")
+            if getattr(args, name) != parser.get_default(name)
+        ]
         if alien := [name for name in (*FOR_A_COHORT, "patient", *FOR_A_PATIENT) if name in args] + changed:
             parser.error(f"--{alien[0]} has no meaning with --audit TABLE")
         if "checkpoints" in args:

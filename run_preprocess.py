@@ -21,35 +21,71 @@ PHANTOM_FLAGS = ("phantom", "patients", "out", "jobs")
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "run_preprocess.py", description=__doc__.split("\n\n")[0], allow_abbrev=False,
+        "run_preprocess.py",
+        description=__doc__.split("\n\n")[0],
+        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="exit codes: 0 done, 1 some patients failed (the rest is complete), 2 wrong use or unusable input")
-    parser.add_argument("cohort", type=Path, nargs="?", metavar="COHORT_CSV",
-                        help="table with patient, dwi, flair, b0 or adc, onset_to_mri_min, stroke_side; "
-                             "paths relative to the table. Or a BIDS folder")
+        epilog="exit codes: 0 done, 1 some patients failed (the rest is complete), 2 wrong use or unusable input",
+    )
+    parser.add_argument(
+        "cohort",
+        type=Path,
+        nargs="?",
+        metavar="COHORT_CSV",
+        help="table with patient, dwi, flair, b0 or adc, onset_to_mri_min, stroke_side; "
+        "paths relative to the table. Or a BIDS folder",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DATA", help="folder to write to")
-    parser.add_argument("--atlas", type=Path, metavar="FILE",
-                        help="T2w atlas in MNI152 space; unset = FSL's, where FSLDIR has one")
-    parser.add_argument("--tools", choices=("auto", "fsl", "builtin"), default="auto",
-                        help="who finds brain and affines; auto = FSL where it is installed, else the suite's own")
-    parser.add_argument("--literal", action="store_true",
-                        help="FSL in the paper's literal order, to compare with: BET on b0 and, after registration, "
-                             "once more")
-    parser.add_argument("--grid", type=int, nargs=3, default=(224, 224, 26), metavar=("X", "Y", "Z"),
-                        help="voxels of the atlas grid; X even")
-    parser.add_argument("--reference", metavar="PATIENT",
-                        help="training patient whose histogram the others are matched to; "
-                             "unset = the first training patient that can be preprocessed")
+    parser.add_argument(
+        "--atlas", type=Path, metavar="FILE", help="T2w atlas in MNI152 space; unset = FSL's, where FSLDIR has one"
+    )
+    parser.add_argument(
+        "--tools",
+        choices=("auto", "fsl", "builtin"),
+        default="auto",
+        help="who finds brain and affines; auto = FSL where it is installed, else the suite's own",
+    )
+    parser.add_argument(
+        "--literal",
+        action="store_true",
+        help="FSL in the paper's literal order, to compare with: BET on b0 and, after registration, once more",
+    )
+    parser.add_argument(
+        "--grid",
+        type=int,
+        nargs=3,
+        default=(224, 224, 26),
+        metavar=("X", "Y", "Z"),
+        help="voxels of the atlas grid; X even",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="PATIENT",
+        help="training patient whose histogram the others are matched to; "
+        "unset = the first training patient that can be preprocessed",
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="patients at a time, a core each")
-    parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N",
-                        help="do the I-th of N parts, for Slurm arrays; all parts write to one --out")
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        default="1/1",
+        metavar="I/N",
+        help="do the I-th of N parts, for Slurm arrays; all parts write to one --out",
+    )
     parser.add_argument("--overwrite", action="store_true", help="do every patient again, with new settings if any")
     parser.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
-    parser.add_argument("--phantom", choices=("easy", "middle", "hard"),
-                        help="in place of COHORT_CSV: make TSS-Phantom's 422 patients of this level in --out, as raw "
-                             "scans with their cohort.csv, atlas and truth, and say what to type next")
-    parser.add_argument("--patients", type=int, metavar="N",
-                        help="with --phantom: the first N of the 422 alone; a folder can grow later")
+    parser.add_argument(
+        "--phantom",
+        choices=("easy", "middle", "hard"),
+        help="in place of COHORT_CSV: make TSS-Phantom's 422 patients of this level in --out, as raw "
+        "scans with their cohort.csv, atlas and truth, and say what to type next",
+    )
+    parser.add_argument(
+        "--patients",
+        type=int,
+        metavar="N",
+        help="with --phantom: the first N of the 422 alone; a folder can grow later",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check the table and say what would be done")
     return parser
 
@@ -76,10 +112,11 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
     if args.cohort is not None:
         parser.error(f"--phantom makes a cohort: leave {args.cohort} away, or --phantom")
     defaults = vars(parser.parse_args(["--out", str(args.out)]))
-    if alien := [name for name, value in vars(args).items()
-                 if name not in PHANTOM_FLAGS and value != defaults[name]]:
-        parser.error(f"--phantom makes raw scans, always the same ones: leave --{alien[0].replace('_', '-')} for the "
-                     "next command")
+    if alien := [name for name, value in vars(args).items() if name not in PHANTOM_FLAGS and value != defaults[name]]:
+        parser.error(
+            f"--phantom makes raw scans, always the same ones: leave --{alien[0].replace('_', '-')} for the "
+            "next command"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
 
     from tss.errors import InputError
-    from tss.phantom.cohort_phantom import benchmark
+    from tss.phantom import benchmark
     from tss.preprocessing import cohort_run, pipeline
 
     try:
@@ -105,9 +142,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             benchmark.make(args.out, args.phantom, args.patients, args.jobs)
             return 0
         tools = pipeline.find_tools("literal" if args.literal else args.tools)
-        return cohort_run.run(cohort_run.Choices(
-            args.cohort, args.out, pipeline.find_atlas(args.atlas), tools.__name__.removeprefix("tss."),
-            tuple(args.grid), args.reference, args.jobs, args.shard, args.overwrite, args.seed), args.dry_run)
+        return cohort_run.run(
+            cohort_run.Choices(
+                args.cohort,
+                args.out,
+                pipeline.find_atlas(args.atlas),
+                tools.__name__.removeprefix("tss."),
+                tuple(args.grid),
+                args.reference,
+                args.jobs,
+                args.shard,
+                args.overwrite,
+                args.seed,
+            ),
+            args.dry_run,
+        )
     except InputError as error:
         print(f"run_preprocess.py: {error}", file=sys.stderr)
     except OSError as error:

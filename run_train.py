@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train one phase, or all."""
-    from tss.preprocessing.pipeline import GRID
+    from tss.data.prepared import GRID
     from tss.training.run_setup import VALUES, Job  # torch is loaded here, so that --help does not wait for it
     from tss.training.train import train_all, train_on_tumours, train_phase
 
@@ -73,13 +73,18 @@ def run_demo(args: argparse.Namespace) -> int:
     """Hand over to the demo, which calls the three scripts as a user would."""
     import run_eval
     import run_preprocess
-    from tss.study.table2_study import demo
+    from tss.study import demo
 
     given = vars(args)
     scripts = {"preprocess": run_preprocess.main, "train": main, "evaluate": run_eval.main}
     if "study" in args:
-        return demo.run_study(given.get("out", Path("demo-study")), models_of(args), args.seed, **scripts,
-                              patients=given.get("patients", demo.STUDY_PATIENTS))
+        return demo.run_study(
+            given.get("out", Path("demo-study")),
+            models_of(args),
+            args.seed,
+            **scripts,
+            patients=given.get("patients", demo.STUDY_PATIENTS),
+        )
     return demo.run(given.get("out", Path("demo")), given.get("model", "2d"), args.seed, **scripts)
 
 
@@ -116,72 +121,156 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = parser.add_argument_group("what to train")
-    what.add_argument("--phase", choices=[*map(str, PHASES), "all"], default=GIVEN,
-                      help="which phase of the table below; all = each of them, from the best of the one before")
-    what.add_argument("--init", metavar="random|FILE", default=GIVEN,
-                      help="what to start from: the word random, a checkpoint of the phase before, or published "
-                           "weights of Models Genesis (3D) or ResNet-18 (2D); the first phase starts from random "
-                           "weights, the others must be told")
-    what.add_argument("--tumours", type=Path, metavar="TUMOURS.csv", default=GIVEN,
-                      help="learn medical weights from scans of brain tumours, into OUT/tumours: their type (2D) or "
-                           "outline (3D); with --study for its medical rows")
-    what.add_argument("--demo", action="store_true",
-                      help="make phantom patients, prepare them, train all phases at small scale and evaluate them; "
-                           "goes with --model, --out and --seed only")
-    what.add_argument("--model", choices=list(FROZEN), default=GIVEN,
-                      help="kind of network; without it that of the checkpoint, else 3d for phase 0, 2d for the others")
-    what.add_argument("--width", type=count, metavar="CHANNELS", default=GIVEN,
-                      help="channels of the first stage; without it that of the checkpoint, else the paper's: 64 (2D), "
-                           "32 (3D)")
+    what.add_argument(
+        "--phase",
+        choices=[*map(str, PHASES), "all"],
+        default=GIVEN,
+        help="which phase of the table below; all = each of them, from the best of the one before",
+    )
+    what.add_argument(
+        "--init",
+        metavar="random|FILE",
+        default=GIVEN,
+        help="what to start from: the word random, a checkpoint of the phase before, or published "
+        "weights of Models Genesis (3D) or ResNet-18 (2D); the first phase starts from random "
+        "weights, the others must be told",
+    )
+    what.add_argument(
+        "--tumours",
+        type=Path,
+        metavar="TUMOURS.csv",
+        default=GIVEN,
+        help="learn medical weights from scans of brain tumours, into OUT/tumours: their type (2D) or "
+        "outline (3D); with --study for its medical rows",
+    )
+    what.add_argument(
+        "--demo",
+        action="store_true",
+        help="make phantom patients, prepare them, train all phases at small scale and evaluate them; "
+        "goes with --model, --out and --seed only",
+    )
+    what.add_argument(
+        "--model",
+        choices=list(FROZEN),
+        default=GIVEN,
+        help="kind of network; without it that of the checkpoint, else 3d for phase 0, 2d for the others",
+    )
+    what.add_argument(
+        "--width",
+        type=count,
+        metavar="CHANNELS",
+        default=GIVEN,
+        help="channels of the first stage; without it that of the checkpoint, else the paper's: 64 (2D), 32 (3D)",
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument("--data", type=Path, default=Path("data"), help="the folder that run_preprocess.py made")
-    where.add_argument("--grid", type=count, nargs=3, metavar=("X", "Y", "Z"), default=GIVEN,
-                       help="with --tumours: voxels, as DATA has them; without it the paper's, 224 224 26")
-    where.add_argument("--out", type=Path, default=GIVEN,
-                       help="folder for phase0 to phase4; without it runs/<model>, with --demo: demo, with --study: "
-                            "study, with both: demo-study")
-    where.add_argument("--resume", action="store_true",
-                       help="continue from OUT/phase<N>/last.pt, to the same bits as if never stopped; starts where "
-                            "there is none, leaves finished phases alone, so a job script may always say it")
+    where.add_argument(
+        "--grid",
+        type=count,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        default=GIVEN,
+        help="with --tumours: voxels, as DATA has them; without it the paper's, 224 224 26",
+    )
+    where.add_argument(
+        "--out",
+        type=Path,
+        default=GIVEN,
+        help="folder for phase0 to phase4; without it runs/<model>, with --demo: demo, with --study: "
+        "study, with both: demo-study",
+    )
+    where.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from OUT/phase<N>/last.pt, to the same bits as if never stopped; starts where "
+        "there is none, leaves finished phases alone, so a job script may always say it",
+    )
     where.add_argument("--overwrite", action="store_true", help="train anew what OUT/phase<N> holds already")
 
     study = parser.add_argument_group("the whole Table 2")
-    study.add_argument("--study", choices=["table2"], default=GIVEN,
-                       help="train every row that can be had, 2D and 3D or that of --model, then evaluate and write "
-                            "the table; prints its plan and what each row costs first; with --demo on phantoms")
-    study.add_argument("--imagenet", type=Path, metavar="FILE", default=GIVEN,
-                       help="torchvision's ResNet-18, for the ImageNet rows (2D)")
+    study.add_argument(
+        "--study",
+        choices=["table2"],
+        default=GIVEN,
+        help="train every row that can be had, 2D and 3D or that of --model, then evaluate and write "
+        "the table; prints its plan and what each row costs first; with --demo on phantoms",
+    )
+    study.add_argument(
+        "--imagenet",
+        type=Path,
+        metavar="FILE",
+        default=GIVEN,
+        help="torchvision's ResNet-18, for the ImageNet rows (2D)",
+    )
     for model in FROZEN:
-        study.add_argument(f"--medical-{model}", type=Path, metavar="FILE", default=GIVEN,
-                           help=f"weights for the medical rows ({model.upper()}), in the place of --tumours")
-    study.add_argument("--genesis", type=Path, metavar="FILE", default=GIVEN,
-                       help="published weights of Models Genesis (3D), in the place of phase 0")
-    study.add_argument("--shard", type=shard, metavar="I/N", default=GIVEN,
-                       help="train the I-th of N parts only, for Slurm arrays; the same line without it then evaluates")
+        study.add_argument(
+            f"--medical-{model}",
+            type=Path,
+            metavar="FILE",
+            default=GIVEN,
+            help=f"weights for the medical rows ({model.upper()}), in the place of --tumours",
+        )
+    study.add_argument(
+        "--genesis",
+        type=Path,
+        metavar="FILE",
+        default=GIVEN,
+        help="published weights of Models Genesis (3D), in the place of phase 0",
+    )
+    study.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        default=GIVEN,
+        help="train the I-th of N parts only, for Slurm arrays; the same line without it then evaluates",
+    )
     study.add_argument("--dry-run", action="store_true", default=GIVEN, help="print the plan and stop")
-    study.add_argument("--patients", type=count, metavar="N", default=GIVEN,
-                       help="with --demo --study: so many phantom patients; without it 160")
+    study.add_argument(
+        "--patients",
+        type=count,
+        metavar="N",
+        default=GIVEN,
+        help="with --demo --study: so many phantom patients; without it 160",
+    )
 
     how = parser.add_argument_group("how")
     how.add_argument("--seed", type=seed, default=0, help="of the first weights and of the order of hemispheres")
-    how.add_argument("--train-patients", type=count, metavar="N", default=GIVEN,
-                     help="learn from N of the training patients only, for learning curves: even in time band and "
-                          "side; of one --seed, fewer are always among more; say it in each phase")
+    how.add_argument(
+        "--train-patients",
+        type=count,
+        metavar="N",
+        default=GIVEN,
+        help="learn from N of the training patients only, for learning curves: even in time band and "
+        "side; of one --seed, fewer are always among more; say it in each phase",
+    )
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
-    how.add_argument("--precision", choices=["fp32", "bf16"], default="fp32",
-                     help="bf16 halves memory on GPUs; weights and loss stay in float32, and run_eval.py computes in "
-                          "it: logits then differ by some hundredths of their spread from those of validation")
+    how.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="bf16 halves memory on GPUs; weights and loss stay in float32, and run_eval.py computes in "
+        "it: logits then differ by some hundredths of their spread from those of validation",
+    )
     how.add_argument("--epochs", type=count, default=GIVEN, help="at most so many, instead of the phase's")
     how.add_argument("--batch-size", type=count, default=GIVEN, help="hemispheres a step, instead of the phase's")
     how.add_argument("--lr", type=rate, default=GIVEN, help="AdaBound's first rate, instead of the phase's")
     how.add_argument("--final-lr", type=rate, default=GIVEN, help="AdaBound's last rate, instead of the phase's")
-    how.add_argument("--patience", type=count, default=GIVEN,
-                     help="stop after so many epochs without a higher validation AUC (phase 0: a lower error), instead "
-                          "of the phase's")
-    how.add_argument("--shift", type=seed, metavar="CELLS", default=GIVEN,
-                     help="move training hemispheres by up to so many cells of 4 pixels, instead of by 1; 0 = not at "
-                          "all (phases 1 to 4)")
+    how.add_argument(
+        "--patience",
+        type=count,
+        default=GIVEN,
+        help="stop after so many epochs without a higher validation AUC (phase 0: a lower error), instead "
+        "of the phase's",
+    )
+    how.add_argument(
+        "--shift",
+        type=seed,
+        metavar="CELLS",
+        default=GIVEN,
+        help="move training hemispheres by up to so many cells of 4 pixels, instead of by 1; 0 = not at "
+        "all (phases 1 to 4)",
+    )
     return parser
 
 
@@ -194,8 +283,11 @@ def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Nam
     refuse_studies_flags(parser, args)
     if args.demo:
         defaults = vars(parser.parse_args([]))
-        alien = [name for name, value in vars(args).items()
-                 if name not in DEMO_FLAGS and (name not in defaults or value != defaults[name])]
+        alien = [
+            name
+            for name, value in vars(args).items()
+            if name not in DEMO_FLAGS and (name not in defaults or value != defaults[name])
+        ]
         if alien:
             parser.error(f"--demo decides by itself about --{alien[0].replace('_', '-')}: leave it away")
     elif not {"phase", "study", "tumours"} & set(vars(args)):

@@ -17,7 +17,8 @@ from stroke import VOXEL_MM, made_up_stroke  # noqa: E402
 from untrained import save_checkpoint  # noqa: E402
 
 from tss.data import nifti  # noqa: E402
-from tss.data.cohort import read_prepared, write_cohort  # noqa: E402
+from tss.data.cohort import write_cohort
+from tss.data.prepared import read_prepared  # noqa: E402
 from tss.training.checkpoint import FORMAT  # noqa: E402
 from tss.training.phases import PHASES, build_model  # noqa: E402
 
@@ -72,8 +73,11 @@ def scanned(tiny_data, tmp_path_factory) -> Path:
     for seed, patient in enumerate(patients):
         volumes, _ = made_up_stroke(infarct & (patient.id != "p30"), 1.05 + patient.minutes / 3000, seed)
         for kind, volume in zip(("dwi", "t2w", "flair", "mask"), volumes, strict=True):
-            nifti.save(folder / "data" / "registered" / f"{patient.id}_{kind}.nii.gz", volume.astype(np.float32),
-                       np.diag([*VOXEL_MM, 1.0]))
+            nifti.save(
+                folder / "data" / "registered" / f"{patient.id}_{kind}.nii.gz",
+                volume.astype(np.float32),
+                np.diag([*VOXEL_MM, 1.0]),
+            )
         patient.row |= {"phantom": "0.115", "reader_1": "1", "reader_2": {"p28": "", "p32": "0"}.get(patient.id, "1")}
     write_cohort(folder / "data" / "cohort.csv", patients)
     for phase in (1, 4):

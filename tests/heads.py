@@ -12,14 +12,22 @@ import numpy as np
 BRAIN_MM = np.array([66.0, 84.0, 62.0])  # half axes
 LESION_MM, LESION_RADIUS = np.array([34.0, -20.0, 16.0]), 15.0  # on the patient's right
 # tissue: value on DWI, b0, FLAIR and the T2w atlas
-VALUES = {"air": (0, 0, 0, 0), "scalp": (12, 150, 500, 0), "skull": (2, 10, 15, 0), "white": (90, 200, 220, 300),
-          "grey": (110, 260, 280, 380), "csf": (20, 900, 40, 900), "nucleus": (100, 140, 250, 220),
-          "lesion": (220, 300, 320, 0)}
+VALUES = {
+    "air": (0, 0, 0, 0),
+    "scalp": (12, 150, 500, 0),
+    "skull": (2, 10, 15, 0),
+    "white": (90, 200, 220, 300),
+    "grey": (110, 260, 280, 380),
+    "csf": (20, 900, 40, 900),
+    "nucleus": (100, 140, 250, 220),
+    "lesion": (220, 300, 320, 0),
+}
 CHANNELS = ("dwi", "b0", "flair", "atlas")
 
 
-def sample(channel: str, shape: tuple, affine: np.ndarray, place: np.ndarray | None = None, side: str = "right",
-           seed: int = 0) -> np.ndarray:
+def sample(
+    channel: str, shape: tuple, affine: np.ndarray, place: np.ndarray | None = None, side: str = "right", seed: int = 0
+) -> np.ndarray:
     """Evaluate a head at a grid's voxels. `place`: world of the head (MNI-like) -> world of the scan."""
     place = np.eye(4) if place is None else place
     index = np.indices(shape).reshape(3, -1)
@@ -31,11 +39,15 @@ def sample(channel: str, shape: tuple, affine: np.ndarray, place: np.ndarray | N
 
     values = np.zeros(x.shape)
     k = CHANNELS.index(channel)
-    order = [("scalp", (depth > -14) & (depth <= -7)), ("skull", (depth > -7) & (depth <= 0)), ("grey", depth > 0),
-             ("white", depth > 12 + ripple),
-             ("csf", (np.abs(np.abs(x) - 9) < 6) & (np.abs(y + 10) < 32) & (np.abs(z - 14) < 9)),
-             ("nucleus", (np.abs(np.abs(x) - 26) < 5) & (np.abs(y - 2) < 14) & (np.abs(z - 2) < 9)),
-             ("csf", (np.abs(x) < 2) & (depth > 0) & (depth < 25) & (z > 20))]
+    order = [
+        ("scalp", (depth > -14) & (depth <= -7)),
+        ("skull", (depth > -7) & (depth <= 0)),
+        ("grey", depth > 0),
+        ("white", depth > 12 + ripple),
+        ("csf", (np.abs(np.abs(x) - 9) < 6) & (np.abs(y + 10) < 32) & (np.abs(z - 14) < 9)),
+        ("nucleus", (np.abs(np.abs(x) - 26) < 5) & (np.abs(y - 2) < 14) & (np.abs(z - 2) < 9)),
+        ("csf", (np.abs(x) < 2) & (depth > 0) & (depth < 25) & (z > 20)),
+    ]
     for tissue, where in order:
         values[where] = VALUES[tissue][k]
     if channel != "atlas":
@@ -90,10 +102,20 @@ def write_patient(folder: Path, name: str, number: int) -> dict[str, str]:
     for channel in ("dwi", "b0"):
         save(folder / f"{name}_{channel}.nii.gz", sample(channel, shape, affine, place, side, number), affine)
     flair_affine = grid(*FLAIR_GRID)
-    save(folder / f"{name}_flair.nii.gz",
-         sample("flair", FLAIR_GRID[0], flair_affine, turned(1, (1, 0, 0)) @ place, side, number + 1), flair_affine)
-    return {"patient": name, "dwi": f"{name}_dwi.nii.gz", "b0": f"{name}_b0.nii.gz", "flair": f"{name}_flair.nii.gz",
-            "onset_to_mri_min": str(100 + 60 * number), "stroke_side": side, "site": "A"}
+    save(
+        folder / f"{name}_flair.nii.gz",
+        sample("flair", FLAIR_GRID[0], flair_affine, turned(1, (1, 0, 0)) @ place, side, number + 1),
+        flair_affine,
+    )
+    return {
+        "patient": name,
+        "dwi": f"{name}_dwi.nii.gz",
+        "b0": f"{name}_b0.nii.gz",
+        "flair": f"{name}_flair.nii.gz",
+        "onset_to_mri_min": str(100 + 60 * number),
+        "stroke_side": side,
+        "site": "A",
+    }
 
 
 def write_cohort(folder: Path, count: int) -> Path:

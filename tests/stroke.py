@@ -27,5 +27,7 @@ def made_up_stroke(infarct: np.ndarray, flair_ratio: float = 1.2, seed: int = 0)
     adc = np.where(fluid, 2.5, np.where(layers, 0.80, 0.74) - 0.25 * infarct)
     flair = np.where(fluid, 0.2, np.where(layers, 1.05, 0.95)) * np.where(infarct, flair_ratio, 1)
     volumes = (t2w * np.exp(0.77 - adc), t2w, flair)
-    return (*(np.where(mask, volume * rng.normal(1, NOISE, SHAPE), 0).astype(np.float32) for volume in volumes),
-            mask), infarct
+    return (
+        *(np.where(mask, volume * rng.normal(1, NOISE, SHAPE), 0).astype(np.float32) for volume in volumes),
+        mask,
+    ), infarct

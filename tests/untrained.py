@@ -2,8 +2,9 @@
 
 import torch
 
-from tss.data.cohort import read_prepared, split_hash
 from tss.data.files import read_json
+from tss.data.prepared import read_prepared
+from tss.data.splits import split_hash
 from tss.training import checkpoint
 from tss.training.phases import PHASES, build_model
 
@@ -13,14 +14,31 @@ def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
     about = {"grid": [32, 32, 4], "cohort": "0" * 64, "settings": {}}
     if data:
         settings = read_json(data / "settings.json")
-        about = {"grid": settings["grid"], "cohort": split_hash(read_prepared(data)),
-                 "settings": {"preprocessing": settings}}
+        about = {
+            "grid": settings["grid"],
+            "cohort": split_hash(read_prepared(data)),
+            "settings": {"preprocessing": settings},
+        }
     about |= changed
     torch.manual_seed(seed)
     model = about.pop("model", "2d")
     network = build_model(model, 4, about["grid"], PHASES[phase].attention, PHASES[phase].task)
-    checkpoint.save(path, {"format": checkpoint.FORMAT, "model": model, "width": 4, "phase": phase,
-                           "attention": PHASES[phase].attention, "task": PHASES[phase].task, "epoch": 1,
-                           "val_auc": 0.5, "threshold": threshold, "state_dict": network.state_dict(), "frozen": [],
-                           "parent": "random", **about})
+    checkpoint.save(
+        path,
+        {
+            "format": checkpoint.FORMAT,
+            "model": model,
+            "width": 4,
+            "phase": phase,
+            "attention": PHASES[phase].attention,
+            "task": PHASES[phase].task,
+            "epoch": 1,
+            "val_auc": 0.5,
+            "threshold": threshold,
+            "state_dict": network.state_dict(),
+            "frozen": [],
+            "parent": "random",
+            **about,
+        },
+    )
     return str(path)

@@ -6,5 +6,6 @@ Paper: none.
 See: tests/test_errors.py
 """
 
+
 class InputError(Exception):
     """What the user gave cannot be used. The message names the file, the problem and the remedy."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tss.evaluation.older_methods import forest
+from tss.baselines import forest
 from tss.metrics.roc import roc_auc
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from stroke import SHAPE, VOXEL_MM, brain, made_up_stroke
 
+from tss.baselines import infarct_roi
 from tss.baselines.infarct_roi import find_infarct, healthy_level, large, make_maps, ratio_map
 from tss.errors import InputError
-from tss.evaluation.older_methods import infarct_roi
 
 
 def infarct_of(volumes):

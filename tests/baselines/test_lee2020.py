@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
+from tss.baselines import forest, lee2020
 from tss.baselines.infarct_roi import make_maps
-from tss.evaluation.older_methods import forest, lee2020
 from tss.metrics.roc import roc_auc
 
 INFARCT = np.zeros(SHAPE, bool)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tss.evaluation.older_methods import linear
+from tss.baselines import linear
 
 X, Y = np.array([[-1.0], [1.0]]), np.array([0, 1])
 
@@ -21,7 +21,8 @@ def test_logistic_regression_by_hand(strength):
     assert weight == pytest.approx(2 * strength / (1 + np.exp(weight)), rel=1e-5)  # the slope is zero there
     assert bias == pytest.approx(0, abs=1e-6)
     assert linear.fit(X, Y, "logistic", strength).probability(X) == pytest.approx(
-        [1 / (1 + np.exp(weight)), 1 / (1 + np.exp(-weight))])
+        [1 / (1 + np.exp(weight)), 1 / (1 + np.exp(-weight))]
+    )
 
 
 def test_bias_alone_gives_the_share_of_positives():

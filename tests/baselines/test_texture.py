@@ -116,7 +116,8 @@ def test_a_turned_or_brightened_slice_has_the_same_patterns():
 
 def test_moments_by_hand():
     assert moments(np.array([1.0, 2.0, 3.0])) == pytest.approx(
-        {"mean": 2, "sd": np.sqrt(2 / 3), "skewness": 0, "kurtosis": 1.5})
+        {"mean": 2, "sd": np.sqrt(2 / 3), "skewness": 0, "kurtosis": 1.5}
+    )
     assert moments(np.array([0.0, 0, 0, 4]))["skewness"] == pytest.approx(2 / np.sqrt(3))
     assert moments(np.full(5, 1.1, np.float32)) == pytest.approx({"mean": 1.1, "sd": 0, "skewness": 0, "kurtosis": 0})
 

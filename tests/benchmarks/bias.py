@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tss.data import nifti  # noqa: E402
-from tss.phantom.cohort_phantom import cohort_phantom  # noqa: E402
+from tss.phantom import cohort_phantom
 from tss.phantom.scanner import bias_field  # noqa: E402
 from tss.preprocessing.intensity import correct_bias  # noqa: E402
 
@@ -72,8 +72,10 @@ def read(folder: Path, name: str) -> dict:
     for sequence in ("dwi", "b0", "flair"):
         scan = nifti.load(folder / "scans" / f"{name}_{sequence}.nii.gz")
         world = np.linalg.inv(truth["flair_to_b0"]) if sequence == "flair" else np.eye(4)
-        found[sequence] = (scan.data, *(nifti.resample(mask, scan.data.shape, scan.affine, world) > 0.5
-                                        for mask in masks))
+        found[sequence] = (
+            scan.data,
+            *(nifti.resample(mask, scan.data.shape, scan.affine, world) > 0.5 for mask in masks),
+        )
     return found
 
 
@@ -99,8 +101,10 @@ def compare(kind: str, level: float, sequence: str, cases: list[dict], methods: 
             change = np.exp(left[~inside].mean() - left[inside].mean()) - 1 if inside.any() else 0.0
             rows.append((left.std(), abs(change), seconds))
         left_over, change, seconds = np.mean(rows, axis=0)
-        print(f"{level:>6.0%} {sequence:<9} {kind:<9} {name:<7} {left_over:>9.4f} {change:>9.1%} {seconds:>8.2f}",
-              flush=True)
+        print(
+            f"{level:>6.0%} {sequence:<9} {kind:<9} {name:<7} {left_over:>9.4f} {change:>9.1%} {seconds:>8.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from tss.training.feature_cache import compute_once  # noqa: E402
-from tss.training.epoch import LOSS, Split, batches, build_optimizer, train_one_epoch  # noqa: E402
+from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
+from tss.training.dataset import Split
+from tss.training.dataset import batches  # noqa: E402
 from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 PHASE = PHASES[4]  # with gates; phases 2 and 3 are the same without
@@ -67,16 +69,31 @@ def parse() -> argparse.Namespace:
 def compare(args: argparse.Namespace, model: str) -> None:
     """Run both ways and print them side by side."""
     width = args.width or WIDTH[model]
-    print(f"{model}, width {width}, batch {args.batch_size}, {' x '.join(map(str, args.size))}, {args.precision}, "
-          f"{args.steps} steps on {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-          f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    print(
+        f"{model}, width {width}, batch {args.batch_size}, {' x '.join(map(str, args.size))}, {args.precision}, "
+        f"{args.steps} steps on {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        flush=True,
+    )
     turns: dict[str, list[dict]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(args.rounds):
             for way in WAYS:
                 leave = Path(folder) / f"{way}.pt"
-                command = [sys.executable, __file__, "--model", model, "--width", str(width), "--way", way,
-                           "--leave", str(leave), "--size", *map(str, args.size)]
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--model",
+                    model,
+                    "--width",
+                    str(width),
+                    "--way",
+                    way,
+                    "--leave",
+                    str(leave),
+                    "--size",
+                    *map(str, args.size),
+                ]
                 for name in ("batch_size", "hemispheres", "steps", "device", "precision"):
                     command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
@@ -84,17 +101,26 @@ def compare(args: argparse.Namespace, model: str) -> None:
         weights_left = {way: torch.load(Path(folder) / f"{way}.pt", weights_only=True) for way in WAYS}
     results = {way: turns[way][-1] for way in WAYS}
     for way, found in results.items():
-        print(f"  {way:6s} step {min(turn['step'] for turn in turns[way]):.3f} s, peak memory {found['peak']:.2f} GiB "
-              f"({found['before']:.2f} before the first step), preparing {found['preparing']:.1f} s, "
-              f"{found['flop'] / 1e9:.0f} GFLOP a step", flush=True)
+        print(
+            f"  {way:6s} step {min(turn['step'] for turn in turns[way]):.3f} s, peak memory {found['peak']:.2f} GiB "
+            f"({found['before']:.2f} before the first step), preparing {found['preparing']:.1f} s, "
+            f"{found['flop'] / 1e9:.0f} GFLOP a step",
+            flush=True,
+        )
     plain, once = (results[way] for way in WAYS)
     ratios = sorted(a["step"] / b["step"] for a, b in zip(turns["plain"], turns["once"], strict=True))
-    print(f"  ratio  time {statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}], bound "
-          f"{plain['flop'] / once['flop']:.2f}, memory {plain['peak'] / once['peak']:.2f}")
+    print(
+        f"  ratio  time {statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}], bound "
+        f"{plain['flop'] / once['flop']:.2f}, memory {plain['peak'] / once['peak']:.2f}"
+    )
     losses = max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], once["losses"], strict=True))
-    weights = {name: float((tensor.double() - weights_left["once"][name].double()).abs().max()
-                           / tensor.double().abs().max().clamp(min=1e-30))
-               for name, tensor in weights_left["plain"].items()}
+    weights = {
+        name: float(
+            (tensor.double() - weights_left["once"][name].double()).abs().max()
+            / tensor.double().abs().max().clamp(min=1e-30)
+        )
+        for name, tensor in weights_left["plain"].items()
+    }
     worst = max(weights, key=weights.get)
     print(f"  largest relative difference: losses {losses:.1e}, weights {weights[worst]:.1e} ({worst})", flush=True)
 
@@ -113,8 +139,9 @@ def run(args: argparse.Namespace) -> None:
     before, started = peak(device), clock()
     learner = network
     if args.way == "once":
-        learner, (split,) = compute_once(network, [split], device, args.precision,
-                                         lambda text: print(text, file=sys.stderr))
+        learner, (split,) = compute_once(
+            network, [split], device, args.precision, lambda text: print(text, file=sys.stderr)
+        )
     preparing = clock() - started
     order = torch.arange(args.steps * args.batch_size) % args.hemispheres
     seconds, losses = [], []
@@ -128,8 +155,18 @@ def run(args: argparse.Namespace) -> None:
         losses.append(train_one_epoch(learner, optimizer, LOSS, [batch], args.precision))
         seconds.append(clock() - started)
     torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, args.leave)
-    print(json.dumps({"step": min(seconds), "flop": counter.get_total_flops(), "peak": peak(device), "before": before,
-                      "preparing": preparing, "losses": losses}))
+    print(
+        json.dumps(
+            {
+                "step": min(seconds),
+                "flop": counter.get_total_flops(),
+                "peak": peak(device),
+                "before": before,
+                "preparing": preparing,
+                "losses": losses,
+            }
+        )
+    )
 
 
 def peak(device: torch.device) -> float:

@@ -29,8 +29,10 @@ def main() -> int:
     ours = mean_seconds(lambda: genesis.distort(hemisphere, rng))
     distorted = np.stack([genesis.distort(hemisphere, rng) for _ in range(REPEATS)])
     changed = (distorted != hemisphere).mean(axis=(0, 2, 3, 4)).round(2)
-    print(f"ours       {1000 * ours:7.1f} ms a hemisphere {SHAPE}; share of voxels changed by channel: {changed}; "
-          f"input left alone: {np.array_equal(before, hemisphere)}")
+    print(
+        f"ours       {1000 * ours:7.1f} ms a hemisphere {SHAPE}; share of voxels changed by channel: {changed}; "
+        f"input left alone: {np.array_equal(before, hemisphere)}"
+    )
     if len(sys.argv) > 1:
         theirs = published(Path(sys.argv[1]) / "utils.py")
         seconds = mean_seconds(lambda: theirs(hemisphere))

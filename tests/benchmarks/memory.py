@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
-from tss.data.cohort import RESTORE  # noqa: E402
+from tss.data.tasks import RESTORE  # noqa: E402
 from tss.display.tables import aligned  # noqa: E402
 from tss.training import restoration  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer  # noqa: E402
@@ -78,10 +78,15 @@ def main() -> int:
                 found = [step(model, phase.number, batch, args, bf16) for bf16 in (False, True)]
                 peaks, kept = zip(*found, strict=True)
                 paper = PAPER_GB.get((model, batch)) if phase.number else None
-                lines.append([
-                    f"{model} phase {phase.number}", str(batch), *(f"{peak:.2f} GB" for peak in peaks),
-                    *([f"{paper} GB", *(f"{peak / paper:.2f}" for peak in peaks)] if paper else ["-"] * 3),
-                    *(f"{size:.2f} GB" if size else "-" for size in kept)])
+                lines.append(
+                    [
+                        f"{model} phase {phase.number}",
+                        str(batch),
+                        *(f"{peak:.2f} GB" for peak in peaks),
+                        *([f"{paper} GB", *(f"{peak / paper:.2f}" for peak in peaks)] if paper else ["-"] * 3),
+                        *(f"{size:.2f} GB" if size else "-" for size in kept),
+                    ]
+                )
     print(aligned(lines))
     return 0
 

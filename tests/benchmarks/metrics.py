@@ -21,17 +21,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tss.metrics.roc import (
-    calibration,  # noqa: E402
-    roc,  # noqa: E402
-)
+from tss.metrics import calibration, roc
 
 LIMIT = 1e-9
 TURNS = 7  # of ours and of others, where times are compared
 Z = 1.959963984540054  # half a 95 % interval in standard errors
 # pROC, tests/testthat/test-roc.test.R and helper-roc-expected.R: z, p and the ends of the difference's interval.
-PROC = {("wfns", "s100b"): (2.20898359144091, 0.0271757822291882, 0.0104061769564846, 0.174214419249478),
-        ("ndka", "s100b"): (-1.39077002573558, 0.164295175223054, -0.2876917446341914, 0.0488706064228094)}
+PROC = {
+    ("wfns", "s100b"): (2.20898359144091, 0.0271757822291882, 0.0104061769564846, 0.174214419249478),
+    ("ndka", "s100b"): (-1.39077002573558, 0.164295175223054, -0.2876917446341914, 0.0488706064228094),
+}
 
 
 def main() -> int:
@@ -62,46 +61,109 @@ def comparisons(args: argparse.Namespace) -> Iterator[tuple[str, str, list[float
 
     scored = [scores(seed) for seed in range(args.cases)]
     rated = [ratings(seed) for seed in range(args.cases)]
-    yield "roc_auc", "sklearn roc_auc_score", [
-        abs(roc.roc_auc(y, p) - roc_auc_score(y, p)) for y, p, _ in scored]
+    yield "roc_auc", "sklearn roc_auc_score", [abs(roc.roc_auc(y, p) - roc_auc_score(y, p)) for y, p, _ in scored]
     if args.delong:
         published = load(args.delong)
-        yield "delong_ci", "published code", [ends(roc.delong_ci(y, p), *published_ci(published, y, p))
-                                              for y, p, _ in scored]
-        yield "delong_test, p-value", "published code", [
-            abs(roc.delong_test(y, p, q).pvalue - 10 ** float(published.delong_roc_test(y, p, q)[0, 0]))
-            for y, p, q in scored]
+        yield (
+            "delong_ci",
+            "published code",
+            [ends(roc.delong_ci(y, p), *published_ci(published, y, p)) for y, p, _ in scored],
+        )
+        yield (
+            "delong_test, p-value",
+            "published code",
+            [
+                abs(roc.delong_test(y, p, q).pvalue - 10 ** float(published.delong_roc_test(y, p, q)[0, 0]))
+                for y, p, q in scored
+            ],
+        )
     if args.asah:
         yield "delong_test, z, p and interval", "R's pROC on its aSAH, by its own tests", asah(args.asah)
-    yield "mcnemar", "statsmodels mcnemar(exact=True)", [
-        abs(roc.mcnemar(y, a, b).pvalue - contingency_tables.mcnemar(crossed(a == y, b == y), exact=True).pvalue)
-        for y, a, b in ((y, (p > 0.5).astype(int), (q > 0.5).astype(int)) for y, p, q in scored)]
-    yield "holm", "statsmodels multipletests('holm')", [
-        float(np.abs(roc.holm(p[:9] ** 4) - multitest.multipletests(p[:9] ** 4, method="holm")[1]).max())
-        for _, p, _ in scored]
-    yield "wilson", "statsmodels proportion_confint('wilson')", [
-        ends(roc.wilson(y.sum(), len(y)), *proportion.proportion_confint(y.sum(), len(y), method="wilson"))
-        for y, _, _ in scored]
-    yield "fleiss_kappa", "statsmodels fleiss_kappa", [
-        abs(roc.fleiss_kappa(r) - inter_rater.fleiss_kappa(inter_rater.aggregate_raters(r)[0])) for r in rated]
-    yield "fleiss_kappa_ci", "irrCAC fleiss, its standard error", [
-        ends(roc.fleiss_kappa_ci(r), *around(roc.fleiss_kappa(r),
-                                                 CAC(DataFrame(r), digits=16).fleiss()["est"]["se"])) for r in rated]
-    yield "cohen_kappa", "sklearn cohen_kappa_score", [
-        abs(roc.cohen_kappa(r[:, 0], r[:, 1]) - cohen_kappa_score(r[:, 0], r[:, 1])) for r in rated]
-    yield "cohen_kappa_ci", "statsmodels cohens_kappa", [
-        ends(roc.cohen_kappa_ci(r[:, 0], r[:, 1]), *(clip(end) for end in cohen_ends(inter_rater, r)))
-        for r in rated]
-    yield "brier", "sklearn brier_score_loss", [
-        abs(calibration.brier(y, p) - brier_score_loss(y, p)) for y, p, _ in scored]
-    yield "calibration_curve", "sklearn calibration_curve('quantile')", [
-        float(np.abs(np.array([[point.observed for point in calibration.calibration_curve(y, p)],
-                               [point.predicted for point in calibration.calibration_curve(y, p)]])
-                     - np.array(calibration_curve(y, p, n_bins=calibration.GROUPS, strategy="quantile"))).max())
-        for y, p, _ in scored]
-    yield "decision_curve", "dcurves dca", [
-        float(np.abs(np.array([[point.net_benefit, point.treat_all] for point in calibration.decision_curve(y, p)])
-                     - dcurves_points(dca, DataFrame({"y": y, "p": p}))).max()) for y, p, _ in scored[:20]]
+    yield (
+        "mcnemar",
+        "statsmodels mcnemar(exact=True)",
+        [
+            abs(roc.mcnemar(y, a, b).pvalue - contingency_tables.mcnemar(crossed(a == y, b == y), exact=True).pvalue)
+            for y, a, b in ((y, (p > 0.5).astype(int), (q > 0.5).astype(int)) for y, p, q in scored)
+        ],
+    )
+    yield (
+        "holm",
+        "statsmodels multipletests('holm')",
+        [
+            float(np.abs(roc.holm(p[:9] ** 4) - multitest.multipletests(p[:9] ** 4, method="holm")[1]).max())
+            for _, p, _ in scored
+        ],
+    )
+    yield (
+        "wilson",
+        "statsmodels proportion_confint('wilson')",
+        [
+            ends(roc.wilson(y.sum(), len(y)), *proportion.proportion_confint(y.sum(), len(y), method="wilson"))
+            for y, _, _ in scored
+        ],
+    )
+    yield (
+        "fleiss_kappa",
+        "statsmodels fleiss_kappa",
+        [abs(roc.fleiss_kappa(r) - inter_rater.fleiss_kappa(inter_rater.aggregate_raters(r)[0])) for r in rated],
+    )
+    yield (
+        "fleiss_kappa_ci",
+        "irrCAC fleiss, its standard error",
+        [
+            ends(
+                roc.fleiss_kappa_ci(r), *around(roc.fleiss_kappa(r), CAC(DataFrame(r), digits=16).fleiss()["est"]["se"])
+            )
+            for r in rated
+        ],
+    )
+    yield (
+        "cohen_kappa",
+        "sklearn cohen_kappa_score",
+        [abs(roc.cohen_kappa(r[:, 0], r[:, 1]) - cohen_kappa_score(r[:, 0], r[:, 1])) for r in rated],
+    )
+    yield (
+        "cohen_kappa_ci",
+        "statsmodels cohens_kappa",
+        [ends(roc.cohen_kappa_ci(r[:, 0], r[:, 1]), *(clip(end) for end in cohen_ends(inter_rater, r))) for r in rated],
+    )
+    yield (
+        "brier",
+        "sklearn brier_score_loss",
+        [abs(calibration.brier(y, p) - brier_score_loss(y, p)) for y, p, _ in scored],
+    )
+    yield (
+        "calibration_curve",
+        "sklearn calibration_curve('quantile')",
+        [
+            float(
+                np.abs(
+                    np.array(
+                        [
+                            [point.observed for point in calibration.calibration_curve(y, p)],
+                            [point.predicted for point in calibration.calibration_curve(y, p)],
+                        ]
+                    )
+                    - np.array(calibration_curve(y, p, n_bins=calibration.GROUPS, strategy="quantile"))
+                ).max()
+            )
+            for y, p, _ in scored
+        ],
+    )
+    yield (
+        "decision_curve",
+        "dcurves dca",
+        [
+            float(
+                np.abs(
+                    np.array([[point.net_benefit, point.treat_all] for point in calibration.decision_curve(y, p)])
+                    - dcurves_points(dca, DataFrame({"y": y, "p": p}))
+                ).max()
+            )
+            for y, p, _ in scored[:20]
+        ],
+    )
 
 
 def scores(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,15 +180,18 @@ def ratings(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     labels, raters = rng.integers(2, 5), rng.integers(2, 6)
     truth = np.append(np.arange(labels), rng.integers(0, labels, rng.integers(10, 120)))
-    given = np.where(rng.uniform(size=(len(truth), raters)) < 0.6, truth[:, None],
-                     rng.integers(0, labels, (len(truth), raters)))
+    given = np.where(
+        rng.uniform(size=(len(truth), raters)) < 0.6, truth[:, None], rng.integers(0, labels, (len(truth), raters))
+    )
     given[:labels] = truth[:labels, None]
     return given
 
 
 def crossed(right_a: np.ndarray, right_b: np.ndarray) -> list[list[int]]:
-    return [[int((right_a & right_b).sum()), int((right_a & ~right_b).sum())],
-            [int((~right_a & right_b).sum()), int((~right_a & ~right_b).sum())]]
+    return [
+        [int((right_a & right_b).sum()), int((right_a & ~right_b).sum())],
+        [int((~right_a & right_b).sum()), int((~right_a & ~right_b).sum())],
+    ]
 
 
 def around(value: float, error: float) -> tuple[float, float]:
@@ -152,8 +217,9 @@ def cohen_ends(inter_rater, given: np.ndarray) -> tuple[float, float]:
 def dcurves_points(dca, table) -> np.ndarray:
     """Net benefit of "p" and of treating everybody at our thresholds, (thresholds, 2)."""
     curve = dca(data=table, outcome="y", modelnames=["p"], thresholds=np.array(calibration.THRESHOLDS))
-    return np.stack([curve[curve["model"] == model].sort_values("threshold")["net_benefit"].to_numpy()
-                     for model in ("p", "all")], 1)
+    return np.stack(
+        [curve[curve["model"] == model].sort_values("threshold")["net_benefit"].to_numpy() for model in ("p", "all")], 1
+    )
 
 
 def load(path: str):
@@ -185,19 +251,29 @@ def time_beside_others(args: argparse.Namespace) -> None:
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
     rng = np.random.default_rng(0)
-    pairs = [("roc_auc", roc.roc_auc, "sklearn", roc_auc_score),
-             ("brier", calibration.brier, "sklearn", brier_score_loss)]
+    pairs = [
+        ("roc_auc", roc.roc_auc, "sklearn", roc_auc_score),
+        ("brier", calibration.brier, "sklearn", brier_score_loss),
+    ]
     if args.delong:
         published = load(args.delong)
-        pairs.append(("delong_test", lambda y, p: roc.delong_test(y, p, 1 - p), "published code",
-                      lambda y, p: published.delong_roc_test(y, p, 1 - p)))
+        pairs.append(
+            (
+                "delong_test",
+                lambda y, p: roc.delong_test(y, p, 1 - p),
+                "published code",
+                lambda y, p: published.delong_roc_test(y, p, 1 - p),
+            )
+        )
     for n in (82, 10_000, 1_000_000):  # 82: test patients in the paper
         y, p = rng.integers(0, 2, n), rng.uniform(size=n)
         for name, ours, peer, theirs in pairs:
             turns = [(seconds(ours, y, p), seconds(theirs, y, p)) for _ in range(TURNS)]
             ratios = sorted(b / a for a, b in turns)
-            print(f"{name} on {n:9,d} cases: {1000 * min(a for a, _ in turns):.3f} ms; {peer} "
-                  f"{ratios[TURNS // 2]:.2f} x as long [{ratios[0]:.2f}-{ratios[-1]:.2f}]")
+            print(
+                f"{name} on {n:9,d} cases: {1000 * min(a for a, _ in turns):.3f} ms; {peer} "
+                f"{ratios[TURNS // 2]:.2f} x as long [{ratios[0]:.2f}-{ratios[-1]:.2f}]"
+            )
 
 
 def seconds(function, y: np.ndarray, p: np.ndarray) -> float:

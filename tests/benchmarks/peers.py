@@ -36,15 +36,20 @@ from torch import Tensor, nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from tss.training.feature_cache import compute_once  # noqa: E402
-from tss.training.epoch import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
+from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
+from tss.training.dataset import Split
+from tss.training.dataset import batches  # noqa: E402
 from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 
 def main() -> int:
     args = parse()
-    print(f"torch {torch.__version__}, {args.device}, {args.precision}, {torch.get_num_threads()} threads, batch "
-          f"{args.batch_size}, {' x '.join(map(str, args.size))}, {args.rounds} turns each; load "
-          f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    print(
+        f"torch {torch.__version__}, {args.device}, {args.precision}, {torch.get_num_threads()} threads, batch "
+        f"{args.batch_size}, {' x '.join(map(str, args.size))}, {args.rounds} turns each; load "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        flush=True,
+    )
     for model in [args.model] if args.model else list(FROZEN):
         for number in args.phases:
             for name, build in peers_of(model, args).items():
@@ -69,8 +74,10 @@ def peers_of(model: str, args: argparse.Namespace) -> dict[str, Callable[[nn.Mod
     """Return name -> how to build it beside ours: the network, and the names of its layers that are frozen."""
     if model == "2d":
         early = ["trunk.conv1", "trunk.bn1", "trunk.layer1"]
-        return {name: lambda ours, in_turn=name == "slices in turn": (Slices(ours, in_turn), early)
-                for name in ("slices in turn", "slices as a batch")}
+        return {
+            name: lambda ours, in_turn=name == "slices in turn": (Slices(ours, in_turn), early)
+            for name in ("slices in turn", "slices as a batch")
+        }
     peers = {"MONAI": lambda ours: (Monai(), ["net.conv1", "net.bn1", "net.layer1"])}
     if args.genesis:
         peers = {"Genesis": lambda ours: (Genesis(args.genesis, ours), ["down1", "down2"])} | peers
@@ -168,9 +175,14 @@ def compare(args: argparse.Namespace, model: str, number: int, name: str, build:
     pairs = []
     for network, its in ((learner, kept), (peer, split)):
         optimizer = build_optimizer(network, phase.lr, phase.final_lr)
-        pairs.append((lambda network=network, its=its, optimizer=optimizer: train_one_epoch(
-            network, optimizer, LOSS, batches(its, range(size), size, device), args.precision),
-            lambda network=network, its=its: predict(network, its.hemispheres, size, device, args.precision)))
+        pairs.append(
+            (
+                lambda network=network, its=its, optimizer=optimizer: train_one_epoch(
+                    network, optimizer, LOSS, batches(its, range(size), size, device), args.precision
+                ),
+                lambda network=network, its=its: predict(network, its.hemispheres, size, device, args.precision),
+            )
+        )
     gflop = []
     for train, _ in pairs:  # not counted in time: torch chooses its algorithms here
         with FlopCounterMode(display=False) as counter:
@@ -180,10 +192,15 @@ def compare(args: argparse.Namespace, model: str, number: int, name: str, build:
     for what, turn in (("step", 0), ("evaluation", 1)):
         seconds = [tuple(least(1, device, pair[turn]) for pair in pairs) for _ in range(args.rounds)]
         ratios = sorted(b / a for a, b in seconds)
-        text.append(f"{what} {min(a for a, _ in seconds):.2f} and {min(b for _, b in seconds):.2f} s, ratio "
-                    f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}]")
-    print(f"{model} phase {number}, ours and {name}: {'; '.join(text)}; operations of a step {gflop[0]:.0f} and "
-          f"{gflop[1]:.0f} GFLOP", flush=True)
+        text.append(
+            f"{what} {min(a for a, _ in seconds):.2f} and {min(b for _, b in seconds):.2f} s, ratio "
+            f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}]"
+        )
+    print(
+        f"{model} phase {number}, ours and {name}: {'; '.join(text)}; operations of a step {gflop[0]:.0f} and "
+        f"{gflop[1]:.0f} GFLOP",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from tss.data import prepared
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds on one core
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -36,7 +38,7 @@ from tss.data import (
     nifti,  # noqa: E402
 )
 from tss.data.cohort import Patient, read_cohort  # noqa: E402
-from tss.phantom.cohort_phantom import cohort_phantom  # noqa: E402
+from tss.phantom import cohort_phantom
 from tss.preprocessing import (
     fsl,  # noqa: E402
     patient_record,  # noqa: E402
@@ -66,8 +68,13 @@ TARGETS = {  # set: figure, statistic, limit; for the built-in tools
     "hard": [("dice", "worst", 0.94), ("centroid", "median", 2.5)],
     "huge": [("dice", "worst", 0.97), ("centroid", "worst", 6.0)],
 }
-FOR_ALL = [("flair", "worst", 1.0), ("side", "worst", 1), ("dwi %", "worst", 10.0), ("flair %", "worst", 10.0),
-           ("seconds", "median", 5.0)]
+FOR_ALL = [
+    ("flair", "worst", 1.0),
+    ("side", "worst", 1),
+    ("dwi %", "worst", 10.0),
+    ("flair %", "worst", 10.0),
+    ("seconds", "median", 5.0),
+]
 LOW_IS_BAD = ("dice", "side")
 FIGURES = ("dice", "centroid", "flair", "corner", "side", "dwi %", "flair %", "seconds", "files s")
 
@@ -79,8 +86,11 @@ def main() -> int:
         every = {name: (made, 60 + k) for k, (name, made) in enumerate(ALONE.items())} if args.alone else SETS
         sets = {name: every[name] for name in args.sets or every}
         make_phantoms(folder, sets, args)
-        print(f"grid {' x '.join(map(str, args.grid))}, numpy {np.__version__}, load {os.getloadavg()[0]:.1f} on "
-              f"{os.cpu_count()} cores. Median, and worst:", flush=True)
+        print(
+            f"grid {' x '.join(map(str, args.grid))}, numpy {np.__version__}, load {os.getloadavg()[0]:.1f} on "
+            f"{os.cpu_count()} cores. Median, and worst:",
+            flush=True,
+        )
         missed = []
         for tools in args.tools or ["builtin", *(["fsl"] if fsl.available() else [])]:
             print(pipeline.find_tools(tools).describe())
@@ -97,13 +107,17 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tools", nargs="+", choices=["builtin", "fsl", "literal"],
-                        help="without it the built-in ones, and FSL where it is installed")
+    parser.add_argument(
+        "--tools",
+        nargs="+",
+        choices=["builtin", "fsl", "literal"],
+        help="without it the built-in ones, and FSL where it is installed",
+    )
     parser.add_argument("--folder", type=Path, help="where phantoms are made, and found again; without it a temporary")
     parser.add_argument("--count", type=int, default=12, help="patients of each set")
     parser.add_argument("--sets", nargs="+", help="some of the sets only")
     parser.add_argument("--alone", action="store_true", help="each difficulty alone, beyond HARD, 2 patients each")
-    parser.add_argument("--grid", type=int, nargs=3, default=pipeline.GRID, metavar=("X", "Y", "Z"))
+    parser.add_argument("--grid", type=int, nargs=3, default=prepared.GRID, metavar=("X", "Y", "Z"))
     parser.add_argument("--jobs", type=int, default=1, help="to make phantoms; they are measured one by one")
     return parser.parse_args()
 
@@ -125,7 +139,7 @@ def make_phantoms(folder: Path, sets: dict, args: argparse.Namespace) -> None:
 
 
 def patients_of(folder: Path, args: argparse.Namespace) -> list[Patient]:
-    return read_cohort(folder / "cohort.csv")[:count_of(folder.name, args)]
+    return read_cohort(folder / "cohort.csv")[: count_of(folder.name, args)]
 
 
 def measure(patient: Patient, folder: Path, tools: str, grid: tuple[int, int, int], reference: dict | None) -> dict:
@@ -157,14 +171,20 @@ def measure(patient: Patient, folder: Path, tools: str, grid: tuple[int, int, in
     to_flair = np.linalg.inv(true_flair)
     contrasts = contrast_changes(patient, place / "flat", prepared, atlas)
     return {
-        "patient": patient.id, "reason": "", "flags": prepared.flags, "landmarks": prepared.landmarks,
+        "patient": patient.id,
+        "reason": "",
+        "flags": prepared.flags,
+        "landmarks": prepared.landmarks,
         "ml": truth["lesion_ml"],
         "dice": quality_control.dice(found, brain.data > 0),
         "centroid": apart(prepared.b0_to_atlas, true_atlas, centroid)[0],
         "flair": apart(prepared.flair_to_b0, true_flair, move(to_flair, points)).mean(),
         "corner": apart(prepared.flair_to_b0, true_flair, move(to_flair, corners)).max(),
         "side": side_is_right(prepared, patient.row["stroke_side"]),
-        "dwi %": contrasts["dwi"], "flair %": contrasts["flair"], "seconds": seconds, "files s": seconds + writing,
+        "dwi %": contrasts["dwi"],
+        "flair %": contrasts["flair"],
+        "seconds": seconds,
+        "files s": seconds + writing,
     }
 
 
@@ -220,8 +240,10 @@ def report(name: str, found: list[dict]) -> list[str]:
     print("           " + "".join(f"{figure:>10}" for figure in FIGURES))
     for label, line in (("median", median), ("worst", worst)):
         print(f"    {label:7}" + "".join(f"{line[figure]:10.3f}" for figure in FIGURES))
-    guilty = {figure: rows[int(values[figure].argmin() if figure in LOW_IS_BAD else values[figure].argmax())]
-              for figure in FIGURES}
+    guilty = {
+        figure: rows[int(values[figure].argmin() if figure in LOW_IS_BAD else values[figure].argmax())]
+        for figure in FIGURES
+    }
     print("    worst is" + "".join(f"{guilty[figure]['patient']:>10}" for figure in FIGURES)[1:])
     print(f"    flagged {len(flagged)}" + "".join(f"\n      {line}" for line in flagged), flush=True)
     for figure, statistic, limit in (TARGETS.get(name) or []) + FOR_ALL:

@@ -31,8 +31,10 @@ def main() -> int:
     rows = []
     for seed in args.seeds:
         genesis = train(args, seed, args.out / f"seed{seed}", 0, ["--model", "3d", "--width", str(WIDTH["3d"])])
-        for start, words in (("Models Genesis", ["--init", str(genesis)]),
-                             ("random weights", ["--init", "random", "--model", "3d", "--width", str(WIDTH["3d"])])):
+        for start, words in (
+            ("Models Genesis", ["--init", str(genesis)]),
+            ("random weights", ["--init", "random", "--model", "3d", "--width", str(WIDTH["3d"])]),
+        ):
             out = args.out / f"seed{seed}" / start.replace(" ", "_")
             best = train(args, seed, out, 1, words)
             rows.append([seed, start, *result(args, out, best)])
@@ -44,8 +46,21 @@ def main() -> int:
 
 def train(args: argparse.Namespace, seed: int, out: Path, phase: int, words: list[str]) -> Path:
     """Train one phase as a user would, or find it finished; returns its best checkpoint."""
-    code = run_train.main(["--phase", str(phase), *words, "--data", args.data, "--out", str(out), "--seed", str(seed),
-                           *FLAGS["3d"][phase].split(), "--resume"])
+    code = run_train.main(
+        [
+            "--phase",
+            str(phase),
+            *words,
+            "--data",
+            args.data,
+            "--out",
+            str(out),
+            "--seed",
+            str(seed),
+            *FLAGS["3d"][phase].split(),
+            "--resume",
+        ]
+    )
     if code:
         sys.exit(code)
     return out / f"phase{phase}" / "best.pt"
@@ -57,8 +72,9 @@ def result(args: argparse.Namespace, out: Path, best: Path) -> tuple[int, str, s
     names = lines[0].split(",")
     epochs = [dict(zip(names, map(float, line.split(",")), strict=True)) for line in lines[1:]]
     kept = max(epochs, key=lambda row: (row["val_auc"], -row["val_loss"]))
-    if code := run_eval.main([str(best), "--data", args.data, "--out", str(out / "eval"), "--gradcam", "0",
-                              "--overwrite"]):
+    if code := run_eval.main(
+        [str(best), "--data", args.data, "--out", str(out / "eval"), "--gradcam", "0", "--overwrite"]
+    ):
         sys.exit(code)
     metrics = read_json(next((out / "eval").rglob("metrics.json")))
     low, high = metrics["auc_ci"]

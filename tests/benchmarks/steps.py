@@ -42,9 +42,11 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from tss.training import restoration  # noqa: E402
 from tss.training.checkpoint import save  # noqa: E402
-from tss.data.cohort import RESTORE  # noqa: E402
+from tss.data.tasks import RESTORE  # noqa: E402
 from tss.training.feature_cache import compute_once  # noqa: E402
-from tss.training.epoch import LOSS, Split, batches, build_optimizer, predict, train_one_epoch  # noqa: E402
+from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
+from tss.training.dataset import Split
+from tss.training.dataset import batches  # noqa: E402
 from tss.training.augmentation import PIXELS, moved  # noqa: E402
 from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
@@ -63,16 +65,28 @@ def main() -> int:
     if args.leave:
         Path(args.leave).write_text(json.dumps(measure(args, args.model, args.phases[0])))
         return 0
-    print(f"torch {torch.__version__}, {args.device}, {args.precision}, {torch.get_num_threads()} threads, "
-          f"{' x '.join(map(str, args.size))}, {args.steps} steps; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
-          "cores", flush=True)
+    print(
+        f"torch {torch.__version__}, {args.device}, {args.precision}, {torch.get_num_threads()} threads, "
+        f"{' x '.join(map(str, args.size))}, {args.steps} steps; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
+        "cores",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         for model in [args.model] if args.model else list(FROZEN):
             for number in args.phases:
                 if model in PHASES[number].models:
                     leave = Path(folder) / f"{model}{number}.json"
-                    command = [sys.executable, __file__, *sys.argv[1:], "--model", model, "--phases", str(number),
-                               "--leave", str(leave)]
+                    command = [
+                        sys.executable,
+                        __file__,
+                        *sys.argv[1:],
+                        "--model",
+                        model,
+                        "--phases",
+                        str(number),
+                        "--leave",
+                        str(leave),
+                    ]
                     subprocess.run(command, check=True)
                     say(model, number, json.loads(leave.read_text()))
     return 0
@@ -114,8 +128,9 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
     if phase.freezes:
         freeze(network, FROZEN[model])
         kept = []
-        once = least(1, device, lambda: kept.append(
-            compute_once(network, [split], device, args.precision, lambda text: None)))
+        once = least(
+            1, device, lambda: kept.append(compute_once(network, [split], device, args.precision, lambda text: None))
+        )
         learner, (split,) = kept[0]
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     restores = phase.task == RESTORE
@@ -153,11 +168,21 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         last = {"state_dict": network.state_dict(), "optimizer": optimizer.state_dict()}
         writing = least(args.steps, device, lambda: save(Path(folder) / "last.pt", last))
-    return {"batch": size, "flop": counter.get_total_flops(), "rate": max(rates), "step": min(seconds),
-            "wall": min(wall), "evaluation": least(args.steps, device, evaluate),
-            "data": least(2 * args.steps, device, data), "optimizer": least(2 * args.steps, device, optimizer.step),
-            "writing": writing, "once": once / size, "where": where, "peak": peak,
-            "hemispheres": 1 if phase.freezes else 2}
+    return {
+        "batch": size,
+        "flop": counter.get_total_flops(),
+        "rate": max(rates),
+        "step": min(seconds),
+        "wall": min(wall),
+        "evaluation": least(args.steps, device, evaluate),
+        "data": least(2 * args.steps, device, data),
+        "optimizer": least(2 * args.steps, device, optimizer.step),
+        "writing": writing,
+        "once": once / size,
+        "where": where,
+        "peak": peak,
+        "hemispheres": 1 if phase.freezes else 2,
+    }
 
 
 def least(repeats: int, device: torch.device, do: Callable) -> float:
@@ -188,10 +213,13 @@ def product_rate(device: torch.device, precision: str, side: int = 2048) -> floa
     a, b = (torch.rand(side, side, device=device, dtype=kind) for _ in range(2))
     ways = {2 * side**3: lambda: a @ b}
     for kernel, channels, across in ((1, 1024, 64), (3, 256, 64)):
-        x, weights = (torch.rand(shape, device=device, dtype=kind).to(memory_format=torch.channels_last)
-                      for shape in ((2, channels, across, across), (channels, channels, kernel, kernel)))
-        ways[2 * (channels * kernel * across) ** 2 * 2] = (
-            lambda x=x, weights=weights, edge=kernel // 2: F.conv2d(x, weights, padding=edge))
+        x, weights = (
+            torch.rand(shape, device=device, dtype=kind).to(memory_format=torch.channels_last)
+            for shape in ((2, channels, across, across), (channels, channels, kernel, kernel))
+        )
+        ways[2 * (channels * kernel * across) ** 2 * 2] = lambda x=x, weights=weights, edge=kernel // 2: F.conv2d(
+            x, weights, padding=edge
+        )
     with torch.no_grad():
         return max(operations / least(2, device, way) for operations, way in ways.items())
 
@@ -219,19 +247,33 @@ def memory(device: torch.device) -> float:
 def say(model: str, number: int, found: dict) -> None:
     """Three lines: the step, where it goes, and an epoch."""
     floor = found["flop"] / found["rate"]
-    print(f"{model} phase {number}, batch {found['batch']}: step {found['step']:.3f} s (wall {found['wall']:.3f}), "
-          f"evaluation {found['evaluation']:.3f} s, peak {found['peak']:.2f} GiB; {found['flop'] / 1e9:.0f} GFLOP at "
-          f"{found['rate'] / 1e9:.0f} GFLOP/s: floor {floor:.3f} s, share {floor / found['step']:.0%}")
+    print(
+        f"{model} phase {number}, batch {found['batch']}: step {found['step']:.3f} s (wall {found['wall']:.3f}), "
+        f"evaluation {found['evaluation']:.3f} s, peak {found['peak']:.2f} GiB; {found['flop'] / 1e9:.0f} GFLOP at "
+        f"{found['rate'] / 1e9:.0f} GFLOP/s: floor {floor:.3f} s, share {floor / found['step']:.0%}"
+    )
     where = found["where"] | {"optimizer": found["optimizer"]}
     whole = sum(where.values())
     print("  where: " + ", ".join(f"{kind} {spent / whole:.1%}" for kind, spent in where.items()))
     steps, batches = (found["hemispheres"] * patients / found["batch"] for patients in (TRAINED_ON, VALIDATED_ON))
-    epoch = {"steps": steps * found["step"], "data": steps * found["data"], "evaluation": batches * found["evaluation"],
-             "last.pt": found["writing"]}
+    epoch = {
+        "steps": steps * found["step"],
+        "data": steps * found["data"],
+        "evaluation": batches * found["evaluation"],
+        "last.pt": found["writing"],
+    }
     whole = sum(epoch.values())
-    print(f"  an epoch {whole:.0f} s: " + ", ".join(f"{part} {spent / whole:.2%}" for part, spent in epoch.items())
-          + (f"; before the first, frozen layers once: {found['hemispheres'] * (TRAINED_ON + VALIDATED_ON)} x "
-             f"{found['once']:.3f} s" if found["once"] else ""), flush=True)
+    print(
+        f"  an epoch {whole:.0f} s: "
+        + ", ".join(f"{part} {spent / whole:.2%}" for part, spent in epoch.items())
+        + (
+            f"; before the first, frozen layers once: {found['hemispheres'] * (TRAINED_ON + VALIDATED_ON)} x "
+            f"{found['once']:.3f} s"
+            if found["once"]
+            else ""
+        ),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ import numpy as np
 SUITE = Path(__file__).parents[2]
 sys.path.insert(0, str(SUITE))
 
-from tss.phantom.cohort_phantom import cohort_phantom  # noqa: E402
+from tss.phantom import cohort_phantom
 
 FINISHED, PHANTOMS, SEED = 90, 25, 77
 KILLS = 3
@@ -44,8 +44,9 @@ GROWTH = 0.10  # more than this from the second quarter of a worker's life to it
 
 def rewrite(path: Path, data=None, affine=None, codes: int = 1) -> None:
     image = nibabel.load(path)
-    new = nibabel.Nifti1Image(np.asarray(image.dataobj, np.float32) if data is None else data,
-                              image.affine if affine is None else affine)
+    new = nibabel.Nifti1Image(
+        np.asarray(image.dataobj, np.float32) if data is None else data, image.affine if affine is None else affine
+    )
     new.set_sform(new.affine, codes)
     new.set_qform(new.affine, codes)
     nibabel.save(new, path)
@@ -100,8 +101,9 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where all of it lies; without it a temporary folder")
-    parser.add_argument("--steps", nargs="+", choices=["once", "killed", "shards"],
-                        default=["once", "killed", "shards"])
+    parser.add_argument(
+        "--steps", nargs="+", choices=["once", "killed", "shards"], default=["once", "killed", "shards"]
+    )
     parser.add_argument("--grid", type=int, nargs=3, default=[112, 112, 13], metavar=("X", "Y", "Z"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which the run is killed")
@@ -133,8 +135,20 @@ def make_study(folder: Path, jobs: int) -> None:
 
 
 def command(folder: Path, out: Path, args: argparse.Namespace, *more: str) -> list[str]:
-    return [sys.executable, str(SUITE / "run_preprocess.py"), str(folder / "cohort.csv"), "--out", str(out), "--atlas",
-            str(folder / "atlas.nii.gz"), "--tools", "builtin", "--grid", *map(str, args.grid), *more]
+    return [
+        sys.executable,
+        str(SUITE / "run_preprocess.py"),
+        str(folder / "cohort.csv"),
+        "--out",
+        str(out),
+        "--atlas",
+        str(folder / "atlas.nii.gz"),
+        "--tools",
+        "builtin",
+        "--grid",
+        *map(str, args.grid),
+        *more,
+    ]
 
 
 def once(folder: Path, args: argparse.Namespace) -> dict[str, bool]:
@@ -148,7 +162,7 @@ def once(folder: Path, args: argparse.Namespace) -> dict[str, bool]:
     (folder / "once.seconds").write_text(f"{seconds:.1f}")
     print(f"  {seconds:.0f} s with {args.jobs} jobs; the last lines:")
     said = (folder / "once.txt").read_text()
-    print("    " + "\n    ".join(said[said.rindex("patients in") - 4:].splitlines()))
+    print("    " + "\n    ".join(said[said.rindex("patients in") - 4 :].splitlines()))
     rows = table_of(out)
     statuses = [row["status"] for row in rows.values()]
     told = {name: message in rows[f"bad-{name}"]["reason"] for name, (_, _, message) in BAD.items()}
@@ -157,13 +171,16 @@ def once(folder: Path, args: argparse.Namespace) -> dict[str, bool]:
         quarter = max(len(kib) // 4, 1)
         early, last = np.mean(kib[quarter : 2 * quarter]) / 1024, np.mean(kib[-quarter:]) / 1024
         flat[worker] = last <= early * (1 + GROWTH)
-        print(f"  worker {worker}: {len(kib)} looks in {at[-1] - at[0]:.0f} s, memory {early:.0f} MiB in the second "
-              f"quarter, {last:.0f} in the last, {max(kib) / 1024:.0f} at most")
+        print(
+            f"  worker {worker}: {len(kib)} looks in {at[-1] - at[0]:.0f} s, memory {early:.0f} MiB in the second "
+            f"quarter, {last:.0f} in the last, {max(kib) / 1024:.0f} at most"
+        )
     return {
         "exit code 1": process.returncode == 1,
         f"{FINISHED} finished, {len(BAD)} failed": (statuses.count("ok"), statuses.count("failed")) == (90, 10),
-        f"each bad patient's reason says what is wrong {[name for name in told if not told[name]] or ''}":
-            all(told.values()),
+        f"each bad patient's reason says what is wrong {[name for name in told if not told[name]] or ''}": all(
+            told.values()
+        ),
         "no traceback": "Traceback" not in said,
         f"memory of {len(flat)} workers flat": len(flat) == args.jobs and all(flat.values()),
     }
@@ -216,18 +233,27 @@ def killed(folder: Path, args: argparse.Namespace) -> dict[str, bool]:
 def shards(folder: Path, args: argparse.Namespace) -> dict[str, bool]:
     out = folder / "shards"
     shutil.rmtree(out, ignore_errors=True)
-    processes = [subprocess.Popen(command(folder, out, args, "--shard", f"{k}/2"), stdout=subprocess.DEVNULL)
-                 for k in (1, 2)]
+    processes = [
+        subprocess.Popen(command(folder, out, args, "--shard", f"{k}/2"), stdout=subprocess.DEVNULL) for k in (1, 2)
+    ]
     codes = [process.wait() for process in processes]
-    return {f"shards: exit codes 1 and 1 {codes}": codes == [1, 1],
-            "shards: one right cohort.csv": table_of(out) == table_of(folder / "once"),
-            "shards: the same files, bit for bit": same(folder / "once", out)}
+    return {
+        f"shards: exit codes 1 and 1 {codes}": codes == [1, 1],
+        "shards: one right cohort.csv": table_of(out) == table_of(folder / "once"),
+        "shards: the same files, bit for bit": same(folder / "once", out),
+    }
 
 
 def same(one: Path, other: Path) -> bool:
     """Compare two folders, by the SHA-256 of every file; print what differs."""
-    sums = [{str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-             for file in folder.rglob("*") if file.is_file()} for folder in (one, other)]
+    sums = [
+        {
+            str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
+        for folder in (one, other)
+    ]
     differing = sorted(name for name in sums[0].keys() | sums[1].keys() if sums[0].get(name) != sums[1].get(name))
     print(f"  {len(sums[0])} and {len(sums[1])} files, {len(differing)} differ: {differing[:8]}")
     return not differing

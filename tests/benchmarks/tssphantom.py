@@ -39,10 +39,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import run_eval  # noqa: E402
 import run_train  # noqa: E402
-from tss.data.cohort import TASKS, read_prepared  # noqa: E402
 from tss.data.files import read_json  # noqa: E402
 from tss.data.hemispheres import CHANNELS  # noqa: E402
 from tss.data.nifti import load  # noqa: E402
+from tss.data.prepared import read_prepared
+from tss.data.tasks import TASKS  # noqa: E402
 from tss.display.tables import aligned  # noqa: E402
 from tss.metrics.bootstrap import bootstrap_ci  # noqa: E402
 from tss.metrics.roc import roc_auc  # noqa: E402
@@ -50,7 +51,8 @@ from tss.phantom.ideal_observer import realised  # noqa: E402
 from tss.study.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
 from tss.study.table2_study import type_in  # noqa: E402
 from tss.training.checkpoint import load_model  # noqa: E402
-from tss.training.epoch import load_split, predict  # noqa: E402
+from tss.training.dataset import load_split  # noqa: E402
+from tss.training.epoch import predict
 from tss.training.phases import PHASES  # noqa: E402
 
 ALL = 272  # training patients
@@ -59,10 +61,23 @@ EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40, "medical": 40}
 # What lr and final lr of all but phase 1 are multiplied with. Larger: chosen on 300 other phantoms.
 RATES = {"paper": (1, 1), "larger": (100, 10)}
 MOST_LONGER = 2  # times the epochs and the patience, with fewer patients
-ROWS = {"phase 1": (1, "stroke"), "phase 2": (2, "tss<3h"), "phase 3": (3, "tss<4.5h"), "phase 4": (4, "tss<4.5h"),
-        "random weights": ("random", "tss<4.5h"), "medical weights": ("medical", "tss<4.5h")}
-FOLDERS = {1: "phase1", 2: "phase2", 3: "phase3", 4: "phase4", "random": "random/phase3", "medical": "medical/phase3",
-           "tumours": "tumours"}
+ROWS = {
+    "phase 1": (1, "stroke"),
+    "phase 2": (2, "tss<3h"),
+    "phase 3": (3, "tss<4.5h"),
+    "phase 4": (4, "tss<4.5h"),
+    "random weights": ("random", "tss<4.5h"),
+    "medical weights": ("medical", "tss<4.5h"),
+}
+FOLDERS = {
+    1: "phase1",
+    2: "phase2",
+    3: "phase3",
+    4: "phase4",
+    "random": "random/phase3",
+    "medical": "medical/phase3",
+    "tumours": "tumours",
+}
 OLDER = ("tissue clock, FLAIR", "Lee 2020")
 SHARED = (1, "tumours")  # the same whatever the rates of the others
 
@@ -75,8 +90,10 @@ def main() -> int:
                 train(args, model, n, seed)
                 evaluate(args, model, n, seed)
     for model in args.models:
-        print(f"\n{model.upper()}, width {WIDTH[model]}, {args.rates} rates, seeds {' '.join(map(str, args.seeds))}. "
-              f"Phantoms: not clinical results.\n{aligned(table(args, model))}")
+        print(
+            f"\n{model.upper()}, width {WIDTH[model]}, {args.rates} rates, seeds {' '.join(map(str, args.seeds))}. "
+            f"Phantoms: not clinical results.\n{aligned(table(args, model))}"
+        )
     return 0
 
 
@@ -91,8 +108,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rates", choices=list(RATES), default="paper", help="of phases 2 to 4 and of random weights")
     parser.add_argument("--epochs", type=int, help="at most so many in every phase, instead of EPOCHS")
     parser.add_argument("--tumours", type=Path, help="scans with tumours: the row of medical weights too")
-    parser.add_argument("--swap", action="store_true",
-                        help="AUC with one sequence of another patient too: what a network does without, it keeps")
+    parser.add_argument(
+        "--swap",
+        action="store_true",
+        help="AUC with one sequence of another patient too: what a network does without, it keeps",
+    )
     return parser.parse_args()
 
 
@@ -124,16 +144,37 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
         words = ["--out", folder.parent, "--seed", seed, "--resume"]
         first = ["--model", model, "--width", WIDTH[model]]
         if key == "tumours":
-            must("run_train.py", run_train.main, ["--tumours", args.tumours, *first, "--grid", *GRID, *words,
-                                                  *TUMOUR_FLAGS[model].split()])
+            must(
+                "run_train.py",
+                run_train.main,
+                ["--tumours", args.tumours, *first, "--grid", *GRID, *words, *TUMOUR_FLAGS[model].split()],
+            )
             continue
         phase = PHASES[key if key in PHASES else 3]
         faster = [1, 1] if key == 1 else RATES[args.rates]
-        must("run_train.py", run_train.main, [
-            "--phase", phase.number, "--init", init, *(first if init == "random" else []), "--data", args.data, *words,
-            *(["--train-patients", n] if n < ALL else []), "--lr", phase.lr * faster[0], "--final-lr",
-            phase.final_lr * faster[1], "--epochs", round((args.epochs or EPOCHS[key]) * longer), "--patience",
-            round(phase.patience * longer)])
+        must(
+            "run_train.py",
+            run_train.main,
+            [
+                "--phase",
+                phase.number,
+                "--init",
+                init,
+                *(first if init == "random" else []),
+                "--data",
+                args.data,
+                *words,
+                *(["--train-patients", n] if n < ALL else []),
+                "--lr",
+                phase.lr * faster[0],
+                "--final-lr",
+                phase.final_lr * faster[1],
+                "--epochs",
+                round((args.epochs or EPOCHS[key]) * longer),
+                "--patience",
+                round(phase.patience * longer),
+            ],
+        )
 
 
 def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
@@ -142,8 +183,11 @@ def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
     best = [best_of(args, model, n, seed, phase) for phase, _ in rows_of(args).values()]
     older = n == ALL
     if {path.resolve() for path in best} - set(results(out)) or older and not (out / "eval" / "table2.csv").is_file():
-        must("run_eval.py", run_eval.main, [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0,
-                                            "--overwrite", *["--table"] * older])
+        must(
+            "run_eval.py",
+            run_eval.main,
+            [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0, "--overwrite", *["--table"] * older],
+        )
 
 
 def must(name: str, script, words: list) -> None:
@@ -164,23 +208,36 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
             lines.append([f"{name}: {task}", str(n), mean_ci(aucs), " ".join(f"{auc:.3f}" for auc in aucs)])
     best = realised(args.truth / "cohort.csv", "test")
     lines += [[f"best possible on these patients: {task}", "-", f"{best[task]:.3f}", "-"] for task in TASKS]
-    lines += [[f"FLAIR in the drawn lesion, {words}: tss<4.5h", "-", f"{auc:.3f}", "-"]
-              for words, auc in in_the_drawn_lesion(args.data).items()]
+    lines += [
+        [f"FLAIR in the drawn lesion, {words}: tss<4.5h", "-", f"{auc:.3f}", "-"]
+        for words, auc in in_the_drawn_lesion(args.data).items()
+    ]
     for n in args.patients:
         for other in [name for name in rows_of(args) if name.endswith("weights")]:
             for name in ("phase 3", "phase 4"):
-                gains = [roc_auc(*ours) - roc_auc(*theirs)
-                         for ours, theirs in zip(found[n, name], found[n, other], strict=True)]
+                gains = [
+                    roc_auc(*ours) - roc_auc(*theirs)
+                    for ours, theirs in zip(found[n, name], found[n, other], strict=True)
+                ]
                 lines.append([f"{name} minus {other}", str(n), mean_ci(gains, sign="+"), "paired by seed"])
         if args.swap:
             for name, (key, task) in rows_of(args).items():
                 each = np.array([swapped(args, model, n, seed, key, task) for seed in args.seeds])  # (seeds, channels)
-                lines += [[f"{name}, {channel} of another patient: {task}", str(n), mean_ci(aucs),
-                           " ".join(f"{auc:.3f}" for auc in aucs)]
-                          for channel, aucs in zip(CHANNELS, each.T, strict=True)]
+                lines += [
+                    [
+                        f"{name}, {channel} of another patient: {task}",
+                        str(n),
+                        mean_ci(aucs),
+                        " ".join(f"{auc:.3f}" for auc in aucs),
+                    ]
+                    for channel, aucs in zip(CHANNELS, each.T, strict=True)
+                ]
         if n == ALL:
-            lines += older_methods(args, model) + [line for name in ("phase 3", "phase 4", "random weights")
-                                                   for line in on_the_same_patients(args, model, name)]
+            lines += older_methods(args, model) + [
+                line
+                for name in ("phase 3", "phase 4", "random weights")
+                for line in on_the_same_patients(args, model, name)
+            ]
             lines.append(share_of_best(found[n, "phase 4"], best["tss<4.5h"]))
     return lines
 
@@ -201,8 +258,9 @@ def swapped(args: argparse.Namespace, model: str, n: int, seed: int, key: int | 
 def older_methods(args: argparse.Namespace, model: str) -> list[list[str]]:
     """Return lines of what has no seeds."""
     with open(folder_of(args, model, ALL, args.seeds[0]) / "eval" / "table2.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["task"] == "tss<4.5h" and row["auc"] and
-                row["kind"] != "network"]
+        rows = [
+            row for row in csv.DictReader(file) if row["task"] == "tss<4.5h" and row["auc"] and row["kind"] != "network"
+        ]
     return [[f"{row['name']}: tss<4.5h", "-", f"{float(row['auc']):.3f} of {row['n']} patients", "-"] for row in rows]
 
 
@@ -215,9 +273,15 @@ def on_the_same_patients(args: argparse.Namespace, model: str, name: str) -> lis
         for pair in read_json(out / "eval" / "comparisons.json")["tss<4.5h"]:
             if pair["first"] in OLDER and pair["second"] == run:
                 found[pair["first"]].append((pair["difference"], pair["n"]))
-    return [[f"{name} minus {method}, on the {pairs[0][1]} that it can process", str(ALL),
-             mean_ci([gain for gain, _ in pairs], sign="+"), " ".join(f"{gain:+.3f}" for gain, _ in pairs)]
-            for method, pairs in found.items()]
+    return [
+        [
+            f"{name} minus {method}, on the {pairs[0][1]} that it can process",
+            str(ALL),
+            mean_ci([gain for gain, _ in pairs], sign="+"),
+            " ".join(f"{gain:+.3f}" for gain, _ in pairs),
+        ]
+        for method, pairs in found.items()
+    ]
 
 
 def share_of_best(runs: list, best: float) -> list[str]:
@@ -228,8 +292,12 @@ def share_of_best(runs: list, best: float) -> list[str]:
         return float(np.mean([roc_auc(labels[chosen], scores[chosen]) for _, scores in runs])) / best
 
     low, high = bootstrap_ci(share, np.arange(len(labels)), np.random.default_rng(0))
-    return ["phase 4, share of the best possible", str(ALL), f"{share(np.arange(len(labels))):.3f} "
-            f"[{low:.3f}, {high:.3f}]", "patients drawn anew"]
+    return [
+        "phase 4, share of the best possible",
+        str(ALL),
+        f"{share(np.arange(len(labels))):.3f} [{low:.3f}, {high:.3f}]",
+        "patients drawn anew",
+    ]
 
 
 def in_the_drawn_lesion(data: Path) -> dict[str, float]:
@@ -240,8 +308,10 @@ def in_the_drawn_lesion(data: Path) -> dict[str, float]:
     patients = [p for p in read_prepared(data) if p.split == "test" and p.status == "ok" and p.minutes is not None]
     medians = []
     for patient in patients:
-        flair, lesion = (load(data / "registered" / f"{patient.id}_{kind}.nii.gz", mask=kind == "lesion").data
-                         for kind in ("flair", "lesion"))
+        flair, lesion = (
+            load(data / "registered" / f"{patient.id}_{kind}.nii.gz", mask=kind == "lesion").data
+            for kind in ("flair", "lesion")
+        )
         inside = lesion > 0.5
         medians.append([np.median(flair[inside]), np.median(flair[inside[::-1] & ~inside])])  # x is mirrored
     early = np.array([patient.minutes < TASKS["tss<4.5h"] for patient in patients])
@@ -251,8 +321,9 @@ def in_the_drawn_lesion(data: Path) -> dict[str, float]:
 
 def results(out: Path) -> dict[Path, Path]:
     """Return what was evaluated: checkpoint -> folder of its results."""
-    return {Path(read_json(path)["checkpoint"]).resolve(): path.parent
-            for path in (out / "eval").glob("*/metrics.json")}
+    return {
+        Path(read_json(path)["checkpoint"]).resolve(): path.parent for path in (out / "eval").glob("*/metrics.json")
+    }
 
 
 def predictions(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> tuple:

@@ -17,7 +17,7 @@ from tss.data.bids_layout import Dataset, take_apart
 from tss.data.cohort import Patient, read_cohort
 from tss.display import figures
 from tss.errors import InputError
-from tss.phantom.cohort_phantom import phantom_bids
+from tss.phantom import phantom_bids
 from tss.preprocessing import brain_extraction
 from tss.preprocessing.pipeline import load_scans
 
@@ -45,63 +45,98 @@ def read(folder):
 
 
 def scans(patient):
-    return {name: patient.row[name] for name in ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion")
-            if patient.row[name]}
+    return {
+        name: patient.row[name] for name in ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion") if patient.row[name]
+    }
 
 
 def test_the_names_of_isles_22(tmp_path):
     root = "sub-strokecase0001/ses-0001"
     stem = "sub-strokecase0001_ses-0001"
-    lay(tmp_path, f"{root}/dwi/{stem}_dwi.nii.gz", f"{root}/dwi/{stem}_adc.nii.gz", f"{root}/anat/{stem}_FLAIR.nii.gz",
-        f"derivatives/{root}/{stem}_msk.nii.gz")
+    lay(
+        tmp_path,
+        f"{root}/dwi/{stem}_dwi.nii.gz",
+        f"{root}/dwi/{stem}_adc.nii.gz",
+        f"{root}/anat/{stem}_FLAIR.nii.gz",
+        f"derivatives/{root}/{stem}_msk.nii.gz",
+    )
     patients, said = read(tmp_path)
     assert scans(patients["sub-strokecase0001"]) == {
-        "dwi": f"{root}/dwi/{stem}_dwi.nii.gz", "adc": f"{root}/dwi/{stem}_adc.nii.gz",
-        "flair": f"{root}/anat/{stem}_FLAIR.nii.gz", "lesion": f"derivatives/{root}/{stem}_msk.nii.gz"}
+        "dwi": f"{root}/dwi/{stem}_dwi.nii.gz",
+        "adc": f"{root}/dwi/{stem}_adc.nii.gz",
+        "flair": f"{root}/anat/{stem}_FLAIR.nii.gz",
+        "lesion": f"derivatives/{root}/{stem}_msk.nii.gz",
+    }
     assert patients["sub-strokecase0001"].row["session"] == "ses-0001"
-    assert said == ["BIDS dataset made up, version 1.10.0: 1 patients; DWI, b0 or ADC, and FLAIR of 1, onset of 0, "
-                    "side of 0, lesion mask of 1", "  there is no participants.tsv: onset times and sides are unknown"]
+    assert said == [
+        "BIDS dataset made up, version 1.10.0: 1 patients; DWI, b0 or ADC, and FLAIR of 1, onset of 0, "
+        "side of 0, lesion mask of 1",
+        "  there is no participants.tsv: onset times and sides are unknown",
+    ]
 
 
 def test_the_names_of_soop_with_its_masks_and_its_table(tmp_path):
-    masks = [f"derivatives/lesion_masks/sub-7/dwi/sub-7_space-TRACE_desc-{name}_mask.nii.gz"
-             for name in ("lesion", "lesionAcute", "lesionChronic")]
-    lay(tmp_path, "sub-7/dwi/sub-7_rec-ADC_dwi.nii.gz", "sub-7/dwi/sub-7_rec-TRACE_dwi.nii.gz",
-        "sub-7/anat/sub-7_FLAIR.nii.gz", "sub-7/anat/sub-7_T1w.nii.gz", *masks)
-    put(tmp_path, {"participants.tsv": 'participant_id\tsex\tage\tnihss\tetiology\n'
-                                       'sub-7\tF\t89+\tn/a\t"2: Cardioembolism (e.g., ""flutter"")"\n'})
+    masks = [
+        f"derivatives/lesion_masks/sub-7/dwi/sub-7_space-TRACE_desc-{name}_mask.nii.gz"
+        for name in ("lesion", "lesionAcute", "lesionChronic")
+    ]
+    lay(
+        tmp_path,
+        "sub-7/dwi/sub-7_rec-ADC_dwi.nii.gz",
+        "sub-7/dwi/sub-7_rec-TRACE_dwi.nii.gz",
+        "sub-7/anat/sub-7_FLAIR.nii.gz",
+        "sub-7/anat/sub-7_T1w.nii.gz",
+        *masks,
+    )
+    put(
+        tmp_path,
+        {
+            "participants.tsv": "participant_id\tsex\tage\tnihss\tetiology\n"
+            'sub-7\tF\t89+\tn/a\t"2: Cardioembolism (e.g., ""flutter"")"\n'
+        },
+    )
     patients, said = read(tmp_path)
     assert scans(patients["sub-7"]) == {
-        "dwi": "sub-7/dwi/sub-7_rec-TRACE_dwi.nii.gz", "adc": "sub-7/dwi/sub-7_rec-ADC_dwi.nii.gz",
-        "flair": "sub-7/anat/sub-7_FLAIR.nii.gz", "lesion": masks[1]}
+        "dwi": "sub-7/dwi/sub-7_rec-TRACE_dwi.nii.gz",
+        "adc": "sub-7/dwi/sub-7_rec-ADC_dwi.nii.gz",
+        "flair": "sub-7/anat/sub-7_FLAIR.nii.gz",
+        "lesion": masks[1],
+    }
     row = patients["sub-7"].row
     assert (row["sex"], row["age"], row.get("nihss", "")) == ("F", "89+", "")
     assert row["etiology"] == '2: Cardioembolism (e.g., "flutter")' and patients["sub-7"].minutes is None
     assert [line for line in said if "has no column" in line] == [
         f"  participants.tsv has no column {name}: unknown, but for what sessions.tsv files say"
-        for name in ("onset_to_mri_min", "stroke_side")]
+        for name in ("onset_to_mri_min", "stroke_side")
+    ]
     (tmp_path / masks[1]).unlink()
     assert scans(read(tmp_path)[0]["sub-7"])["lesion"] == masks[0]
     (tmp_path / masks[0]).unlink()
     assert "lesion" not in scans(read(tmp_path)[0]["sub-7"])  # an old lesion is not the stroke
 
 
-@pytest.mark.parametrize(("names", "bvals", "expected"), [
-    # the series with b1000 and b0 comes before what a scanner derives from it
-    (["dwi", "ADC", "trace", "FA", "colFA", "expADC", "sbref"], {"dwi": "0 1000 1000"}, {"dwi": "dwi"}),
-    (["trace", "ADC", "expADC", "FA"], {}, {"dwi": "trace", "adc": "ADC"}),
-    (["trace", "ADC", "S0map"], {}, {"dwi": "trace", "b0": "S0map"}),
-    (["dwi", "ADC"], {"dwi": "1000 1000"}, {"dwi": "dwi", "adc": "ADC"}),  # a series without b0
-    (["dwi", "trace", "ADC"], {"dwi": "0 2000"}, {"dwi": "trace", "adc": "ADC"}),  # a series of another b
-    (["dir-AP_dwi", "dir-PA_dwi"], {"dir-AP_dwi": "0 1000", "dir-PA_dwi": "0 0"}, {"dwi": "dir-AP_dwi"}),
-    (["acq-b1000_dwi", "acq-b0_dwi", "desc-adc_dwi"], {}, {"dwi": "acq-b1000_dwi", "b0": "acq-b0_dwi"}),
-    (["run-1_dwi", "run-2_dwi"], {"run-1_dwi": "0", "run-2_dwi": "1000"}, {"dwi": "run-2_dwi", "b0": "run-1_dwi"}),
-    (["run-1_dwi", "run-2_dwi", "run-1_ADC", "run-2_ADC"], {}, {"dwi": "run-2_dwi", "adc": "run-2_ADC"}),
-    (["run-1_trace", "run-1_ADC", "run-2_ADC"], {}, {"dwi": "run-1_trace", "adc": "run-1_ADC"}),  # of one series
-    (["part-mag_dwi", "part-phase_dwi"], dict.fromkeys(["part-mag_dwi", "part-phase_dwi"], "0 1000"),
-     {"dwi": "part-mag_dwi"}),
-    (["dwi"], {"dwi": "0 3000"}, {"dwi": "dwi"}),  # nothing better: it fails with its b-values
-])
+@pytest.mark.parametrize(
+    ("names", "bvals", "expected"),
+    [
+        # the series with b1000 and b0 comes before what a scanner derives from it
+        (["dwi", "ADC", "trace", "FA", "colFA", "expADC", "sbref"], {"dwi": "0 1000 1000"}, {"dwi": "dwi"}),
+        (["trace", "ADC", "expADC", "FA"], {}, {"dwi": "trace", "adc": "ADC"}),
+        (["trace", "ADC", "S0map"], {}, {"dwi": "trace", "b0": "S0map"}),
+        (["dwi", "ADC"], {"dwi": "1000 1000"}, {"dwi": "dwi", "adc": "ADC"}),  # a series without b0
+        (["dwi", "trace", "ADC"], {"dwi": "0 2000"}, {"dwi": "trace", "adc": "ADC"}),  # a series of another b
+        (["dir-AP_dwi", "dir-PA_dwi"], {"dir-AP_dwi": "0 1000", "dir-PA_dwi": "0 0"}, {"dwi": "dir-AP_dwi"}),
+        (["acq-b1000_dwi", "acq-b0_dwi", "desc-adc_dwi"], {}, {"dwi": "acq-b1000_dwi", "b0": "acq-b0_dwi"}),
+        (["run-1_dwi", "run-2_dwi"], {"run-1_dwi": "0", "run-2_dwi": "1000"}, {"dwi": "run-2_dwi", "b0": "run-1_dwi"}),
+        (["run-1_dwi", "run-2_dwi", "run-1_ADC", "run-2_ADC"], {}, {"dwi": "run-2_dwi", "adc": "run-2_ADC"}),
+        (["run-1_trace", "run-1_ADC", "run-2_ADC"], {}, {"dwi": "run-1_trace", "adc": "run-1_ADC"}),  # of one series
+        (
+            ["part-mag_dwi", "part-phase_dwi"],
+            dict.fromkeys(["part-mag_dwi", "part-phase_dwi"], "0 1000"),
+            {"dwi": "part-mag_dwi"},
+        ),
+        (["dwi"], {"dwi": "0 3000"}, {"dwi": "dwi"}),  # nothing better: it fails with its b-values
+    ],
+)
 def test_which_of_the_images_in_dwi_are_read(tmp_path, names, bvals, expected):
     lay(tmp_path, *(f"sub-1/dwi/sub-1_{name}.nii" for name in names))
     put(tmp_path / "sub-1" / "dwi", {f"sub-1_{name}.bval": text for name, text in bvals.items()})
@@ -114,17 +149,28 @@ def test_the_sidecar_says_what_the_name_does_not(tmp_path):
     """As converters leave a Siemens series: every image is run-n_dwi, and the JSON knows which is the ADC."""
     types = {1: "TRACEW", 2: "ADC", 3: "FA"}
     lay(tmp_path, *(f"sub-1/dwi/sub-1_run-{run}_dwi.nii.gz" for run in types))
-    put(tmp_path / "sub-1" / "dwi", {f"sub-1_run-{run}_dwi.json": {"ImageType": ["DERIVED", "PRIMARY", word]}
-                                     for run, word in types.items()})
-    assert scans(read(tmp_path)[0]["sub-1"]) == {"dwi": "sub-1/dwi/sub-1_run-1_dwi.nii.gz",
-                                                "adc": "sub-1/dwi/sub-1_run-2_dwi.nii.gz"}
+    put(
+        tmp_path / "sub-1" / "dwi",
+        {f"sub-1_run-{run}_dwi.json": {"ImageType": ["DERIVED", "PRIMARY", word]} for run, word in types.items()},
+    )
+    assert scans(read(tmp_path)[0]["sub-1"]) == {
+        "dwi": "sub-1/dwi/sub-1_run-1_dwi.nii.gz",
+        "adc": "sub-1/dwi/sub-1_run-2_dwi.nii.gz",
+    }
 
 
 def test_sidecars_are_inherited_from_above_and_the_lowest_counts(tmp_path):
     lay(tmp_path, "sub-1/ses-1/dwi/sub-1_ses-1_acq-a_dwi.nii.gz", "sub-2/ses-1/dwi/sub-2_ses-1_dwi.nii.gz")
-    put(tmp_path, {"dwi.bval": "0 1000", "bold.bval": "1", "acq-b_dwi.bval": "0 2000",  # the images have no acq-b
-                   "dwi.json": {"EchoTime": 0.08, "RepetitionTime": 4},
-                   "sub-1/sub-1_acq-a_dwi.json": {"EchoTime": 0.09}})
+    put(
+        tmp_path,
+        {
+            "dwi.bval": "0 1000",
+            "bold.bval": "1",
+            "acq-b_dwi.bval": "0 2000",  # the images have no acq-b
+            "dwi.json": {"EchoTime": 0.08, "RepetitionTime": 4},
+            "sub-1/sub-1_acq-a_dwi.json": {"EchoTime": 0.09},
+        },
+    )
     patients, _ = read(tmp_path)
     assert [patients[name].row["dwi_bval"] for name in ("sub-1", "sub-2")] == ["dwi.bval", "dwi.bval"]
     data = Dataset(tmp_path)
@@ -135,9 +181,12 @@ def test_sidecars_are_inherited_from_above_and_the_lowest_counts(tmp_path):
 
 
 def test_of_several_flairs_the_plain_one_and_the_last_run(tmp_path):
-    lay(tmp_path, *(f"sub-1/anat/sub-1_{name}FLAIR.nii.gz" for name in ("", "ce-GD_", "acq-3D_")),
+    lay(
+        tmp_path,
+        *(f"sub-1/anat/sub-1_{name}FLAIR.nii.gz" for name in ("", "ce-GD_", "acq-3D_")),
         *(f"sub-2/anat/sub-2_{name}FLAIR.nii.gz" for name in ("run-2_", "run-10_", "ce-GD_")),
-        *(f"sub-3/anat/sub-3_{name}FLAIR.nii.gz" for name in ("ce-GD_", "rec-NORM_")))
+        *(f"sub-3/anat/sub-3_{name}FLAIR.nii.gz" for name in ("ce-GD_", "rec-NORM_")),
+    )
     patients, said = read(tmp_path)
     assert patients["sub-1"].row["flair"] == "sub-1/anat/sub-1_FLAIR.nii.gz"
     assert patients["sub-2"].row["flair"] == "sub-2/anat/sub-2_run-10_FLAIR.nii.gz"
@@ -146,18 +195,24 @@ def test_of_several_flairs_the_plain_one_and_the_last_run(tmp_path):
 
 
 def test_masks_that_do_not_lie_on_the_dwi_are_left_alone(tmp_path):
-    lay(tmp_path, "sub-1/dwi/sub-1_dwi.nii.gz", "sub-1/anat/sub-1_label-lesion_roi.nii.gz",
+    lay(
+        tmp_path,
+        "sub-1/dwi/sub-1_dwi.nii.gz",
+        "sub-1/anat/sub-1_label-lesion_roi.nii.gz",
         "derivatives/a/sub-1/dwi/sub-1_desc-brain_mask.nii.gz",
         "derivatives/a/sub-1/dwi/sub-1_space-T1w_label-lesion_mask.nii.gz",
-        "derivatives/b/sub-2/dwi/sub-2_label-lesion_mask.nii.gz", "derivatives/tss/registered/sub-1_lesion.nii.gz")
+        "derivatives/b/sub-2/dwi/sub-2_label-lesion_mask.nii.gz",
+        "derivatives/tss/registered/sub-1_lesion.nii.gz",
+    )
     assert "lesion" not in scans(read(tmp_path)[0]["sub-1"])
     lay(tmp_path, "derivatives/c/sub-1/dwi/sub-1_space-orig_label-lesion_mask.nii.gz")
     assert scans(read(tmp_path)[0]["sub-1"])["lesion"].startswith("derivatives/c/")
 
 
 def session(name, *images, subject="sub-1"):
-    return [f"{subject}/{name}/{'anat' if image == 'FLAIR' else 'dwi'}/{subject}_{name}_{image}.nii.gz"
-            for image in images]
+    return [
+        f"{subject}/{name}/{'anat' if image == 'FLAIR' else 'dwi'}/{subject}_{name}_{image}.nii.gz" for image in images
+    ]
 
 
 def test_one_session_a_patient_the_first_that_is_complete(tmp_path):
@@ -166,11 +221,18 @@ def test_one_session_a_patient_the_first_that_is_complete(tmp_path):
     lay(tmp_path, *session("ses-10", *whole), *session("ses-2", *whole), *session("ses-1", "trace"))
     patients, said = read(tmp_path)
     assert list(patients) == ["sub-1"] and patients["sub-1"].row["session"] == "ses-2"
-    assert ("  sub-1: ses-2 is read, ses-1, ses-10 not: one session a patient; a column session in participants.tsv "
-            "chooses another") in said
-    put(tmp_path / "sub-1", {"sub-1_sessions.tsv": "session_id\tacq_time\tonset_to_mri_min\n"
-                             "ses-1\t2009-06-15T13:00:00\t20\nses-2\t2009-06-18T13:00:00\t4000\n"
-                             "ses-10\t2009-06-16T13:00:00\t95\n"})
+    assert (
+        "  sub-1: ses-2 is read, ses-1, ses-10 not: one session a patient; a column session in participants.tsv "
+        "chooses another"
+    ) in said
+    put(
+        tmp_path / "sub-1",
+        {
+            "sub-1_sessions.tsv": "session_id\tacq_time\tonset_to_mri_min\n"
+            "ses-1\t2009-06-15T13:00:00\t20\nses-2\t2009-06-18T13:00:00\t4000\n"
+            "ses-10\t2009-06-16T13:00:00\t95\n"
+        },
+    )
     patient = read(tmp_path)[0]["sub-1"]
     assert patient.row["session"] == "ses-10" and patient.minutes == 95
     put(tmp_path, {"participants.tsv": "participant_id\tsession\tage\nsub-1\t2\t60\n"})
@@ -181,18 +243,29 @@ def test_one_session_a_patient_the_first_that_is_complete(tmp_path):
 
 
 def test_what_is_missing_is_said_and_stays_in_the_cohort(tmp_path):
-    lay(tmp_path, "sub-2/dwi/sub-2_trace.nii.gz", "sub-10/anat/sub-10_FLAIR.nii.gz", "sub-old_copy/x",
-        "sub-3/dwi/sub-3_FA.nii.gz", "sub-3/anat/sub-3_T2w.nii.gz")
+    lay(
+        tmp_path,
+        "sub-2/dwi/sub-2_trace.nii.gz",
+        "sub-10/anat/sub-10_FLAIR.nii.gz",
+        "sub-old_copy/x",
+        "sub-3/dwi/sub-3_FA.nii.gz",
+        "sub-3/anat/sub-3_T2w.nii.gz",
+    )
     put(tmp_path, {"participants.tsv": TABLE + "sub-3\tn/a\tn/a\n4\t30\tleft\nsub-10\t200\tboth\n"})
     patients, said = read(tmp_path)
     assert list(patients) == ["sub-2", "sub-3", "sub-10", "sub-4"]
     assert {name: patient.row["not_found"] for name, patient in patients.items()} == {
         "sub-2": "no b0: sub-2_trace.nii.gz has no .bval with b = 0, and sub-2/dwi has no b0 and no ADC; "
-                 "no FLAIR in sub-2/anat",
-        "sub-3": "no DWI in sub-3/dwi; no FLAIR in sub-3/anat", "sub-10": "no DWI in sub-10/dwi",
-        "sub-4": "there is no folder sub-4"}
-    for line in ("  sub-10: no DWI in sub-10/dwi", "  sub-2: not in participants.tsv",
-                 "  sub-old_copy is left out: a subject's folder is called sub- and then letters and digits"):
+        "no FLAIR in sub-2/anat",
+        "sub-3": "no DWI in sub-3/dwi; no FLAIR in sub-3/anat",
+        "sub-10": "no DWI in sub-10/dwi",
+        "sub-4": "there is no folder sub-4",
+    }
+    for line in (
+        "  sub-10: no DWI in sub-10/dwi",
+        "  sub-2: not in participants.tsv",
+        "  sub-old_copy is left out: a subject's folder is called sub- and then letters and digits",
+    ):
         assert line in said
     assert (patients["sub-4"].minutes, patients["sub-10"].side, patients["sub-3"].minutes) == (30, "both", None)
     assert said[0].endswith("4 patients; DWI, b0 or ADC, and FLAIR of 0, onset of 2, side of 2, lesion mask of 0")
@@ -200,24 +273,40 @@ def test_what_is_missing_is_said_and_stays_in_the_cohort(tmp_path):
 
 def test_codes_are_read_by_the_json_beside_the_table_and_our_columns_are_not_overwritten(tmp_path):
     lay(tmp_path, "sub-1/dwi/sub-1_trace.nii.gz")
-    put(tmp_path, {
-        "participants.tsv": "participant_id\tstroke_side\tsex\tlesion\treader_1\tsplit\nsub-1\tL\t2\t1\t0\ttest\n",
-        "participants.json": {"stroke_side": {"Levels": {"L": "left", "R": "right"}},
-                              "sex": {"Levels": {"2": {"Description": "Female"}}}}})
+    put(
+        tmp_path,
+        {
+            "participants.tsv": "participant_id\tstroke_side\tsex\tlesion\treader_1\tsplit\nsub-1\tL\t2\t1\t0\ttest\n",
+            "participants.json": {
+                "stroke_side": {"Levels": {"L": "left", "R": "right"}},
+                "sex": {"Levels": {"2": {"Description": "Female"}}},
+            },
+        },
+    )
     patients, said = read(tmp_path)
     row = patients["sub-1"].row
     assert (row["stroke_side"], row["sex"], row["lesion"], row["reader_1"], row["split"]) == (
-        "left", "female", "", "0", "test")
+        "left",
+        "female",
+        "",
+        "0",
+        "test",
+    )
     assert "  participants.tsv: column lesion is not taken over, its name has another meaning here" in said
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("participant_id\tstroke_side\nsub-1\tL\n", "participants.tsv cannot be used.*\n  sub-1: stroke_side is 'L'"),
-    (TABLE + "sub-1\t-3\tleft\n", "sub-1: onset_to_mri_min is '-3'"),
-    (TABLE + "sub-1\t30\n", "line 2: 2 cells where the header has 3"),
-    (TABLE + "sub-1\t30\tleft\n1\t40\tleft\n", "line 3: sub-1 stands on an earlier line too"),
-    ("participant_id,age\nsub-1,60\n", "needs a column participant_id.*Separate the columns by tabs"),
-    ("participant_id\tage\tage\nsub-1\t1\t2\n", "no column twice"), ("", "needs a column participant_id")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("participant_id\tstroke_side\nsub-1\tL\n", "participants.tsv cannot be used.*\n  sub-1: stroke_side is 'L'"),
+        (TABLE + "sub-1\t-3\tleft\n", "sub-1: onset_to_mri_min is '-3'"),
+        (TABLE + "sub-1\t30\n", "line 2: 2 cells where the header has 3"),
+        (TABLE + "sub-1\t30\tleft\n1\t40\tleft\n", "line 3: sub-1 stands on an earlier line too"),
+        ("participant_id,age\nsub-1,60\n", "needs a column participant_id.*Separate the columns by tabs"),
+        ("participant_id\tage\tage\nsub-1\t1\t2\n", "no column twice"),
+        ("", "needs a column participant_id"),
+    ],
+)
 def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, message):
     lay(tmp_path, "sub-1/dwi/sub-1_trace.nii.gz")
     put(tmp_path, {"participants.tsv": text})
@@ -233,8 +322,10 @@ def test_names_that_differ_by_capitals_alone_are_refused(tmp_path):
 
 
 def test_a_folder_that_is_no_dataset_is_refused_with_a_hint(tmp_path, capsys):
-    assert run_preprocess.main([str(tmp_path), "--out", str(tmp_path / "d"), "--atlas", "a.nii", "--tools",
-                                "builtin"]) == 2
+    assert (
+        run_preprocess.main([str(tmp_path), "--out", str(tmp_path / "d"), "--atlas", "a.nii", "--tools", "builtin"])
+        == 2
+    )
     assert f"{tmp_path} is not a BIDS dataset: there is no folder sub-<label> in it." in capsys.readouterr().err
     lay(tmp_path / "raw", "sub-1/dwi/sub-1_trace.nii.gz")
     with pytest.raises(InputError, match=f"There are such folders in {tmp_path / 'raw'}: is that the dataset"):
@@ -248,8 +339,10 @@ def test_a_folder_that_is_no_dataset_is_refused_with_a_hint(tmp_path, capsys):
 def dataset(tmp_path_factory):
     """Three heads as the phantom writes them in BIDS, their table, and the cohort.csv that they come from."""
     folder = tmp_path_factory.mktemp("bids")
-    rows = [heads.write_patient(folder / "raw", f"p{number}", number) | {"split": "train", "phantom": "0.1"}
-            for number in range(3)]
+    rows = [
+        heads.write_patient(folder / "raw", f"p{number}", number) | {"split": "train", "phantom": "0.1"}
+        for number in range(3)
+    ]
     cohort = heads.write_table(folder / "raw", rows)
     heads.write_atlas(folder / "atlas.nii.gz")
     return phantom_bids.write(cohort, folder / "bids"), cohort
@@ -271,8 +364,20 @@ def test_a_phantom_written_as_bids_is_the_same_patient(dataset):
 
 
 def test_real_patients_are_not_given_made_up_directions(tmp_path):
-    heads.write_table(tmp_path, [{"patient": "p", "dwi": "d.nii", "b0": "b.nii", "flair": "f.nii",
-                                  "onset_to_mri_min": "", "stroke_side": "", "phantom": ""}])
+    heads.write_table(
+        tmp_path,
+        [
+            {
+                "patient": "p",
+                "dwi": "d.nii",
+                "b0": "b.nii",
+                "flair": "f.nii",
+                "onset_to_mri_min": "",
+                "stroke_side": "",
+                "phantom": "",
+            }
+        ],
+    )
     with pytest.raises(InputError, match="p is not a phantom"):
         phantom_bids.write(tmp_path / "cohort.csv", tmp_path / "bids")
 
@@ -290,8 +395,22 @@ def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, monkeypatch, ca
         table.write("sub-p9\t60\tleft\tA\ttest\t0.1\n")
 
     def run(*more, source=folder, out=out):
-        return run_preprocess.main([str(source), "--out", str(out), "--atlas", str(atlas), "--tools", "builtin",
-                                    "--grid", "16", "16", "8", *more])
+        return run_preprocess.main(
+            [
+                str(source),
+                "--out",
+                str(out),
+                "--atlas",
+                str(atlas),
+                "--tools",
+                "builtin",
+                "--grid",
+                "16",
+                "16",
+                "8",
+                *more,
+            ]
+        )
 
     def rows():
         with open(out / "cohort.csv", newline="") as file:
@@ -305,8 +424,11 @@ def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, monkeypatch, ca
     assert (run("--shard", "2/2"), run("--shard", "1/2")) == (1, 0)
     found = rows()
     assert {name: (row["status"], row["reason"]) for name, row in found.items()} == {
-        "sub-p0": ("ok", ""), "sub-p1": ("failed", "no FLAIR in sub-p1/anat"), "sub-p2": ("ok", ""),
-        "sub-p9": ("failed", "there is no folder sub-p9")}
+        "sub-p0": ("ok", ""),
+        "sub-p1": ("failed", "no FLAIR in sub-p1/anat"),
+        "sub-p2": ("ok", ""),
+        "sub-p9": ("failed", "there is no folder sub-p9"),
+    }
     assert (found["sub-p0"]["split"], found["sub-p9"]["split"], found["sub-p0"]["site"]) == ("train", "test", "A")
     assert found["sub-p0"]["dwi"] == "../../sub-p0/dwi/sub-p0_dwi.nii.gz" and found["sub-p1"]["flair"] == ""
     assert Patient(found["sub-p0"], out).bval.is_file()

@@ -52,11 +52,19 @@ def test_series_of_scaled_integers_on_other_axes(tmp_path):
         assert np.abs(found.b0.data - (ramp + 3)).max() < 3e-3
 
 
-@pytest.mark.parametrize(("bvals", "weighted", "unweighted", "b"), [
-    ([0, 995, 1005, 1000], [1, 2, 3], [0], 1000),
-    ([5, 50, 2000, 1000, 700], [3], [0, 1], 1000),  # of several shells the one nearest 1000
-    ([0, 800, 800, 1190], [3], [0], 1190), ([0, 900, 1000], [2], [0], 1000),  # shells are not mixed
-    ([60, 800], [1], [], 800), ([0, 799], [], [0], None), ([0, 1201], [], [0], None), ([0, 0], [], [0, 1], None)])
+@pytest.mark.parametrize(
+    ("bvals", "weighted", "unweighted", "b"),
+    [
+        ([0, 995, 1005, 1000], [1, 2, 3], [0], 1000),
+        ([5, 50, 2000, 1000, 700], [3], [0, 1], 1000),  # of several shells the one nearest 1000
+        ([0, 800, 800, 1190], [3], [0], 1190),
+        ([0, 900, 1000], [2], [0], 1000),  # shells are not mixed
+        ([60, 800], [1], [], 800),
+        ([0, 799], [], [0], None),
+        ([0, 1201], [], [0], None),
+        ([0, 0], [], [0, 1], None),
+    ],
+)
 def test_which_volumes_are_b1000_and_which_b0(bvals, weighted, unweighted, b):
     bvals = np.array(bvals, float)
     found = [np.flatnonzero(mask).tolist() for mask in shells(bvals)]
@@ -64,13 +72,21 @@ def test_which_volumes_are_b1000_and_which_b0(bvals, weighted, unweighted, b):
     assert b is None or bvals[weighted].mean() == b
 
 
-@pytest.mark.parametrize(("volumes", "bvals", "message"), [
-    (3, None, r"dwi.nii.gz is 4-D with 3 volumes, but there is no .*dwi.bval.*Put the .bval of dcm2niix there"),
-    (3, "0 1000", r"dwi.bval has 2 b-values and .*dwi.nii.gz has 3 volumes"),
-    (3, "0 500 2000", r"holds no b1000: .*dwi.bval says b = 0 \(1 volume\), 500 \(1 volume\), 2000 \(1 volume\). "
-                      "Between 800 and 1200"),
-    (1, "0", r"holds no b1000: .* says b = 0 \(1 volume\)"), *(
-        (2, text, "does not hold b-values") for text in ("", "0 b1000", "0 -1000", "0 nan"))])
+@pytest.mark.parametrize(
+    ("volumes", "bvals", "message"),
+    [
+        (3, None, r"dwi.nii.gz is 4-D with 3 volumes, but there is no .*dwi.bval.*Put the .bval of dcm2niix there"),
+        (3, "0 1000", r"dwi.bval has 2 b-values and .*dwi.nii.gz has 3 volumes"),
+        (
+            3,
+            "0 500 2000",
+            r"holds no b1000: .*dwi.bval says b = 0 \(1 volume\), 500 \(1 volume\), 2000 \(1 volume\). "
+            "Between 800 and 1200",
+        ),
+        (1, "0", r"holds no b1000: .* says b = 0 \(1 volume\)"),
+        *((2, text, "does not hold b-values") for text in ("", "0 b1000", "0 -1000", "0 nan")),
+    ],
+)
 def test_a_series_that_cannot_be_used_is_refused(tmp_path, volumes, bvals, message):
     with pytest.raises(InputError, match=message):
         load_dwi(*save(tmp_path, [constant(5)] * volumes, bvals))

@@ -26,8 +26,9 @@ def store(path, data, affine, axes="RAS", dtype=np.float32, slope=None, inter=0,
     """Write RAS data with the voxels along `axes`; value = slope * stored + inter; codes of sform and qform."""
     stored = np.round((data - inter) / slope) if slope else data
     assert slope is None or stored.max() <= np.iinfo(dtype).max
-    turn = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"),
-                                               nibabel.orientations.axcodes2ornt(axes))
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(axes)
+    )
     image = nibabel.Nifti1Image(np.asarray(stored, dtype), affine).as_reoriented(turn)
     image.header.set_slope_inter(slope, inter if slope else None)
     place = image.affine.copy()
@@ -99,8 +100,11 @@ def write(folder, kind):
         expected["b0"] = dwi * np.exp(ADC), affine
     if kind.startswith("4-D"):
         halves = [dwi * 1.25, dwi / 1.25]
-        volumes, bvals = {"4-D": ([b0 + 3, *halves, b0 - 3], "0 1000 1000 5"),
-                          "4-D without b0": (halves, "800 800"), "4-D of one": ([dwi], "")}[kind]
+        volumes, bvals = {
+            "4-D": ([b0 + 3, *halves, b0 - 3], "0 1000 1000 5"),
+            "4-D without b0": (halves, "800 800"),
+            "4-D of one": ([dwi], ""),
+        }[kind]
         row["dwi"] = f"{name}_dwi.nii.gz"
         heads.save(folder / row["dwi"], np.stack(volumes, -1), affine)
         if bvals:
@@ -115,9 +119,27 @@ def write(folder, kind):
     return row, expected
 
 
-ALL = ["plain", ".nii", "float64", "int16", "uint8", "sform only", "qform only", "oblique", "sagittal FLAIR",
-       "coronal FLAIR", "sagittal DWI", "coronal DWI", "isotropic FLAIR", "large field of view", "ADC 10^-3",
-       "ADC 10^-6", "4-D", "4-D without b0", "4-D of one"]
+ALL = [
+    "plain",
+    ".nii",
+    "float64",
+    "int16",
+    "uint8",
+    "sform only",
+    "qform only",
+    "oblique",
+    "sagittal FLAIR",
+    "coronal FLAIR",
+    "sagittal DWI",
+    "coronal DWI",
+    "isotropic FLAIR",
+    "large field of view",
+    "ADC 10^-3",
+    "ADC 10^-6",
+    "4-D",
+    "4-D without b0",
+    "4-D of one",
+]
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -141,8 +163,12 @@ def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, monkeypatch):
     columns = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "split")
     table = heads.write_table(tmp_path, [{column: row.get(column, "") for column in columns} for row in rows])
     out, atlas = tmp_path / "data", heads.write_atlas(tmp_path / "atlas.nii.gz")
-    assert run_preprocess.main([str(table), "--out", str(out), "--atlas", str(atlas), "--tools", "builtin",
-                                "--grid", "16", "16", "8"]) == 0
+    assert (
+        run_preprocess.main(
+            [str(table), "--out", str(out), "--atlas", str(atlas), "--tools", "builtin", "--grid", "16", "16", "8"]
+        )
+        == 0
+    )
     plain, *others = [np.load(out / "hemispheres" / f"{row['patient']}.npy").astype(float) for row in rows]
     for kind, other in zip(kinds[1:], others, strict=True):
         for channel in (0, 2):  # DWI and FLAIR show the lesion, so that a swapped side would be seen

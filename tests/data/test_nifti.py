@@ -24,8 +24,9 @@ def ramp(shape=(8, 9, 6)):
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "PSR", "SAL"])
 def test_a_voxel_keeps_its_place_in_the_world_whatever_the_stored_axes(tmp_path, axes):
     canonical = nibabel.Nifti1Image(ramp(), np.array([[1.5, 0, 0, -9], [0, 2, 0, 4], [0, 0, 5, 7], [0, 0, 0, 1.0]]))
-    turn = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"),
-                                               nibabel.orientations.axcodes2ornt(axes))
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(axes)
+    )
     nibabel.save(canonical.as_reoriented(turn), tmp_path / "a.nii.gz")
     volume = nifti.load(tmp_path / "a.nii.gz")
     assert np.array_equal(volume.data, ramp())
@@ -83,12 +84,23 @@ def broken(tmp_path, kind):
     return path
 
 
-@pytest.mark.parametrize(("kind", "message"), [
-    ("missing", "does not exist"), ("text", "not a NIfTI file"), ("truncated", "cut off"), ("2-D", "is 2-D"),
-    ("4-D", "is 4-D.*fslsplit"), ("NaN", "1 voxels that are NaN"), ("zero", "zero everywhere"),
-    ("affine", "unusable affine"), ("no orientation", "left and right cannot be told"),
-    ("mirrored", "contradict each other about left and right"), ("tiny voxels", "not in mm"),
-    ("localiser", "fewer than 5 voxels")])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "does not exist"),
+        ("text", "not a NIfTI file"),
+        ("truncated", "cut off"),
+        ("2-D", "is 2-D"),
+        ("4-D", "is 4-D.*fslsplit"),
+        ("NaN", "1 voxels that are NaN"),
+        ("zero", "zero everywhere"),
+        ("affine", "unusable affine"),
+        ("no orientation", "left and right cannot be told"),
+        ("mirrored", "contradict each other about left and right"),
+        ("tiny voxels", "not in mm"),
+        ("localiser", "fewer than 5 voxels"),
+    ],
+)
 def test_what_is_no_scan_is_refused_with_its_name(tmp_path, kind, message):
     path = broken(tmp_path, kind)
     with pytest.raises(InputError, match=message) as caught:
@@ -151,10 +163,14 @@ def test_grid_covers_the_atlas_with_the_midline_between_its_middle_columns():
     assert low.tolist() == pytest.approx([-91, -127, -73]) and high.tolist() == pytest.approx([91, 91, 109])
 
 
-@pytest.mark.parametrize(("affine", "shape", "message"), [
-    (np.diag([2.0, 2, 2, 1]), (223, 224, 26), "must be even"),
-    (np.array([[2, 0.3, 0, -90], [-0.3, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1.0]]), (224, 224, 26), "oblique"),
-    (np.diag([2.0, 2, 2, 1]), (224, 224, 26), "midline at 0")])
+@pytest.mark.parametrize(
+    ("affine", "shape", "message"),
+    [
+        (np.diag([2.0, 2, 2, 1]), (223, 224, 26), "must be even"),
+        (np.array([[2, 0.3, 0, -90], [-0.3, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1.0]]), (224, 224, 26), "oblique"),
+        (np.diag([2.0, 2, 2, 1]), (224, 224, 26), "midline at 0"),
+    ],
+)
 def test_a_grid_without_midline_is_refused(affine, shape, message):
     if affine[0, 3] == 0 and shape[0] % 2 == 0:
         affine[0, 3] = 10

@@ -16,8 +16,10 @@ SCORES = {name: RNG.normal(size=30) + shift * Y for name, shift in (("a", 0.0), 
 
 
 def lines(p, y=Y, side="left"):
-    return [Prediction(f"p{number}", side, int(label), float(score)) for number, (label, score) in enumerate(
-        zip(y, p, strict=True))]
+    return [
+        Prediction(f"p{number}", side, int(label), float(score))
+        for number, (label, score) in enumerate(zip(y, p, strict=True))
+    ]
 
 
 def test_every_pair_is_tested_and_corrected_for_their_number():
@@ -27,7 +29,8 @@ def test_every_pair_is_tested_and_corrected_for_their_number():
     assert [pair["pvalue"] for pair in pairs] == [test.pvalue for test in tests]
     assert [pair["pvalue_holm"] for pair in pairs] == holm([test.pvalue for test in tests])
     assert pairs[1]["difference"] == pytest.approx(roc_auc(Y, SCORES["c"]) - roc_auc(Y, SCORES["a"])) and (
-        pairs[1]["difference"] > 0)
+        pairs[1]["difference"] > 0
+    )
     json.dumps(pairs, allow_nan=False)
     text = comparisons_table(pairs)
     row = text.splitlines()[2].split()  # the AUCs in the order of the names: what is less what
@@ -38,7 +41,7 @@ def test_every_pair_is_tested_and_corrected_for_their_number():
 def test_only_shared_cases_are_compared_and_the_others_counted():
     fewer = lines(SCORES["b"])[6:]
     fewer[0] = fewer[0]._replace(probability=None)
-    pair, = compare_models({"a": lines(SCORES["a"]), "b": fewer}, "tss<4.5h")
+    (pair,) = compare_models({"a": lines(SCORES["a"]), "b": fewer}, "tss<4.5h")
     assert (pair["n"], pair["left_out"]) == (23, 7)
     assert pair["pvalue"] == delong_test(Y[7:], SCORES["b"][7:], SCORES["a"][7:]).pvalue
     assert "7 cases that only one of them has are left out" in comparisons_table([pair])
@@ -57,9 +60,9 @@ def test_what_has_no_answer_is_not_counted_in_the_correction():
     assert pairs[1]["pvalue_holm"] == holm([pairs[1]["pvalue"], pairs[2]["pvalue"]])[0]
     text = comparisons_table(pairs)
     assert "no answer" in text and "nan" not in text and "None" not in text
-    one_class, = compare_models({"a": lines([0.1, 0.2], [1, 1]), "b": lines([0.3, 0.1], [1, 1])}, "tss<4.5h")
+    (one_class,) = compare_models({"a": lines([0.1, 0.2], [1, 1]), "b": lines([0.3, 0.1], [1, 1])}, "tss<4.5h")
     assert "2 of 2 cases are positive" in one_class["reason"]
-    nobody, = compare_models({"a": [], "b": []}, "tss<4.5h")
+    (nobody,) = compare_models({"a": [], "b": []}, "tss<4.5h")
     assert "0 of 0 cases are positive" in nobody["reason"]
 
 
@@ -69,8 +72,12 @@ def about(model, phase, weights):
 
 def test_what_the_paper_claims_is_compared_and_nothing_else():
     """TSS < 4.5 h of Table 2: 12 pairs of 11 networks, where every two would be 55."""
-    networks = {f"{model} {weights}": about(model, 3, weights) for model in ("3d", "2d") for weights in (
-        "phase 2", "medical images (a.pt)", "ImageNet", "random") if (model, weights) != ("3d", "ImageNet")}
+    networks = {
+        f"{model} {weights}": about(model, 3, weights)
+        for model in ("3d", "2d")
+        for weights in ("phase 2", "medical images (a.pt)", "ImageNet", "random")
+        if (model, weights) != ("3d", "ImageNet")
+    }
     networks |= {f"{model} 4": about(model, 4, "phase 3") for model in ("2d", "3d")}
     older = ["tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020"]
     medical = "medical images (a.pt)"

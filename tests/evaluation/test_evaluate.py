@@ -11,7 +11,8 @@ from untrained import save_checkpoint
 
 import run_eval
 from tss.data import nifti
-from tss.data.cohort import read_prepared, write_cohort
+from tss.data.cohort import write_cohort
+from tss.data.prepared import read_prepared
 from tss.display import figures
 from tss.phantom.ideal_observer import ceilings
 from tss.training.checkpoint import load_model
@@ -50,7 +51,12 @@ def table(out):
 def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
     assert run(made, tmp_path / "eval", "--gradcam", "2") == 0
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == [
-        "eval/gradcam/p28.png", "eval/gradcam/p30.png", "eval/metrics.json", "eval/predictions.csv", "eval/roc.png"]
+        "eval/gradcam/p28.png",
+        "eval/gradcam/p30.png",
+        "eval/metrics.json",
+        "eval/predictions.csv",
+        "eval/roc.png",
+    ]
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["positive_class"] == "TSS < 4.5 h (onset_to_mri_min < 270)"
     assert 0 < metrics["brier"] < 1 and sum(point["n"] for point in metrics["calibration"]) == 6
@@ -64,8 +70,12 @@ def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
         low, high = metrics[f"{name}_ci"]
         assert 0 <= low <= metrics[name] <= high <= 1
     assert metrics["coverage"] == {
-        "patients": 8, "scored": 6, "no_probability": {"p29": "b0.nii.gz is cut off"}, "label_unknown": ["p31"],
-        "side_chosen_by_phase_1": ["p30"]}
+        "patients": 8,
+        "scored": 6,
+        "no_probability": {"p29": "b0.nii.gz is cut off"},
+        "label_unknown": ["p31"],
+        "side_chosen_by_phase_1": ["p30"],
+    }
     said = capsys.readouterr().out
     assert "6 of 8 patients scored; 1 predicted without a known label; p29 has no probability" in said
     assert "onset to MRI  0-3 h" in said and "n < 5: withheld" in said
@@ -77,8 +87,12 @@ def test_probabilities_are_the_networks(made, tmp_path):
     lines = {line["patient"]: line for line in table(tmp_path)}
     network, _ = load_model(made / "runs" / "phase4" / "best.pt")
     with torch.no_grad():
-        right_sided, both_sided = (torch.sigmoid(network(torch.from_numpy(
-            np.load(made / "data" / "hemispheres" / f"{patient}.npy")).float()).double()) for patient in ("p28", "p34"))
+        right_sided, both_sided = (
+            torch.sigmoid(
+                network(torch.from_numpy(np.load(made / "data" / "hemispheres" / f"{patient}.npy")).float()).double()
+            )
+            for patient in ("p28", "p34")
+        )
     assert lines["p28"]["side"] == "right"
     assert float(lines["p28"]["probability"]) == pytest.approx(float(right_sided[1]), abs=1e-6)
     assert float(lines["p34"]["probability"]) == pytest.approx(float(both_sided.max()), abs=1e-6)  # both sides
@@ -106,7 +120,7 @@ def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
         metrics = json.loads((next(out.glob(f"*{threshold}*")) / "metrics.json").read_text())
         assert metrics["threshold"] == threshold and metrics["tp"] + metrics["fp"] == called
         assert 0 < metrics["youden_on_this_split_optimistic"]["threshold"] < 1
-        compared, = json.loads((out / "comparisons.json").read_text())["tss<4.5h"]
+        (compared,) = json.loads((out / "comparisons.json").read_text())["tss<4.5h"]
         other = json.loads((out / "phase4" / "metrics.json").read_text())
         assert (compared["n"], compared["left_out"]) == (6, 0) and metrics["cases_sha256"] == other["cases_sha256"]
         assert compared["difference"] == pytest.approx(other["auc"] - metrics["auc"], abs=1e-12)
@@ -135,9 +149,13 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys, monkeypatch):
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:
-        patient.row |= {"phantom": "0.115", "field_strength": "3", "reader_1": "1",
-                        "reader_2": "0" if patient.id == "p28" else "",
-                        "reader_3": "" if patient.split == "test" else "1"}
+        patient.row |= {
+            "phantom": "0.115",
+            "field_strength": "3",
+            "reader_1": "1",
+            "reader_2": "0" if patient.id == "p28" else "",
+            "reader_3": "" if patient.split == "test" else "1",
+        }
     write_cohort(tmp_path / "data" / "cohort.csv", patients)
     path = save_checkpoint(tmp_path / "best.pt", 4, tmp_path / "data", threshold=0.0)
     words = [path, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]
@@ -172,8 +190,10 @@ def test_whom_quality_control_rejects_is_not_scored_and_counted_with_the_reason(
     assert run_eval.main([*words, "--out", str(tmp_path / "eval"), "--device", "cpu"]) == 0  # the same split
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["n"] == 5 and (metrics["coverage"]["patients"], metrics["coverage"]["scored"]) == (8, 5)
-    assert metrics["coverage"]["no_probability"] == {"p28": "rejected at quality control: FLAIR of another head",
-                                                     "p29": "b0.nii.gz is cut off"}
+    assert metrics["coverage"]["no_probability"] == {
+        "p28": "rejected at quality control: FLAIR of another head",
+        "p29": "b0.nii.gz is cut off",
+    }
     lines = {line["patient"]: line for line in table(tmp_path / "eval")}
     assert (lines["p28"]["label"], lines["p28"]["probability"]) == ("0", "") and lines["p32"]["probability"]
     assert "p28 has no probability (rejected at quality control: FLAIR of another head)" in capsys.readouterr().out
@@ -194,10 +214,13 @@ def test_one_class_only_is_told_plainly(made, tmp_path, capsys):
     assert not (tmp_path / "out" / "roc.png").exists()
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"grid": [64, 64, 4]}, "was trained on the grid [64, 64, 4], "),
-    ({"cohort": "f" * 64}, "was trained on another split of patients (ffffffffffff)"),
-])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"grid": [64, 64, 4]}, "was trained on the grid [64, 64, 4], "),
+        ({"cohort": "f" * 64}, "was trained on another split of patients (ffffffffffff)"),
+    ],
+)
 def test_data_that_does_not_belong_to_the_checkpoint_is_refused(made, tmp_path, capsys, changed, message):
     path = save_checkpoint(tmp_path / "best.pt", 4, made / "data", **changed)
     assert run_eval.main([path, "--data", str(made / "data"), "--out", str(tmp_path / "out")]) == 2
@@ -206,8 +229,12 @@ def test_data_that_does_not_belong_to_the_checkpoint_is_refused(made, tmp_path, 
 
 def test_hemispheres_prepared_otherwise_than_those_of_the_training_are_noted(made, tmp_path, capsys):
     here = json.loads((made / "data" / "settings.json").read_text())
-    path = save_checkpoint(tmp_path / "best.pt", 4, made / "data", settings={"preprocessing": here | {
-        "tools": "FSL 6.0.4", "atlas": "typed/otherwise.nii.gz"}})
+    path = save_checkpoint(
+        tmp_path / "best.pt",
+        4,
+        made / "data",
+        settings={"preprocessing": here | {"tools": "FSL 6.0.4", "atlas": "typed/otherwise.nii.gz"}},
+    )
     assert run_eval.main([path, "--data", str(made / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]) == 0
     note = f"prepared otherwise than those in {made / 'data'}: tools FSL 6.0.4, there {here['tools']}."
     assert note in capsys.readouterr().out
@@ -227,18 +254,21 @@ def test_what_is_missing_is_named_before_any_work(made, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    ([], "the following arguments are required: CKPT"),
-    (["a.pt", "--patient", "d", "b", "f"], "--patient needs --atlas FILE"),
-    (["a.pt", "--side", "left"], "--side goes with --patient DWI B0 FLAIR only"),
-    (["a.pt", "--adc"], "--adc goes with --patient"),
-    (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--data", "data"], "--data is about a cohort"),
-    (["--audit", "t.csv", "--data", "data"], "--data has no meaning with --audit TABLE"),
-    (["--audit", "t.csv", "--gradcam", "1"], "--gradcam has no meaning with --audit TABLE"),
-    (["a.pt", "--audit", "t.csv"], "--audit is about one table and no checkpoint: leave a.pt away"),
-    (["a.pt", "--gradcam", "-1"], "-1 is not a whole number from 0"),
-    (["a.pt", "--over"], "unrecognized arguments: --over"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: CKPT"),
+        (["a.pt", "--patient", "d", "b", "f"], "--patient needs --atlas FILE"),
+        (["a.pt", "--side", "left"], "--side goes with --patient DWI B0 FLAIR only"),
+        (["a.pt", "--adc"], "--adc goes with --patient"),
+        (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--data", "data"], "--data is about a cohort"),
+        (["--audit", "t.csv", "--data", "data"], "--data has no meaning with --audit TABLE"),
+        (["--audit", "t.csv", "--gradcam", "1"], "--gradcam has no meaning with --audit TABLE"),
+        (["a.pt", "--audit", "t.csv"], "--audit is about one table and no checkpoint: leave a.pt away"),
+        (["a.pt", "--gradcam", "-1"], "-1 is not a whole number from 0"),
+        (["a.pt", "--over"], "unrecognized arguments: --over"),
+    ],
+)
 def test_flags_that_do_not_go_together(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:
         run_eval.main(words)

@@ -93,7 +93,7 @@ def test_cells_are_drawn_where_the_network_looks():
         backbone(picture)
     step = target.step[1]
     cell = 224 // step
-    seen, = torch.autograd.grad(outputs[0][..., cell, cell].sum(), picture)
+    (seen,) = torch.autograd.grad(outputs[0][..., cell, cell].sum(), picture)
     seen = seen.abs().sum(dim=(0, 1, 2))
     centre = float((seen * torch.arange(448)).sum() / seen.sum())
     assert centre == pytest.approx(target.first[1] + cell * step, abs=3)
@@ -106,7 +106,7 @@ def test_cells_of_the_3d_model_are_drawn_where_it_looks():
     volume = torch.rand(1, 3, 48, 48, 48, requires_grad=True)
     with gradcam.recorded(encoder.get_submodule(target.layer.removeprefix("encoder."))) as outputs:
         encoder(volume)
-    seen, = torch.autograd.grad(outputs[0][..., 6, 6, 6].sum(), volume)
+    (seen,) = torch.autograd.grad(outputs[0][..., 6, 6, 6].sum(), volume)
     for axis in range(3):
         along = seen[0].abs().sum(dim=[d for d in range(4) if d != axis + 1])
         centre = float((along * torch.arange(48)).sum() / along.sum())

@@ -12,13 +12,14 @@ from untrained import save_checkpoint
 
 import run_eval
 from tss.data import nifti
-from tss.data.cohort import read_prepared, write_cohort
+from tss.data.cohort import write_cohort
+from tss.data.prepared import read_prepared
 from tss.evaluation import gradcam_overlap
 from tss.evaluation.gradcam import TARGETS, grad_cam, recorded, to_input_grid
 from tss.evaluation.gradcam_page import explain
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
 from tss.training.checkpoint import load_model
-from tss.training.epoch import Split
+from tss.training.dataset import Split
 from tss.training.feature_cache import compute_once
 from tss.training.phases import FROZEN, build_model, freeze
 
@@ -43,8 +44,8 @@ def made(tiny_data, tmp_path_factory):
         x, y, z = rng.integers((5, 6, 3), (9, 18, 18))
         for side, column in (("left", x), ("right", 31 - x - 4)):
             if patient.side in (side, "both"):
-                lesion[column:column + 5, y:y + 8, z:z + 3] = True
-        lesion[:, y + 2:, z] = False  # so that one slice has less
+                lesion[column : column + 5, y : y + 8, z : z + 3] = True
+        lesion[:, y + 2 :, z] = False  # so that one slice has less
         if patient.id == "p35":
             lesion[:] = False
         np.save(folder / "data" / "hemispheres" / f"{patient.id}.npy", hemispheres)
@@ -57,15 +58,34 @@ def made(tiny_data, tmp_path_factory):
     write_cohort(folder / "data" / "cohort.csv", patients)
     for kind in ("2d", "3d"):
         for phase in (1, 4):
-            save_checkpoint(folder / "runs" / kind / f"phase{phase}" / "best.pt", phase, folder / "data", 0.5,
-                            seed=phase, model=kind)
+            save_checkpoint(
+                folder / "runs" / kind / f"phase{phase}" / "best.pt",
+                phase,
+                folder / "data",
+                0.5,
+                seed=phase,
+                model=kind,
+            )
     return folder
 
 
 def run(made, out, *words, data=None, kind="2d", phases=(1, 4)):
     checkpoints = [str(made / "runs" / kind / f"phase{phase}" / "best.pt") for phase in phases]
-    return run_eval.main([*checkpoints, "--data", str(data or made / "data"), "--out", str(out), "--device", "cpu",
-                          "--gradcam", "0", "--gradcam-scores", *words])
+    return run_eval.main(
+        [
+            *checkpoints,
+            "--data",
+            str(data or made / "data"),
+            "--out",
+            str(out),
+            "--device",
+            "cpu",
+            "--gradcam",
+            "0",
+            "--gradcam-scores",
+            *words,
+        ]
+    )
 
 
 def lesion_at(*voxels, shape=(2, 2, 2), zyx_mm=(9.0, 9.0, 9.0)):
@@ -78,14 +98,21 @@ def test_a_linear_network_worked_out_by_hand():
     hemisphere = torch.tensor([[[[1.0, -2.0], [3.0, 4.0]], [[0.0, 8.0], [1.0, 1.0]]]])
     # As tests/evaluation/test_gradcam.py has it: 1.5, 0, 4.5, 6 in the lower slice, 0, 3, 0.375, 0.375 above, over 6; sum 15.75.
     heat = grad_cam(Linear([2.0, -1.0], [1.0, 0.5], [1.0, 0.25]).eval(), hemisphere, ONE_TO_ONE)
-    found = gradcam_overlap.figures(heat, [
-        lesion_at((0, 1, 0), (0, 1, 1)),  # 4.5 and the hottest; both lit
-        lesion_at((1, 0, 1), (1, 1, 0), (1, 1, 1)),  # 3 is just lit, 0.375 is not; 9 mm from the hottest
-        lesion_at((1, 0, 1), (1, 1, 0), (1, 1, 1), zyx_mm=(8.0, 9.0, 9.0)),  # 8 mm are near enough
-        lesion_at((0, 0, 0), (0, 1, 0), (1, 1, 1))])  # just half of the larger slice lit: not more than half
-    np.testing.assert_allclose(found, [[10.5 / 15.75, 1, 1], [3.75 / 15.75, 0, 0], [3.75 / 15.75, 0, 1],
-                                       [6.375 / 15.75, 0, 0]], rtol=1e-6)
-    assert not gradcam_overlap.figures(np.zeros((2, 2, 2), np.float32), [lesion_at((0, 0, 0))]).any()  # empty: 0, no, no
+    found = gradcam_overlap.figures(
+        heat,
+        [
+            lesion_at((0, 1, 0), (0, 1, 1)),  # 4.5 and the hottest; both lit
+            lesion_at((1, 0, 1), (1, 1, 0), (1, 1, 1)),  # 3 is just lit, 0.375 is not; 9 mm from the hottest
+            lesion_at((1, 0, 1), (1, 1, 0), (1, 1, 1), zyx_mm=(8.0, 9.0, 9.0)),  # 8 mm are near enough
+            lesion_at((0, 0, 0), (0, 1, 0), (1, 1, 1)),
+        ],
+    )  # just half of the larger slice lit: not more than half
+    np.testing.assert_allclose(
+        found, [[10.5 / 15.75, 1, 1], [3.75 / 15.75, 0, 0], [3.75 / 15.75, 0, 1], [6.375 / 15.75, 0, 0]], rtol=1e-6
+    )
+    assert not gradcam_overlap.figures(
+        np.zeros((2, 2, 2), np.float32), [lesion_at((0, 0, 0))]
+    ).any()  # empty: 0, no, no
 
 
 def test_a_lesion_is_laid_out_with_its_largest_slice_and_what_a_uniform_map_would_get():
@@ -114,8 +141,13 @@ def test_means_shares_and_chance_by_hand():
     assert [found["overlap_over_half"][key] for key in ("k", "n")] == [2, 3]
     assert found["overlap_over_half"]["share"] == 2 / 3
     assert found["overlap_over_half"]["ci"] == pytest.approx([0.2077, 0.9385], abs=1e-4)  # Wilson's, by calculator
-    assert found["pointing"] == {"k": 0, "n": 3, "share": 0, "ci": [0, pytest.approx(0.5615, abs=1e-4)],
-                                 "above_chance": {"mean": 0, "ci": [0, 0]}}
+    assert found["pointing"] == {
+        "k": 0,
+        "n": 3,
+        "share": 0,
+        "ci": [0, pytest.approx(0.5615, abs=1e-4)],
+        "above_chance": {"mean": 0, "ci": [0, 0]},
+    }
     alone = gradcam_overlap.summarise(table[:1, :1], ["a"])
     assert alone["share_in_lesion"] == {"mean": 0.6, "ci": None, "above_chance": None}
     assert alone["chance"] == dict.fromkeys(gradcam_overlap.FIGURES)
@@ -128,12 +160,16 @@ def test_phase_1_is_asked_for_stroke_and_the_others_for_their_verdict():
     small, large = lesion_at((0, 0, 0)), lesion_at((0, 0, 0), (1, 1, 1))
     both = {"left": small, "right": large}
     lines = [Prediction("p", side, 1, 0.1) for side in ("left", "right")]
-    assert gradcam_overlap.look(model("stroke"), lines, both) == ("right", 1)  # called negative, and yet asked for stroke
+    assert gradcam_overlap.look(model("stroke"), lines, both) == (
+        "right",
+        1,
+    )  # called negative, and yet asked for stroke
     assert gradcam_overlap.look(model("stroke"), lines, {"left": small}) == ("left", 1)
     assert gradcam_overlap.look(model("tss<3h"), lines[:1], both) == ("left", -1)
     assert gradcam_overlap.look(model("tss<3h"), [Prediction("p", "left", -1, 0.4)], both) == ("left", 1)
     assert gradcam_overlap.look(model("tss<3h"), lines[:1], {"right": large}) == (
-        "no lesion voxel in the left hemisphere, which was read")
+        "no lesion voxel in the left hemisphere, which was read"
+    )
     assert gradcam_overlap.look(model("tss<3h"), lines[:1], {}) == "no lesion voxel on the grid"
     assert gradcam_overlap.look(model("tss<3h"), [Prediction("p", "left", 1, None, "cut off")], {}) == "cut off"
 
@@ -141,8 +177,9 @@ def test_phase_1_is_asked_for_stroke_and_the_others_for_their_verdict():
 @pytest.mark.parametrize("kind", ["2d", "3d"])
 def test_run_eval_measures_and_counts_everybody(made, tmp_path, capsys, kind):
     assert run(made, tmp_path, kind=kind) == 0
-    found = {phase: json.loads((tmp_path / f"phase{phase}" / "metrics.json").read_text())["gradcam"]
-             for phase in (1, 4)}
+    found = {
+        phase: json.loads((tmp_path / f"phase{phase}" / "metrics.json").read_text())["gradcam"] for phase in (1, 4)
+    }
     for gradcam in found.values():
         assert gradcam["patients_with_lesion"] == 7  # of p28 to p35, without p33, who has no mask
         # p30's side is unknown: the mask knows it in phase 1; in phase 4 phase 1 chooses it, right or wrong.
@@ -167,8 +204,11 @@ def test_run_eval_measures_and_counts_everybody(made, tmp_path, capsys, kind):
     shares = []
     for patient, side, label, probability in lines:
         if patient not in found[4]["not_measured"] and patient != "p33":
-            heat = explain(model, Prediction(patient, side, int(label), float(probability)),
-                           hemispheres_of(patients[patient], model, str(made / "data"))).heat
+            heat = explain(
+                model,
+                Prediction(patient, side, int(label), float(probability)),
+                hemispheres_of(patients[patient], model, str(made / "data")),
+            ).heat
             lesion = nifti.load(made / "data" / "registered" / f"{patient}_lesion.nii.gz").data > 0.5
             shares.append(heat[lesion].sum() / heat.sum())
     assert found[4]["share_in_lesion"]["mean"] == pytest.approx(np.mean(shares), rel=1e-4) and len(shares) >= 4
@@ -219,7 +259,7 @@ def test_frozen_and_cached_the_map_is_the_same(kind):
     heat = grad_cam(network, hemispheres[0], TARGETS[kind])
     with recorded(network.get_submodule(TARGETS[kind].layer)) as outputs:  # from what was computed once
         logit = learner(cached.hemispheres[:1])
-    gradient, = torch.autograd.grad(logit.sum(), outputs[0])
+    (gradient,) = torch.autograd.grad(logit.sum(), outputs[0])
     over = tuple(range(2, gradient.ndim))
     cells = (gradient.mean(over, keepdim=True) * outputs[0]).sum(1).clamp(min=0).detach().numpy()
     again = to_input_grid(cells.reshape(-1, *cells.shape[-2:]).astype(float), (26, 32, 16), TARGETS[kind])
@@ -252,7 +292,9 @@ def test_nobody_measured_is_said_and_has_no_figures(made):
     patients = [patient for patient in read_prepared(made / "data") if patient.id in ("p29", "p35")]
     model = Model(Path("x/best.pt"), "x", torch.nn.Linear(1, 1), {"task": "stroke", "model": "2d", "threshold": 0.4})
     lines = [Prediction("p29", "left", 1, None, "b0.nii.gz is cut off"), Prediction("p35", "left", 1, 0.5)]
-    found = gradcam_overlap.measure(model, lines, patients, gradcam_overlap.lesions_of(patients, made / "data"), str(made / "data"))
+    found = gradcam_overlap.measure(
+        model, lines, patients, gradcam_overlap.lesions_of(patients, made / "data"), str(made / "data")
+    )
     assert (found["patients_with_lesion"], found["measured"]) == (2, 0)
     assert found["share_in_lesion"] == {"mean": None, "ci": None, "above_chance": None}
     assert found["pointing"] == {"k": 0, "n": 0, "share": None, "ci": None, "above_chance": None}
@@ -260,4 +302,6 @@ def test_nobody_measured_is_said_and_has_no_figures(made):
     assert said.splitlines() == [
         "Grad-CAM on the lesions of 0 of 2 patients with a mask: share of the map in the lesion - (chance -); over "
         "half lit - (chance -); hottest place in it - (chance -)",
-        "  p29 not measured: b0.nii.gz is cut off", "  p35 not measured: no lesion voxel on the grid"]
+        "  p29 not measured: b0.nii.gz is cut off",
+        "  p35 not measured: no lesion voxel on the grid",
+    ]

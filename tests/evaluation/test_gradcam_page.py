@@ -69,8 +69,9 @@ def test_the_right_hemisphere_is_mirrored_back(model, hemispheres):
 
 def test_a_negative_verdict_shows_the_evidence_against(model, hemispheres):
     against = gradcam_page.explain(model, Prediction("p", "left", 1, 0.39), hemispheres).heat
-    np.testing.assert_array_equal(against[:32].transpose(2, 1, 0),
-                                  grad_cam(model.network, hemispheres[0], TARGETS["2d"], sign=-1))
+    np.testing.assert_array_equal(
+        against[:32].transpose(2, 1, 0), grad_cam(model.network, hemispheres[0], TARGETS["2d"], sign=-1)
+    )
     assert "evidence against TSS < 4.5 h" in gradcam_page.scale(model, Prediction("p", "left", 1, 0.39))
     assert "evidence for TSS < 4.5 h" in gradcam_page.scale(model, Prediction("p", "left", 1, 0.4))
 

@@ -51,25 +51,27 @@ def test_labels_of_stroke(side, labels):
 
 @pytest.mark.parametrize(("side", "expected"), [("left", 0.25), ("right", 0.75), ("both", 0.75)])
 def test_tss_has_a_line_a_patient_and_both_takes_the_higher(side, expected):
-    line, = inference.predict_patient(model("tss<4.5h"), None, patient(side, "269"), BRIGHT_RIGHT, CPU)
+    (line,) = inference.predict_patient(model("tss<4.5h"), None, patient(side, "269"), BRIGHT_RIGHT, CPU)
     assert line.probability == chance(expected) and line.label == 1
     assert line.side == ("right" if side == "both" else side)
 
 
 @pytest.mark.parametrize(("minutes", "label"), [("269.5", 1), ("270", 0), ("900", 0), ("", -1)])
 def test_labels_of_tss(minutes, label):
-    line, = inference.predict_patient(model("tss<4.5h"), None, patient("left", minutes), BRIGHT_RIGHT, CPU)
+    (line,) = inference.predict_patient(model("tss<4.5h"), None, patient("left", minutes), BRIGHT_RIGHT, CPU)
     assert line.label == label
 
 
 def test_an_unknown_side_is_chosen_by_phase_1_and_said(capsys):
-    line, = inference.predict_patient(model("tss<3h"), model("stroke", "phase1"), patient("", "60"), BRIGHT_RIGHT, CPU)
+    (line,) = inference.predict_patient(
+        model("tss<3h"), model("stroke", "phase1"), patient("", "60"), BRIGHT_RIGHT, CPU
+    )
     assert (line.side, line.label, line.probability) == ("right", 1, chance(0.75))
     assert capsys.readouterr().out == "  p1: side unknown; chosen by phase1/best.pt: right\n"
 
 
 def test_an_unknown_side_without_phase_1_has_no_probability_and_says_why():
-    line, = inference.predict_patient(model("tss<3h"), None, patient("", "60"), BRIGHT_RIGHT, CPU)
+    (line,) = inference.predict_patient(model("tss<3h"), None, patient("", "60"), BRIGHT_RIGHT, CPU)
     assert line.probability is None and "no checkpoint of phase 1" in line.remark
 
 
@@ -87,8 +89,15 @@ def test_outputs_that_are_not_numbers_are_refused():
 
 
 def test_names_are_those_of_the_folders_and_never_alike(tmp_path):
-    one, four, other, mine = (save_checkpoint(tmp_path / name, phase) for name, phase in (
-        ("2d/phase1/best.pt", 1), ("2d/phase4/best.pt", 4), ("3d/phase4/best.pt", 4), ("mine.pt", 4)))
+    one, four, other, mine = (
+        save_checkpoint(tmp_path / name, phase)
+        for name, phase in (
+            ("2d/phase1/best.pt", 1),
+            ("2d/phase4/best.pt", 4),
+            ("3d/phase4/best.pt", 4),
+            ("mine.pt", 4),
+        )
+    )
     assert [model.name for model in inference.open_models([one, four])] == ["phase1", "phase4"]
     assert [model.name for model in inference.open_models([four, other])] == ["2d-phase4", "3d-phase4"]
     assert [model.name for model in inference.open_models([mine])] == ["mine"]
@@ -105,7 +114,7 @@ def test_phase_0_has_nothing_to_say_about_a_patient(tmp_path):
 def test_a_3d_checkpoint_gives_a_probability(tmp_path):
     four = save_checkpoint(tmp_path / "3d" / "phase4" / "best.pt", 4, model="3d", grid=[4, 4, 2])
     (opened,) = inference.open_models([four])
-    line, = inference.predict_patient(opened, None, patient("left", "60"), BRIGHT_RIGHT, CPU)
+    (line,) = inference.predict_patient(opened, None, patient("left", "60"), BRIGHT_RIGHT, CPU)
     assert 0 < line.probability < 1 and line.side == "left"
 
 

@@ -38,14 +38,17 @@ def halves(left, right):
     return torch.stack([torch.full((3, 2, 4, 4), value) for value in (left, right)])
 
 
-@pytest.mark.parametrize(("given", "left", "right", "side", "doubt"), [
-    (None, 0.7, 0.2, "left", None),
-    (None, 0.2, 0.7, "right", None),
-    (None, 0.2, 0.3, "right", "no stroke in either hemisphere"),
-    (None, 0.8, 0.7, "left", "stroke in both hemispheres"),
-    ("right", 0.7, 0.2, "right", "finds the left hemisphere likelier"),
-    ("left", 0.7, 0.2, "left", None),
-])
+@pytest.mark.parametrize(
+    ("given", "left", "right", "side", "doubt"),
+    [
+        (None, 0.7, 0.2, "left", None),
+        (None, 0.2, 0.7, "right", None),
+        (None, 0.2, 0.3, "right", "no stroke in either hemisphere"),
+        (None, 0.8, 0.7, "left", "stroke in both hemispheres"),
+        ("right", 0.7, 0.2, "right", "finds the left hemisphere likelier"),
+        ("left", 0.7, 0.2, "left", None),
+    ],
+)
 def test_the_side_by_phase_1_and_what_makes_it_doubtful(given, left, right, side, doubt):
     chosen, who, doubts = new_patient.choose_side(given, picker(), halves(left, right), CPU)
     assert chosen == side and who.startswith("--side" if given else "phase 1 (left ")
@@ -62,8 +65,13 @@ def test_without_phase_1_the_brighter_side_is_taken_and_said_loudly():
 
 def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(figures, "draw_gradcam", lambda path, scans, heat, slices, captions, *more, **named:
-                        seen.update(scans=scans, heat=heat, slices=slices, captions=captions))
+    monkeypatch.setattr(
+        figures,
+        "draw_gradcam",
+        lambda path, scans, heat, slices, captions, *more, **named: seen.update(
+            scans=scans, heat=heat, slices=slices, captions=captions
+        ),
+    )
     heat = np.zeros((20, 20, 10), np.float32)
     heat[12, 6, 4] = 1.0
     found = gradcam_page.Explanation(heat, [4], np.arange(10) / 10)
@@ -77,11 +85,11 @@ def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     dwi = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair.data[5, 8, 5] = 1
-    prepared = pipeline.Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4),
-                                   {}, {}, {}, [])
+    prepared = pipeline.Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [])
     model = Model(Path("x"), "phase4", None, {"model": "2d", "task": "tss<4.5h", "threshold": 0.5})
-    new_patient.draw_on_scan(tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared,
-                            {"dwi": dwi, "flair": flair})
+    new_patient.draw_on_scan(
+        tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared, {"dwi": dwi, "flair": flair}
+    )
     # Atlas voxel (12, 6, 4) is (24, 12, 16) mm, so (14, 16, 10) mm in the scan: voxel (7, 8, 5).
     assert np.unravel_index(seen["heat"].argmax(), seen["heat"].shape) == (7, 8, 5)
     assert (seen["slices"], seen["captions"]) == ([5], ["slice 6 (atlas 5): +0.40"])
@@ -98,16 +106,21 @@ def patient(tmp_path_factory):
     tissue = 100 + 30 * np.sin(x / 13) * np.cos(y / 17) * np.cos(z / 11) + 10 * np.sign(y - x / 3)
     affine = np.array([[4.0, 0, 0, -94], [0, 4, 0, -110], [0, 0, 4, -78], [0, 0, 0, 1]])
     noisy = {name: np.where(brain, tissue + rng.normal(0, 3, brain.shape), 0) for name in ("dwi", "b0", "flair")}
-    noisy["dwi"][(x - 35) ** 2 + y ** 2 + (z - 10) ** 2 < 14 ** 2] *= 2
+    noisy["dwi"][(x - 35) ** 2 + y**2 + (z - 10) ** 2 < 14**2] *= 2
     for name, data in noisy.items():
         nifti.save(folder / f"{name}.nii.gz", data.astype(np.float32), affine)
     nifti.save(folder / "atlas.nii.gz", np.where(brain, tissue, 0).astype(np.float32), affine)
     atlas = pipeline.load_atlas(folder / "atlas.nii.gz", tuple(GRID))
     scans = [nifti.load(folder / f"{name}.nii.gz") for name in ("dwi", "b0", "flair")]
     prepared = pipeline.prepare(*scans, atlas, brain_extraction)
-    settings = {"preprocessing": {"grid": GRID, "atlas_sha256": sha256(folder / "atlas.nii.gz"),
-                                  "tools": brain_extraction.describe(),
-                                  "reference": {"patient": "p1", "landmarks": prepared.landmarks}}}
+    settings = {
+        "preprocessing": {
+            "grid": GRID,
+            "atlas_sha256": sha256(folder / "atlas.nii.gz"),
+            "tools": brain_extraction.describe(),
+            "reference": {"patient": "p1", "landmarks": prepared.landmarks},
+        }
+    }
     for phase in (1, 4):
         save_checkpoint(folder / f"phase{phase}" / "best.pt", phase, grid=GRID, settings=settings)
     save_checkpoint(folder / "alone" / "phase4" / "best.pt", 4, grid=GRID, settings=settings)
@@ -115,8 +128,20 @@ def patient(tmp_path_factory):
 
 
 def words(folder, out, checkpoint="phase4/best.pt", *more):
-    return [str(folder / checkpoint), "--patient", *(str(folder / f"{name}.nii.gz") for name in ("dwi", "b0", "flair")),
-            "--atlas", str(folder / "atlas.nii.gz"), "--tools", "builtin", "--device", "cpu", "--out", str(out), *more]
+    return [
+        str(folder / checkpoint),
+        "--patient",
+        *(str(folder / f"{name}.nii.gz") for name in ("dwi", "b0", "flair")),
+        "--atlas",
+        str(folder / "atlas.nii.gz"),
+        "--tools",
+        "builtin",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsys):
@@ -139,15 +164,25 @@ def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsy
 
 
 def test_checkpoints_of_differently_prepared_data_are_refused_and_those_whose_atlas_was_typed_otherwise_are_not(
-        patient, tmp_path, capsys):
+    patient, tmp_path, capsys
+):
     folder, _ = patient
     settings = new_patient.open_models([str(folder / "phase4" / "best.pt")])[0].checkpoint["settings"]["preprocessing"]
-    named_alike = {"patient": "p1", "landmarks": {name: [2 * value for value in values]
-                                                  for name, values in settings["reference"]["landmarks"].items()}}
-    for name, value in (("atlas", "/else/where.nii.gz"), ("tools", "FSL 6.0.4"), ("grid", [64, 48, 8]),
-                        ("reference", named_alike)):
-        phase1 = save_checkpoint(tmp_path / name / "phase1" / "best.pt", 1, grid=GRID,
-                                 settings={"preprocessing": settings | {name: value}})
+    named_alike = {
+        "patient": "p1",
+        "landmarks": {
+            name: [2 * value for value in values] for name, values in settings["reference"]["landmarks"].items()
+        },
+    }
+    for name, value in (
+        ("atlas", "/else/where.nii.gz"),
+        ("tools", "FSL 6.0.4"),
+        ("grid", [64, 48, 8]),
+        ("reference", named_alike),
+    ):
+        phase1 = save_checkpoint(
+            tmp_path / name / "phase1" / "best.pt", 1, grid=GRID, settings={"preprocessing": settings | {name: value}}
+        )
         line = [phase1, *words(folder, tmp_path / name, "phase4/best.pt", "--gradcam", "0")]
         assert run_eval.main(line) == (0 if name == "atlas" else 2)
     said = capsys.readouterr().err
@@ -203,12 +238,15 @@ def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, monk
     assert "--adc says that the second scan is the ADC map, and - that there is none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda line, tmp: line.__setitem__(2, str(tmp / "no.nii.gz")), "no.nii.gz does not exist"),
-    (lambda line, tmp: line.__setitem__(3, "-"), "dwi.nii.gz holds no b0 (b <= 50)"),
-    (lambda line, tmp: line.__setitem__(3, line[line.index("--atlas") + 1]), "lie "),
-    (lambda line, tmp: line.append("--adc"), "Give b0 instead"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda line, tmp: line.__setitem__(2, str(tmp / "no.nii.gz")), "no.nii.gz does not exist"),
+        (lambda line, tmp: line.__setitem__(3, "-"), "dwi.nii.gz holds no b0 (b <= 50)"),
+        (lambda line, tmp: line.__setitem__(3, line[line.index("--atlas") + 1]), "lie "),
+        (lambda line, tmp: line.append("--adc"), "Give b0 instead"),
+    ],
+)
 def test_scans_that_cannot_be_used_leave_a_message_and_nothing_else(patient, tmp_path, capsys, spoil, message):
     folder, _ = patient
     line = words(folder, tmp_path / "out")

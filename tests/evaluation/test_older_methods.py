@@ -8,10 +8,11 @@ import pytest
 from heads import save
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
+from tss.baselines import forest
 from tss.data import nifti
 from tss.errors import InputError
 from tss.evaluation import older_methods
-from tss.evaluation.older_methods import METHODS, figures, forest, measure, predict
+from tss.evaluation.older_methods import METHODS, figures, measure, predict
 from tss.evaluation.scores import labels_and_probabilities
 from tss.metrics.roc import roc_auc, youden_threshold
 
@@ -72,14 +73,17 @@ def measured(cohort):
 def test_every_patient_is_measured_or_has_a_reason(measured):
     assert [one.patient.id for one in measured] == [f"p{number:02d}" for number in range(COUNT)]
     assert {one.patient.id: one.reason for one in measured if one.reason} == {
-        "p30": "no region of 0.2 ml has a low ADC and a bright DWI", "p31": "the FLAIR is cut off"}
+        "p30": "no region of 0.2 ml has a low ADC and a bright DWI",
+        "p31": "the FLAIR is cut off",
+    }
     assert all(len(one.features) == 271 and set(one.ratios) == {"flair", "dwi", "adc"} for one in measured[:30])
 
 
 def test_the_clocks_probability_falls_as_the_ratio_rises_and_its_threshold_is_validations(measured):
     test, val = (predict(measured, CLOCK, "tss<4.5h", split) for split in ("test", "val"))
-    pairs = sorted((one.ratios["flair"], line.probability)
-                   for one, line in zip(measured[22:30], test.predictions, strict=False))
+    pairs = sorted(
+        (one.ratios["flair"], line.probability) for one, line in zip(measured[22:30], test.predictions, strict=False)
+    )
     assert (np.diff([p for _, p in pairs]) < 0).all()
     assert [line.label for line in test.predictions] == [0, 0, 1, 1, 0, 0, 1, 1, 0, 0]  # 400 900 100 200 ...
     assert test.threshold == val.threshold == youden_threshold(*labels_and_probabilities(val.predictions))
@@ -90,8 +94,10 @@ def test_figures_are_of_those_it_can_process_and_of_all(measured):
     can, every = figures(predict(measured, CLOCK, "tss<4.5h", "test"))
     assert (can["n"], can["n_positive"], every["n"], every["n_positive"]) == (8, 4, 9, 4)
     assert can["coverage"]["patients"] == 10 and can["coverage"]["scored"] == 8 and every["coverage"]["scored"] == 9
-    assert can["coverage"]["no_probability"] == {"p30": "no region of 0.2 ml has a low ADC and a bright DWI",
-                                                 "p31": "the FLAIR is cut off"}
+    assert can["coverage"]["no_probability"] == {
+        "p30": "no region of 0.2 ml has a low ADC and a bright DWI",
+        "p31": "the FLAIR is cut off",
+    }
     assert every["coverage"]["no_probability"] == {"p31": "the FLAIR is cut off"}  # failed for every method alike
     assert list(every["coverage"]["counted_against"]) == ["p30"]
     # p30 is a negative: one false positive more, and it beats all four positives.
@@ -115,8 +121,12 @@ def test_lee_learns_the_clock_and_never_sees_test_answers(measured, method):
     baseline = predict(measured, method, "tss<4.5h", "test")
     y, p = labels_and_probabilities(baseline.predictions)
     assert len(y) == 8 and roc_auc(y, p) >= 0.75
-    swapped = [one._replace(patient=type(one.patient)(one.patient.row | {"onset_to_mri_min": "50"}, one.patient.folder))
-               if one.patient.split == "test" else one for one in measured]
+    swapped = [
+        one._replace(patient=type(one.patient)(one.patient.row | {"onset_to_mri_min": "50"}, one.patient.folder))
+        if one.patient.split == "test"
+        else one
+        for one in measured
+    ]
     again = predict(swapped, method, "tss<4.5h", "test")
     assert [line.probability for line in again.predictions] == [line.probability for line in baseline.predictions]
     assert again.threshold == baseline.threshold and "validation AUC" in baseline.chosen

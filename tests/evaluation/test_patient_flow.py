@@ -9,16 +9,34 @@ from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, patient_flow
 
 
 def patient(name, split, minutes="100", side="left", status="ok", reason="", **more):
-    return Patient({"patient": name, "split": split, "onset_to_mri_min": minutes, "stroke_side": side,
-                    "status": status, "reason": reason, **more}, Path("."))
+    return Patient(
+        {
+            "patient": name,
+            "split": split,
+            "onset_to_mri_min": minutes,
+            "stroke_side": side,
+            "status": status,
+            "reason": reason,
+            **more,
+        },
+        Path("."),
+    )
 
 
 COHORT = [
-    patient("a", "train"), patient("b", "train", side=""), patient("c", "train", minutes="", side=""),
-    patient("d", "val"), patient("e", "val", status="failed", reason="cut off"), patient("f", "val", status=""),
-    patient("g", "test"), patient("h", "test", side=""), patient("i", "test", minutes=""),
-    patient("j", "test", status="failed", reason="cut off", minutes=""), patient("k", "test", verdict="reject"),
-    patient("l", "test", side="both"), patient("m", "test", side=""),
+    patient("a", "train"),
+    patient("b", "train", side=""),
+    patient("c", "train", minutes="", side=""),
+    patient("d", "val"),
+    patient("e", "val", status="failed", reason="cut off"),
+    patient("f", "val", status=""),
+    patient("g", "test"),
+    patient("h", "test", side=""),
+    patient("i", "test", minutes=""),
+    patient("j", "test", status="failed", reason="cut off", minutes=""),
+    patient("k", "test", verdict="reject"),
+    patient("l", "test", side="both"),
+    patient("m", "test", side=""),
 ]
 NOBODY = dict.fromkeys(SPLITS, 0)
 
@@ -31,10 +49,14 @@ def test_each_patient_ends_in_one_step_and_the_reasons_are_counted():
     found = steps("tss<4.5h", h="no checkpoint of phase 1", j="cut off")
     assert found[IN_TABLE].counts == {"train": 3, "val": 3, "test": 7}
     assert {name: step.counts for name, step in found.items() if name != IN_TABLE} == {
-        "not preprocessed yet": NOBODY | {"val": 1}, "failed preprocessing": NOBODY | {"val": 1, "test": 1},
-        "rejected at quality control": NOBODY | {"test": 1}, "onset unknown": NOBODY | {"train": 1, "test": 1},
-        "stroke side unknown": NOBODY | {"train": 1}, "no answer from a network": NOBODY | {"test": 1},
-        TAKING_PART: {"train": 1, "val": 1, "test": 3}}  # g, l and m, whose side phase 1 found
+        "not preprocessed yet": NOBODY | {"val": 1},
+        "failed preprocessing": NOBODY | {"val": 1, "test": 1},
+        "rejected at quality control": NOBODY | {"test": 1},
+        "onset unknown": NOBODY | {"train": 1, "test": 1},
+        "stroke side unknown": NOBODY | {"train": 1},
+        "no answer from a network": NOBODY | {"test": 1},
+        TAKING_PART: {"train": 1, "val": 1, "test": 3},
+    }  # g, l and m, whose side phase 1 found
     assert found["failed preprocessing"].reasons == {"cut off": 2}
     assert found["no answer from a network"].reasons == {"no checkpoint of phase 1": 1}
 

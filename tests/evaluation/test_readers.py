@@ -10,18 +10,31 @@ from tss.data.cohort import Patient
 from tss.evaluation import readers
 from tss.evaluation.inference import Prediction
 from tss.metrics.roc import wilson
-from tss.phantom.cohort_phantom import onset_law, simulated_readers
+from tss.phantom import onset_law, simulated_readers
 
 READERS = ("reader_1", "reader_2", "reader_3")
 # Minutes, the three readings, the model's probability. Early = before 270 minutes.
-TEN = [("60", "1", "1", "1", 0.9), ("90", "1", "1", "0", 0.8), ("200", "1", "0", "", 0.7), ("250", "0", "0", "0", 0.3),
-       ("269", "1", "", "1", 0.6), ("270", "0", "0", "1", 0.2), ("400", "1", "0", "0", 0.5), ("800", "0", "0", "", 0.4),
-       ("900", "0", "", "", 0.1), ("", "1", "1", "1", 0.9)]
+TEN = [
+    ("60", "1", "1", "1", 0.9),
+    ("90", "1", "1", "0", 0.8),
+    ("200", "1", "0", "", 0.7),
+    ("250", "0", "0", "0", 0.3),
+    ("269", "1", "", "1", 0.6),
+    ("270", "0", "0", "1", 0.2),
+    ("400", "1", "0", "0", 0.5),
+    ("800", "0", "0", "", 0.4),
+    ("900", "0", "", "", 0.1),
+    ("", "1", "1", "1", 0.9),
+]
 
 
 def patients_of(rows):
-    return [Patient({"patient": f"p{number}", "onset_to_mri_min": minutes, **dict(zip(READERS, given, strict=True))},
-                    Path()) for number, (minutes, *given, _) in enumerate(rows)]
+    return [
+        Patient(
+            {"patient": f"p{number}", "onset_to_mri_min": minutes, **dict(zip(READERS, given, strict=True))}, Path()
+        )
+        for number, (minutes, *given, _) in enumerate(rows)
+    ]
 
 
 def predictions_of(rows):
@@ -74,7 +87,11 @@ def test_the_model_beside_readers_by_hand():
     # At 0.55 the model is wrong on p3 only, reader 1 on p3 and p6: only the model is right on p6.
     assert beside["reader_1"]["n"] == 9
     assert beside["reader_1"]["mcnemar"] | {"pvalue_holm": None} == {
-        "only_model_right": 1, "only_reader_right": 0, "pvalue": 1.0, "pvalue_holm": None}
+        "only_model_right": 1,
+        "only_reader_right": 0,
+        "pvalue": 1.0,
+        "pvalue_holm": None,
+    }
     point = beside["reader_1"]["sensitivity_at_readers_specificity"]
     assert (point["model"], point["reader"]) == (4 / 5, 4 / 5)  # one false positive allowed: 0.5
     low, high = point["difference_ci"]
@@ -95,7 +112,8 @@ def test_holm_counts_all_readers_of_the_table():
 def test_what_has_no_answer_says_why():
     early = [("60", "1", "1", "", 0.9), ("90", "1", "", "1", 0.2)]
     found = readers.figures(patients_of(early)) | {
-        "model": readers.compare(patients_of(early), predictions_of(early), 0.5, np.random.default_rng(0))}
+        "model": readers.compare(patients_of(early), predictions_of(early), 0.5, np.random.default_rng(0))
+    }
     json.dumps(found, allow_nan=False)
     assert found["each"]["reader_1"]["specificity"] is None
     assert found["fleiss_kappa"]["reason"] == "no patient was read by all"
@@ -109,7 +127,8 @@ def test_what_has_no_answer_says_why():
 
 def test_the_table_shows_readers_once_and_every_model():
     found = readers.figures(patients_of(TEN)) | {
-        "model": readers.compare(patients_of(TEN), predictions_of(TEN), 0.55, np.random.default_rng(0))}
+        "model": readers.compare(patients_of(TEN), predictions_of(TEN), 0.55, np.random.default_rng(0))
+    }
     results = [{"name": "phase1"}, {"name": "phase3", "readers": found}, {"name": "phase4", "readers": found}]
     text = readers.readers_table(results)
     lines = [line.split() for line in text.splitlines()]
@@ -132,8 +151,13 @@ def test_simulated_readers_with_the_papers_figures_are_read_back():
         for number in range(size):
             minutes = onset_law.draw_onset(rng)
             given = simulated_readers.draw_readings(rng, onset_law.draw_latent(rng, minutes))
-            patients.append(Patient({"patient": f"p{number}", "onset_to_mri_min": str(minutes)}
-                                    | {name: str(reading) for name, reading in given.items()}, Path()))
+            patients.append(
+                Patient(
+                    {"patient": f"p{number}", "onset_to_mri_min": str(minutes)}
+                    | {name: str(reading) for name, reading in given.items()},
+                    Path(),
+                )
+            )
         found = readers.figures(patients)
         low, high = found["fleiss_kappa"]["kappa_ci"]
         hits["kappa"] += low <= simulated_readers.KAPPA <= high

@@ -12,14 +12,22 @@ import pytest
 from untrained import save_checkpoint
 
 import run_eval
-from tss.data.cohort import read_prepared, write_cohort
+from tss.baselines import forest
+from tss.data.cohort import write_cohort
+from tss.data.prepared import read_prepared
 from tss.display import figures
 from tss.evaluation import gradcam_page, report
-from tss.evaluation.older_methods import forest
 
 REASON = 'FLAIR is "cut off" <script>alert(1)</script>'
-NOT_RUN = {"kind": "network", "name": "2d-imagenet-phase3", "task": "tss<4.5h", "phase": 3, "model": "2d",
-           "weights": "ImageNet", "reason": "needs --imagenet FILE"}
+NOT_RUN = {
+    "kind": "network",
+    "name": "2d-imagenet-phase3",
+    "task": "tss<4.5h",
+    "phase": 3,
+    "model": "2d",
+    "weights": "ImageNet",
+    "reason": "needs --imagenet FILE",
+}
 
 
 class Content(HTMLParser):
@@ -65,15 +73,43 @@ def made(scanned, tmp_path_factory):
     patients["p31"].row["onset_to_mri_min"] = ""
     patients["p20"].row |= {"verdict": "reject", "verdict_remark": "motion"}
     write_cohort(folder / "data" / "cohort.csv", list(patients.values()))
-    paths = [save_checkpoint(folder / model / f"phase{phase}" / "best.pt", phase, folder / "data", 0.5, phase,
-                             model=model, settings={"weights": weights})
-             for model, phase, weights in (("2d", 1, "random"), ("2d", 3, "random"), ("2d", 4, "phase 3"),
-                                           ("3d", 2, "phase 1"), ("3d", 3, "phase 2"))]
+    paths = [
+        save_checkpoint(
+            folder / model / f"phase{phase}" / "best.pt",
+            phase,
+            folder / "data",
+            0.5,
+            phase,
+            model=model,
+            settings={"weights": weights},
+        )
+        for model, phase, weights in (
+            ("2d", 1, "random"),
+            ("2d", 3, "random"),
+            ("2d", 4, "phase 3"),
+            ("3d", 2, "phase 1"),
+            ("3d", 3, "phase 2"),
+        )
+    ]
     (folder / "study.json").write_text(json.dumps({"weights": {}, "not_run": [NOT_RUN]}))
-    words = [*paths, "--data", str(folder / "data"), "--out", str(folder / "eval"), "--report", "--gradcam", "1",
-             "--study", str(folder / "study.json")]
+    words = [
+        *paths,
+        "--data",
+        str(folder / "data"),
+        "--out",
+        str(folder / "eval"),
+        "--report",
+        "--gradcam",
+        "1",
+        "--study",
+        str(folder / "study.json"),
+    ]
     with pytest.MonkeyPatch.context() as patch:
-        for module, name, value in ((forest, "TREES", 20), (figures, "PANEL_DPI", 50), (gradcam_page, "SLICES_SHOWN", 1)):
+        for module, name, value in (
+            (forest, "TREES", 20),
+            (figures, "PANEL_DPI", 50),
+            (gradcam_page, "SLICES_SHOWN", 1),
+        ):
             patch.setattr(module, name, value)  # as little work as shows the same
         assert run_eval.main(words) == 0
     return folder / "eval"
@@ -101,9 +137,16 @@ def test_nothing_is_loaded_from_outside_and_every_picture_is_in_the_page(made, t
     files = [*made.glob("figures/*.png"), *made.glob("*/gradcam/*.png")]
     assert {path.read_bytes() for path in files} == inside and len(inside) == len(files)
     assert {path.name for path in made.glob("figures/*.png")} == {
-        "roc_stroke_networks.png", "roc_tss_3h_networks.png", "roc_tss_4.5h_networks.png",
-        "roc_tss_4.5h_older_methods.png", "auc_tss_3h.png", "auc_tss_4.5h.png",
-        "calibration_tss_3h.png", "decision_tss_3h.png", "calibration_tss_4.5h.png", "decision_tss_4.5h.png",
+        "roc_stroke_networks.png",
+        "roc_tss_3h_networks.png",
+        "roc_tss_4.5h_networks.png",
+        "roc_tss_4.5h_older_methods.png",
+        "auc_tss_3h.png",
+        "auc_tss_4.5h.png",
+        "calibration_tss_3h.png",
+        "decision_tss_3h.png",
+        "calibration_tss_4.5h.png",
+        "decision_tss_4.5h.png",
     }  # no older methods for 3 h: nobody whose ratio can be measured is positive
     assert len(text) < 20e6
 
@@ -163,10 +206,12 @@ def test_calibration_subgroups_readers_and_comparisons_are_the_files_own(made, c
     assert any("n < 5: withheld" in row for row in groups)
     readers = {row[0]: row for row in content.table("Readers: DWI-FLAIR mismatch")[1:]}
     assert [int(cell) for cell in readers["reader_1"][3:7]] == [
-        four["readers"]["each"]["reader_1"][name] for name in ("tp", "fp", "tn", "fn")]
+        four["readers"]["each"]["reader_1"][name] for name in ("tp", "fp", "tn", "fn")
+    ]
     beside = [row[0] for row in content.table("The last network of 2D and of 3D beside each reader")[1:]]
-    assert beside == [f"{name} beside {who}" for name in ("2d-phase4", "3d-phase3")
-                      for who in ("reader_1", "reader_2", "majority")]
+    assert beside == [
+        f"{name} beside {who}" for name in ("2d-phase4", "3d-phase3") for who in ("reader_1", "reader_2", "majority")
+    ]
     compared = json.loads((made / "comparisons.json").read_text())["tss<4.5h"]
     rows = content.table("Differences in AUC, TSS < 4.5 h")[1:]
     assert [row[0] for row in rows] == [f"{pair['second']} - {pair['first']}" for pair in compared]
@@ -189,8 +234,15 @@ def test_results_are_refused_without_overwrite_and_an_old_report_does_not_stay(m
     (out / "figures").mkdir(parents=True)
     for name in ("report.html", "figures/auc_tss_3h.png"):
         (out / name).write_text("of before")
-    words = [str(made.parent / "2d" / "phase1" / "best.pt"), "--data", str(tmp_path / "data"), "--out", str(out),
-             "--gradcam", "0"]
+    words = [
+        str(made.parent / "2d" / "phase1" / "best.pt"),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(out),
+        "--gradcam",
+        "0",
+    ]
     assert run_eval.main([*words, "--report"]) == 2
     assert f"{out} already holds report.html, figures" in capsys.readouterr().err
     assert run_eval.main([*words, "--overwrite"]) == 0
@@ -203,8 +255,18 @@ def test_a_page_of_patients_does_not_speak_of_phantoms_and_does_without_what_the
     for patient in patients:
         patient.row |= {"phantom": "", "reader_1": "", "reader_2": ""}
     write_cohort(tmp_path / "data" / "cohort.csv", patients)
-    words = [str(made.parent / "2d" / "phase1" / "best.pt"), "--data", str(tmp_path / "data"), "--out",
-             str(tmp_path / "eval"), "--report", "--gradcam", "0", "--split", "val"]
+    words = [
+        str(made.parent / "2d" / "phase1" / "best.pt"),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "eval"),
+        "--report",
+        "--gradcam",
+        "0",
+        "--split",
+        "val",
+    ]
     assert run_eval.main(words) == 0
     text = (tmp_path / "eval" / "report.html").read_text(encoding="utf-8")
     assert "hantom" not in text and "the probability of a stroke in each half of the brain" in text
@@ -215,22 +277,59 @@ def test_a_page_of_patients_does_not_speak_of_phantoms_and_does_without_what_the
 
 
 def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
-    measured = {"patients_with_lesion": 9, "measured": 8, "definition": "Lit: half the peak.",
-                "share_in_lesion": {"mean": 0.31, "ci": [0.2, 0.4],
-                                    "above_chance": {"mean": 0.26, "ci": [-0.01, 0.5]}},
-                "overlap_over_half": {"k": 6, "n": 8, "share": 0.75, "ci": [0.41, 0.93]},
-                "pointing": {"k": 5, "n": 8, "share": 0.625, "ci": None},
-                "randomised": {"share_in_lesion": {"mean": None, "ci": None},
-                               "pointing": {"k": 1, "n": 8, "share": 0.125, "ci": [0.02, 0.47]}},
-                "chance": {"share_in_lesion": 0.05, "pointing": 0.1}}
-    row = {"name": "a", "kind": "network", "task": "tss<4.5h", "stage": "", "weights": "ImageNet (a.pt)",
-           "gradcam": measured, "ceiling": 0.9}
+    measured = {
+        "patients_with_lesion": 9,
+        "measured": 8,
+        "definition": "Lit: half the peak.",
+        "share_in_lesion": {"mean": 0.31, "ci": [0.2, 0.4], "above_chance": {"mean": 0.26, "ci": [-0.01, 0.5]}},
+        "overlap_over_half": {"k": 6, "n": 8, "share": 0.75, "ci": [0.41, 0.93]},
+        "pointing": {"k": 5, "n": 8, "share": 0.625, "ci": None},
+        "randomised": {
+            "share_in_lesion": {"mean": None, "ci": None},
+            "pointing": {"k": 1, "n": 8, "share": 0.125, "ci": [0.02, 0.47]},
+        },
+        "chance": {"share_in_lesion": 0.05, "pointing": 0.1},
+    }
+    row = {
+        "name": "a",
+        "kind": "network",
+        "task": "tss<4.5h",
+        "stage": "",
+        "weights": "ImageNet (a.pt)",
+        "gradcam": measured,
+        "ceiling": 0.9,
+    }
     made = Content(report._measured(report.Findings([], "test", [row], {}, "", {}, {})))
     assert made.table("Grad-CAM measured on the lesion masks of 8 patients")[1:] == [
-        ["a, TSS < 4.5 h", "trained, first ImageNet (a.pt)", "8", "0.310 [0.200-0.400]", "0.050",
-         "+0.260 [-0.010 to +0.500]", "0.750 [0.410-0.930] (6 of 8)", "-", "-", "0.625 (5 of 8)", "0.100", "-"],
-        ["a, TSS < 4.5 h", "drawn anew", "8", "-", "0.050", "-", "-", "-", "-", "0.125 [0.020-0.470] (1 of 8)",
-         "0.100", "-"]]
+        [
+            "a, TSS < 4.5 h",
+            "trained, first ImageNet (a.pt)",
+            "8",
+            "0.310 [0.200-0.400]",
+            "0.050",
+            "+0.260 [-0.010 to +0.500]",
+            "0.750 [0.410-0.930] (6 of 8)",
+            "-",
+            "-",
+            "0.625 (5 of 8)",
+            "0.100",
+            "-",
+        ],
+        [
+            "a, TSS < 4.5 h",
+            "drawn anew",
+            "8",
+            "-",
+            "0.050",
+            "-",
+            "-",
+            "-",
+            "-",
+            "0.125 [0.020-0.470] (1 of 8)",
+            "0.100",
+            "-",
+        ],
+    ]
     assert "Lit: half the peak." in made.captions[0]
 
 
@@ -244,10 +343,13 @@ def test_too_many_pictures_for_a_mail_are_left_in_their_folders_and_named(tmp_pa
     assert made.count("<img") == 1 and "the pictures of p2 are not on this page" in made
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--report"], "--report is about a cohort and --patient"),
-    (["--audit", "t.csv", "--report"], "--report has no meaning with --audit TABLE"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--report"], "--report is about a cohort and --patient"),
+        (["--audit", "t.csv", "--report"], "--report has no meaning with --audit TABLE"),
+    ],
+)
 def test_a_report_is_of_a_cohort(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:
         run_eval.main(words)

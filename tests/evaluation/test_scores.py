@@ -54,15 +54,19 @@ def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():
     covered = scores.coverage(more)
     assert covered["coverage"]["patients"] == 8 and covered["coverage"]["scored"] == 6
     assert covered["coverage"]["label_unknown"] == ["x"]
-    assert scores.coverage_line(covered) == ("6 of 8 patients scored; 1 predicted without a known label; "
-                                             "y has no probability (b0.nii.gz is cut off)")
+    assert scores.coverage_line(covered) == (
+        "6 of 8 patients scored; 1 predicted without a known label; y has no probability (b0.nii.gz is cut off)"
+    )
 
 
-@pytest.mark.parametrize(("predictions", "message"), [
-    (lines((1, 0.9), (1, 0.4)), "no AUC: it needs both classes, and 2 of 2 are positive"),
-    (lines((-1, 0.9)), "no AUC: it needs both classes, and 0 of 0 are positive"),
-    ([], "no AUC: it needs both classes, and 0 of 0 are positive"),
-])
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        (lines((1, 0.9), (1, 0.4)), "no AUC: it needs both classes, and 2 of 2 are positive"),
+        (lines((-1, 0.9)), "no AUC: it needs both classes, and 0 of 0 are positive"),
+        ([], "no AUC: it needs both classes, and 0 of 0 are positive"),
+    ],
+)
 def test_one_class_only_has_no_auc_and_says_why(predictions, message):
     metrics = scores.score(predictions, threshold=0.5)
     assert metrics["auc"] is None and metrics["auc_ci"] is None and metrics["auc_reason"] == message
@@ -81,8 +85,12 @@ def result(name, task, predictions, threshold, notes=()):
 
 
 def test_the_table_has_a_line_a_checkpoint_and_says_each_note_once():
-    table = scores.summary_table([result("phase3", "tss<4.5h", SIX, 0.55, ["A note."]),
-                                  result("phase4", "tss<4.5h", lines((1, 0.9)), 0.5, ["A note."])])
+    table = scores.summary_table(
+        [
+            result("phase3", "tss<4.5h", SIX, 0.55, ["A note."]),
+            result("phase4", "tss<4.5h", lines((1, 0.9)), 0.5, ["A note."]),
+        ]
+    )
     assert "phase3  TSS < 4.5 h     6  3         0.889 [" in table
     assert "phase4: no AUC" in table and "nan" not in table
     assert table.count("A note.") == 1 and "optimistic" in table

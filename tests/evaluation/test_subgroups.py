@@ -28,11 +28,16 @@ def test_volume_is_measured_in_the_mask_itself(tmp_path):
     mask[2:8, 8, 4] = 1  # and 6 more 15.2 ml
     nifti.save(tmp_path / "large.nii.gz", mask, np.diag([-10, 10, 2, 1.0]))
     assert [subgroups.volume(each) for each in (small, large, none, lost)] == [
-        "up to 15 ml", "over 15 ml", "", "mask unreadable"]
+        "up to 15 ml",
+        "over 15 ml",
+        "",
+        "mask unreadable",
+    ]
 
 
-@pytest.mark.parametrize(("minutes", "band"), [
-    ("179", "0-3 h"), ("180", "3-6 h"), ("359", "3-6 h"), ("360", "6 h on"), ("", "")])
+@pytest.mark.parametrize(
+    ("minutes", "band"), [("179", "0-3 h"), ("180", "3-6 h"), ("359", "3-6 h"), ("360", "6 h on"), ("", "")]
+)
 def test_time_bands(minutes, band):
     assert subgroups.band(patient(0, minutes)) == band
 
@@ -42,12 +47,24 @@ def test_figures_of_each_cell_and_what_is_withheld():
     late = [patient(number, 300, "left", field_strength="1.5") for number in range(6, 12)]
     other = [patient(12, 400, "right"), patient(13, 100, "")]
     patients = early + late + other
-    predictions = [Prediction(each.id, "left", int(each.minutes < 270), p) for each, p in zip(
-        patients, [0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.5, 0.35, 0.2, 0.2, 0.1, 0.1, 0.4, None], strict=True)]
+    predictions = [
+        Prediction(each.id, "left", int(each.minutes < 270), p)
+        for each, p in zip(
+            patients, [0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.5, 0.35, 0.2, 0.2, 0.1, 0.1, 0.4, None], strict=True
+        )
+    ]
     cells = {(cell["group"], cell["cell"]): cell for cell in subgroups.by_group(patients, predictions, 0.45)}
-    assert list(cells) == [("onset to MRI", "0-3 h"), ("onset to MRI", "3-6 h"), ("onset to MRI", "6 h on"),
-                           ("side", "left"), ("side", "right"), ("side", "unknown"),
-                           ("field strength", "1.5"), ("field strength", "3"), ("field strength", "unknown")]
+    assert list(cells) == [
+        ("onset to MRI", "0-3 h"),
+        ("onset to MRI", "3-6 h"),
+        ("onset to MRI", "6 h on"),
+        ("side", "left"),
+        ("side", "right"),
+        ("side", "unknown"),
+        ("field strength", "1.5"),
+        ("field strength", "3"),
+        ("field strength", "unknown"),
+    ]
     left = cells["side", "left"]
     assert (left["n"], left["n_positive"], left["sensitivity"], left["specificity"]) == (12, 6, 4 / 6, 5 / 6)
     assert left["sensitivity_ci"] == list(wilson(4, 6)) and "withheld" not in left

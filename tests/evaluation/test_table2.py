@@ -14,19 +14,37 @@ from tss.evaluation.scores import cases_hash, coverage, score
 from tss.metrics.roc import wilson
 from tss.phantom.ideal_observer import PHANTOM_NOTE
 
-SIX = [Prediction(f"p{n}", "left", label, p)
-       for n, (label, p) in enumerate([(1, 0.9), (1, 0.6), (1, 0.3), (0, 0.5), (0, 0.2), (0, 0.1)])]
+SIX = [
+    Prediction(f"p{n}", "left", label, p)
+    for n, (label, p) in enumerate([(1, 0.9), (1, 0.6), (1, 0.3), (0, 0.5), (0, 0.2), (0, 0.1)])
+]
 FIVE = [*SIX[:5], Prediction("p5", "", 0, None, "b0.nii.gz is cut off")]
 
 
-CUTOFFS = ["1.07, Petkova 2010 (3 h)", "1.15, Civrny 2023", "1.18, Legge 2017 (6 h)",
-           "1.20, Legge 2017 (8 h), Galinovic 2014"]
+CUTOFFS = [
+    "1.07, Petkova 2010 (3 h)",
+    "1.15, Civrny 2023",
+    "1.18, Legge 2017 (6 h)",
+    "1.20, Legge 2017 (8 h), Galinovic 2014",
+]
 
 
 def network(name, phase, model, predictions, threshold, task="tss<4.5h", weights="random", **more):
-    return {"name": name, "task": task, "phase": phase, "model": model, "attention": phase == 4, "weights": weights,
-            "split": "test", "unit": "patient", "positive_class": "TSS < 4.5 h", "notes": [], **more,
-            **score(predictions, threshold), **coverage(predictions)}
+    return {
+        "name": name,
+        "task": task,
+        "phase": phase,
+        "model": model,
+        "attention": phase == 4,
+        "weights": weights,
+        "split": "test",
+        "unit": "patient",
+        "positive_class": "TSS < 4.5 h",
+        "notes": [],
+        **more,
+        **score(predictions, threshold),
+        **coverage(predictions),
+    }
 
 
 def read(text):
@@ -50,8 +68,16 @@ def test_figures_come_back_in_full_precision_and_youden_on_test_is_called_optimi
     assert float(line["threshold_optimistic"]) == youdens != 0.55
     assert [name for name in line if "youden" in name] == [] and line["ceiling"] == line["phantoms"] == ""
     shown = table2.to_markdown(rows, {}, results)
-    assert cells(shown, "a")[:8] == ["Phase 3: TSS < 4.5 h", "a", "3D", "phase 2", "no", "6 patients", "3",
-                                     "0.889 [{:.2f}-{:.2f}]".format(*results[0]["auc_ci"])]
+    assert cells(shown, "a")[:8] == [
+        "Phase 3: TSS < 4.5 h",
+        "a",
+        "3D",
+        "phase 2",
+        "no",
+        "6 patients",
+        "3",
+        "0.889 [{:.2f}-{:.2f}]".format(*results[0]["auc_ci"]),
+    ]
     assert cells(shown, "a")[11:] == ["0.550", "2", "0", "3", "1", "6 of 6", cases_hash(SIX)[:8]]
     before, after = shown.split("## Optimistic")
     assert f"{youdens:.3f}" in after and f"| {youdens:.3f} |" not in before
@@ -59,24 +85,67 @@ def test_figures_come_back_in_full_precision_and_youden_on_test_is_called_optimi
 
 
 def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_told():
-    readers = {"positive_call": "DWI-FLAIR mismatch", "n_onset_known": 6, "fleiss_kappa": None, "cohen_kappa": {},
-               "each": {"reader_1": {key: value for key, value in score(SIX, 0.5).items() if "auc" not in key
-                                     and "threshold" not in key and "youden" not in key} | {"without_call": 0}},
-               "model": {}}
-    results = [network("four", 4, "2d", FIVE, 0.5, readers=readers, ceiling=0.87, notes=[PHANTOM_NOTE]),
-               network("three 3d", 3, "3d", SIX, 0.5, weights="Models Genesis", ceiling=0.87),
-               network("three 2d", 3, "2d", SIX, 0.5, ceiling=0.87), network("one", 1, "3d", SIX, 0.5, "stroke")]
-    older = [{key: value for key, value in network("clock", 0, "", SIX, 0.5).items()
-              if key not in ("phase", "model", "attention", "weights")}]
-    missing = [{"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"},
-               {"name": "medical", "task": "tss<4.5h", "reason": "needs a file", "kind": "network", "phase": 3,
-                "model": "2d", "weights": "medical images"}]
+    readers = {
+        "positive_call": "DWI-FLAIR mismatch",
+        "n_onset_known": 6,
+        "fleiss_kappa": None,
+        "cohen_kappa": {},
+        "each": {
+            "reader_1": {
+                key: value
+                for key, value in score(SIX, 0.5).items()
+                if "auc" not in key and "threshold" not in key and "youden" not in key
+            }
+            | {"without_call": 0}
+        },
+        "model": {},
+    }
+    results = [
+        network("four", 4, "2d", FIVE, 0.5, readers=readers, ceiling=0.87, notes=[PHANTOM_NOTE]),
+        network("three 3d", 3, "3d", SIX, 0.5, weights="Models Genesis", ceiling=0.87),
+        network("three 2d", 3, "2d", SIX, 0.5, ceiling=0.87),
+        network("one", 1, "3d", SIX, 0.5, "stroke"),
+    ]
+    older = [
+        {
+            key: value
+            for key, value in network("clock", 0, "", SIX, 0.5).items()
+            if key not in ("phase", "model", "attention", "weights")
+        }
+    ]
+    missing = [
+        {"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"},
+        {
+            "name": "medical",
+            "task": "tss<4.5h",
+            "reason": "needs a file",
+            "kind": "network",
+            "phase": 3,
+            "model": "2d",
+            "weights": "medical images",
+        },
+    ]
     rows = table2.rows_of(results, older, missing)
     assert [row["name"] for row in rows] == [
-        "one", "three 2d", "medical", "three 3d", "four", "clock", "Lee 2020", "reader_1"]
+        "one",
+        "three 2d",
+        "medical",
+        "three 3d",
+        "four",
+        "clock",
+        "Lee 2020",
+        "reader_1",
+    ]
     lines = read(table2.to_csv(rows))
     assert [lines["medical"][name] for name in ("stage", "kind", "phase", "model", "weights", "auc", "not_run")] == [
-        "not run", "network", "3", "2d", "medical images", "", "needs a file"]
+        "not run",
+        "network",
+        "3",
+        "2d",
+        "medical images",
+        "",
+        "needs a file",
+    ]
     assert [lines["four"][name] for name in table2.COVERED] == ["6", "5", "0", "1"]
     assert lines["reader_1"]["auc"] == lines["reader_1"]["threshold"] == "" and lines["reader_1"]["tp"] == "2"
     assert lines["Lee 2020"]["not_run"] == "no scans | at all" and lines["Lee 2020"]["n"] == ""
@@ -108,9 +177,19 @@ def evaluate(folder, out, *more, phases=(1, 4)):
 def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tmp_path, capsys):
     assert evaluate(scanned, tmp_path) == 0
     lines = read((tmp_path / "table2.csv").read_text())
-    assert list(lines) == ["phase1", "phase4", *(f"{name}, {who}" for name in (
-        "tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020")
-        for who in ("where it can be used", "all patients")), *CUTOFFS, "reader_1", "reader_2", "readers' majority"]
+    assert list(lines) == [
+        "phase1",
+        "phase4",
+        *(
+            f"{name}, {who}"
+            for name in ("tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020")
+            for who in ("where it can be used", "all patients")
+        ),
+        *CUTOFFS,
+        "reader_1",
+        "reader_2",
+        "readers' majority",
+    ]
     assert (lines["phase1"]["unit"], lines["phase1"]["n"]) == ("hemisphere", "16")
     four = [lines["phase4"][name] for name in ("weights", "attention", "n", "n_positive")]
     assert four == ["phase 3", "yes", "8", "3"]
@@ -149,11 +228,17 @@ def test_an_older_table_is_not_overwritten_and_does_not_stay_and_what_was_not_ru
     assert "not run: Lee 2020, TSS < 4.5 h: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--table"], "--table is about a cohort and --patient about"),
-    (["--audit", "t.csv", "--table"], "--table has no meaning with --audit TABLE"),
-    (["--audit", "t.csv", "--study", "study.json"], "--study has no meaning with --audit TABLE"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--table"],
+            "--table is about a cohort and --patient about",
+        ),
+        (["--audit", "t.csv", "--table"], "--table has no meaning with --audit TABLE"),
+        (["--audit", "t.csv", "--study", "study.json"], "--study has no meaning with --audit TABLE"),
+    ],
+)
 def test_a_table_is_of_a_cohort(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:
         run_eval.main(words)

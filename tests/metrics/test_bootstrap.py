@@ -42,6 +42,7 @@ def test_draws_without_an_answer_are_left_away_until_they_are_too_many():
             if len(set(lines.tolist())) < least:
                 raise InputError("one class only")
             return float(len(lines))
+
         return statistic
 
     assert bootstrap_ci(refuse_unless(2), range(4), np.random.default_rng(0)) == (4.0, 4.0)

@@ -43,8 +43,10 @@ def test_net_benefit_by_hand():
     assert decision_curve(Y, P, [0.0])[0].net_benefit == 0.5  # threshold 0: everybody is treated, at no cost
 
 
-@pytest.mark.parametrize(("y", "p", "message"), [
-    ([], [], "no cases"), ([0, 1], [0.5, 1.2], "reach from 0.5 to 1.2"), ([0, 1], [0.5, np.nan], "not finite")])
+@pytest.mark.parametrize(
+    ("y", "p", "message"),
+    [([], [], "no cases"), ([0, 1], [0.5, 1.2], "reach from 0.5 to 1.2"), ([0, 1], [0.5, np.nan], "not finite")],
+)
 def test_what_are_no_probabilities_is_refused(y, p, message):
     for function in (brier, brier_ci, calibration_curve, decision_curve):
         with pytest.raises(InputError, match=message):

@@ -141,8 +141,18 @@ def test_holm_by_hand():
 
 
 # Fleiss' own kind of table, from the article on his kappa in Wikipedia: 10 subjects, 14 raters, 5 labels, kappa 0.210.
-FOURTEEN = [[0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
-            [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7]]
+FOURTEEN = [
+    [0, 0, 0, 0, 14],
+    [0, 2, 6, 4, 2],
+    [0, 0, 3, 5, 6],
+    [0, 3, 9, 2, 0],
+    [2, 2, 8, 1, 1],
+    [7, 7, 0, 0, 0],
+    [3, 2, 6, 3, 0],
+    [2, 5, 3, 2, 2],
+    [6, 5, 2, 1, 0],
+    [0, 2, 2, 3, 7],
+]
 FOUR = [[1, 1], [1, 0], [0, 0], [0, 0]]
 
 
@@ -170,30 +180,37 @@ def weighted_kappa(ratings, weights, of_one_rater):
     return (weights[ratings[:, 0] == ratings[:, 1]].sum() - chance) / (1 - chance)
 
 
-@pytest.mark.parametrize(("of_one_rater", "interval", "freedom"), [
-    (True, lambda r: cohen_kappa_ci(r[:, 0], r[:, 1]), 0), (False, fleiss_kappa_ci, 1)])
+@pytest.mark.parametrize(
+    ("of_one_rater", "interval", "freedom"),
+    [(True, lambda r: cohen_kappa_ci(r[:, 0], r[:, 1]), 0), (False, fleiss_kappa_ci, 1)],
+)
 def test_kappas_interval_is_that_of_its_slopes(of_one_rater, interval, freedom):
     """The infinitesimal jackknife: how kappa moves when one subject counts a little more, by finite differences."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 60)
     ratings = np.where(rng.uniform(size=(60, 2)) < 0.3, 1 - truth[:, None], truth[:, None])
     step, middle = 1e-5, weighted_kappa(ratings, np.ones(60), of_one_rater)
-    slopes = [(weighted_kappa(ratings, np.ones(60) + step * (np.arange(60) == i), of_one_rater) - middle) / step
-              for i in range(60)]
+    slopes = [
+        (weighted_kappa(ratings, np.ones(60) + step * (np.arange(60) == i), of_one_rater) - middle) / step
+        for i in range(60)
+    ]
     reach = 1.959963984540054 * 60 * np.std(slopes, ddof=freedom) / math.sqrt(60)
     assert interval(ratings) == (pytest.approx(middle - reach, abs=1e-4), pytest.approx(middle + reach, abs=1e-4))
 
 
-@pytest.mark.parametrize(("kappa", "message"), [
-    (lambda: fleiss_kappa([[1, 1], [1, 1]]), "every rating is 1: agreement beyond chance has no meaning"),
-    (lambda: fleiss_kappa([[1.0, math.nan], [0.0, 1.0]]), "a rating is missing"),
-    (lambda: fleiss_kappa([[1, None], [0, 1]]), "a rating is missing"),
-    (lambda: fleiss_kappa([1, 0, 1]), r"must be \(subjects, raters\)"),
-    (lambda: fleiss_kappa([[1], [0]]), "two raters at least"),
-    (lambda: cohen_kappa([0, 0], [0, 0]), "every rating is 0"),
-    (lambda: cohen_kappa([0, 1], [0]), "same length"),
-    (lambda: cohen_kappa([], []), "same length"),
-])
+@pytest.mark.parametrize(
+    ("kappa", "message"),
+    [
+        (lambda: fleiss_kappa([[1, 1], [1, 1]]), "every rating is 1: agreement beyond chance has no meaning"),
+        (lambda: fleiss_kappa([[1.0, math.nan], [0.0, 1.0]]), "a rating is missing"),
+        (lambda: fleiss_kappa([[1, None], [0, 1]]), "a rating is missing"),
+        (lambda: fleiss_kappa([1, 0, 1]), r"must be \(subjects, raters\)"),
+        (lambda: fleiss_kappa([[1], [0]]), "two raters at least"),
+        (lambda: cohen_kappa([0, 0], [0, 0]), "every rating is 0"),
+        (lambda: cohen_kappa([0, 1], [0]), "same length"),
+        (lambda: cohen_kappa([], []), "same length"),
+    ],
+)
 def test_kappa_refuses_what_has_no_answer(kappa, message):
     with pytest.raises(InputError, match=message):
         kappa()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tss.models.unet3d import UNet3D, VolumeClassifier
-from tss.training.epoch import right_backend
+from tss.training.device import without_onednn_bf16
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def test_an_output_that_is_surely_wrong_still_learns_in_bf16():
     network = UNet3D(1, 1, width=2)
     torch.nn.init.zeros_(network.out.weight)
     torch.nn.init.constant_(network.out.bias, 8.0)  # sigmoid(8) = 0.99966, which bfloat16 rounds to 1
-    with right_backend("bf16", CPU), torch.autocast("cpu", torch.bfloat16):
+    with without_onednn_bf16("bf16", CPU), torch.autocast("cpu", torch.bfloat16):
         outputs = network(torch.rand(1, 1, 8, 16, 16))
     torch.nn.functional.binary_cross_entropy(outputs, torch.zeros_like(outputs)).backward()
     assert outputs.dtype == torch.float32 and outputs.max().item() == pytest.approx(0.99966, abs=1e-5)
@@ -48,7 +48,7 @@ def test_the_classifier_sees_the_last_of_13_slices():
     x = torch.rand(1, 3, 13, 16, 8, requires_grad=True)
     stages = network.encoder(x)
     assert [stage.shape[2] for stage in stages] == [13, 7, 4, 2]
-    seen, = torch.autograd.grad(stages[3][0, :, 1].sum(), x)
+    (seen,) = torch.autograd.grad(stages[3][0, :, 1].sum(), x)
     assert seen[0, :, 12].abs().sum() > 0
 
 
@@ -80,8 +80,10 @@ def test_the_logit_is_a_linear_function_of_pooled_stages_and_gates(attention):
         _, stage2, stage3, bottom = encoder(x)
         features = [bottom]
         if attention:
-            features += [pool(stage2) * network.gate2(pool(stage2), bottom)[1],
-                         pool(stage3) * network.gate3(pool(stage3), bottom)[1]]
+            features += [
+                pool(stage2) * network.gate2(pool(stage2), bottom)[1],
+                pool(stage3) * network.gate3(pool(stage3), bottom)[1],
+            ]
         pooled = torch.cat([f.flatten(2).mean(2) for f in features], dim=1)
         by_hand = pooled @ network.classifier.weight[0] + network.classifier.bias
         assert torch.allclose(network(x), by_hand, atol=1e-6)

@@ -11,7 +11,7 @@ from tss.data.cohort import read_cohort
 from tss.data.files import read_json, sha256, write_json
 from tss.errors import InputError
 from tss.metrics.roc import fleiss_kappa_ci, wilson
-from tss.phantom.cohort_phantom import benchmark, cohort_phantom, onset_law, visible
+from tss.phantom import benchmark, cohort_phantom, onset_law, visible
 from tss.phantom.ideal_observer import ceilings
 from tss.phantom.simulated_readers import KAPPA, PUBLISHED
 
@@ -35,8 +35,13 @@ def test_the_table_is_the_pinned_one(level, monkeypatch):
 
 
 def test_levels_are_the_same_people_but_for_flair(patients):
-    easy, middle, hard = ([{name: cell for name, cell in p.row.items() if name != "phantom" and name not in PUBLISHED}
-                           for p in patients[level]] for level in ("easy", "middle", "hard"))
+    easy, middle, hard = (
+        [
+            {name: cell for name, cell in p.row.items() if name != "phantom" and name not in PUBLISHED}
+            for p in patients[level]
+        ]
+        for level in ("easy", "middle", "hard")
+    )
     assert easy == middle == hard
     assert {p.row["phantom"] for p in patients["hard"]} == {"0.25"}
     best = [ceilings(benchmark.SPREADS[level]) for level in ("hard", "middle", "easy")]
@@ -58,8 +63,10 @@ def test_the_split_is_the_papers_and_any_first_n_have_its_shares(patients):
 def test_table_1_of_all_patients_and_of_the_splits(patients):
     """Quartiles: of all within 5 % of the paper's (years and points within 1), of a split within what 68 can give."""
     for column, published in TABLE_1.items():
-        values = {split: [float(p.row[column]) for p in patients["middle"] if split in ("", p.split)]
-                  for split in ("", "train", "val", "test")}
+        values = {
+            split: [float(p.row[column]) for p in patients["middle"] if split in ("", p.split)]
+            for split in ("", "train", "val", "test")
+        }
         found = np.percentile(values[""], [25, 50, 75])
         assert np.abs(found - published).max() <= 1 or np.abs(found / published - 1).max() <= 0.05, (column, found)
         for split in ("train", "val", "test"):  # between the quartiles of all lies half of each split
@@ -105,6 +112,7 @@ def test_at_the_middle_the_reader_of_raw_flair_has_the_published_figures():
 
 def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(tmp_path, monkeypatch, capsys):
     """Killed within the second patient; then two at once elsewhere. Pictures are pinned: with them goes VERSION."""
+
     def make(folder, *flags, level="middle"):
         return run_preprocess.main(["--phantom", level, "--out", str(tmp_path / folder), *flags])
 
@@ -131,17 +139,23 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
     assert not list((tmp_path / "a").glob("*/.*"))
 
     assert make("b", "--patients", "2") == 0
-    assert not [file for file in (tmp_path / "a").rglob("p*")
-                if file.read_bytes() != (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()]
+    assert not [
+        file
+        for file in (tmp_path / "a").rglob("p*")
+        if file.read_bytes() != (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
+    ]
     about = read_json(tmp_path / "b" / "tss-phantom.json")
     assert about == read_json(tmp_path / "a" / "tss-phantom.json")
     assert about["complete"] and about["table_sha256"] == sha256(tmp_path / "b" / "cohort.csv")
     assert about["ceilings"] == ceilings(0.17) and about["readers"]["majority"]["all"]["n"] == 2
     assert [p.row for p in read_cohort(tmp_path / "b" / "cohort.csv")] == [
-        p.row for p in benchmark.table(tmp_path, "middle")[:2]]
+        p.row for p in benchmark.table(tmp_path, "middle")[:2]
+    ]
     truth = read_json(tmp_path / "b" / "truth" / "p001.json")
-    means = [float(nifti.load(tmp_path / "b" / "scans" / f"p001_{name}.nii.gz").data.mean())
-             for name in ("dwi", "b0", "flair")]
+    means = [
+        float(nifti.load(tmp_path / "b" / "scans" / f"p001_{name}.nii.gz").data.mean())
+        for name in ("dwi", "b0", "flair")
+    ]
     acute = nifti.load(tmp_path / "b" / "truth" / "p001_lesion.nii.gz", mask=True).data > 0.5
     means.append(float(nifti.load(tmp_path / "b" / "scans" / "p001_dwi.nii.gz").data[acute].mean()))
     assert [truth["latent"], truth["flair_ratio_seen"], *means] == pytest.approx(PINNED, rel=1e-3)

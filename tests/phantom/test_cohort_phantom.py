@@ -14,7 +14,7 @@ from tss.data import bids, nifti
 from tss.data.cohort import read_cohort, write_cohort
 from tss.data.files import read_json
 from tss.errors import InputError
-from tss.phantom.cohort_phantom import cohort_phantom, infarct, onset_law, phantom_bids
+from tss.phantom import cohort_phantom, infarct, onset_law, phantom_bids
 from tss.phantom.individual_head import MATTER, Variation, make_subject, noise_field, vary
 from tss.phantom.mr_signal import SUBSTANCES, Contrast, Lesion, render, signals
 from tss.phantom.scanner import bias_field, make_pose
@@ -84,7 +84,8 @@ def test_same_seed_same_files_whatever_the_jobs(cohort, tmp_path):
     for twin in twins:
         file = cohort.parent / twin.relative_to(tmp_path)
         assert twin.read_bytes() == file.read_bytes() or np.array_equal(
-            nibabel.load(file).get_fdata(), nibabel.load(twin).get_fdata()), file.name
+            nibabel.load(file).get_fdata(), nibabel.load(twin).get_fdata()
+        ), file.name
 
 
 def test_different_seed_different_patients(tmp_path):
@@ -114,7 +115,9 @@ def test_dwi_and_b0_share_a_grid_and_flair_has_its_own(cohort):
 
 def test_storage_orientations_vary():
     """Twelve patients' headers are drawn like the cohort's: at least three orders, handedness of both kinds."""
-    axes = {cohort_phantom.FLAIR_AXES[np.random.default_rng(i).integers(len(cohort_phantom.FLAIR_AXES))] for i in range(40)}
+    axes = {
+        cohort_phantom.FLAIR_AXES[np.random.default_rng(i).integers(len(cohort_phantom.FLAIR_AXES))] for i in range(40)
+    }
     assert {"RAS", "LAS", "LPS", "SAL"} <= axes
 
 
@@ -136,14 +139,20 @@ def test_lesion_is_bright_on_dwi_and_flair_follows_the_latent(cohort):
         scans, truth = fields_of(cohort, row["patient"]), read_json(cohort.parent / f"truth/{row['patient']}.json")
         to_atlas, flair_to_b0 = np.array(truth["b0_to_atlas"]), np.array(truth["flair_to_b0"])
         acute = ndimage.binary_erosion(scans["lesion"].data > 0, np.ones((3, 3, 1)))
-        flair = nifti.Volume(nifti.resample(scans["flair"], scans["dwi"].data.shape, scans["dwi"].affine, flair_to_b0),
-                             scans["dwi"].affine)
+        flair = nifti.Volume(
+            nifti.resample(scans["flair"], scans["dwi"].data.shape, scans["dwi"].affine, flair_to_b0),
+            scans["dwi"].affine,
+        )
         csf = np.median(scans["b0"].data[scans["brain"].data > 0]) * 1.6
         solid = (scans["b0"].data[acute] < csf) & (mirrored(scans["b0"], acute, to_atlas) < csf)
-        ratio = {name: np.median(volume.data[acute][solid] / mirrored(volume, acute, to_atlas)[solid])
-                 for name, volume in {"dwi": scans["dwi"], "flair": flair}.items()}
+        ratio = {
+            name: np.median(volume.data[acute][solid] / mirrored(volume, acute, to_atlas)[solid])
+            for name, volume in {"dwi": scans["dwi"], "flair": flair}.items()
+        }
         assert ratio["flair"] == pytest.approx(truth["flair_ratio"], abs=0.12)
-        b0 = truth["flair_ratio"] ** (np.mean(cohort_phantom.TE_EPI_MS) / np.mean(cohort_phantom.TE_FLAIR_MS))  # one T2 behind both
+        b0 = truth["flair_ratio"] ** (
+            np.mean(cohort_phantom.TE_EPI_MS) / np.mean(cohort_phantom.TE_FLAIR_MS)
+        )  # one T2 behind both
         (adc_ratio,) = truth["adc_ratios"]
         assert ratio["dwi"] == pytest.approx(b0 * np.exp(0.775 * (1 - adc_ratio)), rel=0.10) and ratio["dwi"] > 1.05
 
@@ -195,8 +204,9 @@ def test_truth_mask_is_where_the_dwi_is(cohort):
 
 def test_mean_head_has_its_parts_in_their_places(mean_subject):
     head = mean_subject.head
-    litres = {name: mean_subject.matter[i][mean_subject.brain > 0.5].sum() * 3.90625e-6
-              for i, name in enumerate(MATTER)}
+    litres = {
+        name: mean_subject.matter[i][mean_subject.brain > 0.5].sum() * 3.90625e-6 for i, name in enumerate(MATTER)
+    }
     assert 0.45 < litres["grey"] < 1.0 and 0.4 < litres["white"] < 0.9 and 0.15 < litres["csf"] < 0.5
     ventricles = (head.ventricle < 0).sum() * 3.90625e-3
     assert 15 < ventricles < 45  # ml, healthy adults
@@ -232,10 +242,10 @@ def test_write_atlas_covers_mni_and_matches_the_real_one(tmp_path):
 def test_infarcts_have_the_volume_asked_for_and_stay_in_their_territory(mean_subject):
     x, y, z = mean_subject.head.place
     for artery, row in infarct.ARTERIES.items():
-        infarct = infarct.grow(mean_subject, np.random.default_rng(3), "left", artery, 8.0)
-        assert infarct.ml == pytest.approx(8.0, rel=0.01), artery
-        assert infarct.severity.mean() == pytest.approx(1, abs=1e-3)
-        assert (x[infarct.index] < -infarct.MIDLINE_MM).all(), artery
+        grown = infarct.grow(mean_subject, np.random.default_rng(3), "left", artery, 8.0)
+        assert grown.ml == pytest.approx(8.0, rel=0.01), artery
+        assert grown.severity.mean() == pytest.approx(1, abs=1e-3)
+        assert (x[grown.index] < -infarct.MIDLINE_MM).all(), artery
         huge = infarct.grow(mean_subject, np.random.default_rng(3), "right", artery, 1000.0)
         assert huge.ml <= row.largest_ml + 0.01, artery
     cerebellar = infarct.grow(mean_subject, np.random.default_rng(1), "left", "pica", 5.0)
@@ -257,6 +267,7 @@ def test_hard_patients_are_hard(tmp_path):
 def test_midline_shift_moves_the_midline():
     moved = make_subject(Variation(shift_mm=8.0), np.random.default_rng(0))
     from tss.phantom.scanner import to_mean_head
+
     x = to_mean_head(moved, np.array([[8.0], [-5.0], [10.0]]))[0]
     assert abs(float(x[0])) < 1.5  # what lies 8 mm to the right is the mean head's midline
 

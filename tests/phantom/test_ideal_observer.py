@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tss.data.cohort import TASKS
 from tss.data.files import write_json
-from tss.phantom.cohort_phantom import onset_law
+from tss.data.tasks import TASKS
+from tss.phantom import onset_law
 from tss.phantom.ideal_observer import ceiling, ceilings, realised
 
 

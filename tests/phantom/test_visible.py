@@ -5,7 +5,7 @@ import pytest
 
 from tss.data import nifti
 from tss.data.files import write_json
-from tss.phantom.cohort_phantom import visible
+from tss.phantom import visible
 
 AFFINE = np.diag([2.0, 2.0, 6.0, 1.0])
 AFFINE[:3, 3] = (-19, -19, -12)  # x of the 20 voxels lies even about the midline
@@ -16,6 +16,7 @@ MOVED[:3, 3] = (4, 0, 0)  # FLAIR -> b0, world mm: the head moved by two voxels 
 @pytest.fixture
 def block(tmp_path):
     """A brain of 100, an infarct of 130 on the left with one voxel as bright as a vessel; a little is beyond it."""
+
     def make(infarct=slice(3, 6), mirror=100.0):
         flair = np.full((20, 20, 5), 100.0, np.float32)
         brain, lesion = (np.zeros(flair.shape, np.float32) for _ in range(2))

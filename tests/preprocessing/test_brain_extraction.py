@@ -11,7 +11,7 @@ import pytest
 from tss.data import nifti
 from tss.data.nifti import Volume
 from tss.errors import InputError
-from tss.phantom.cohort_phantom import cohort_phantom
+from tss.phantom import cohort_phantom
 from tss.preprocessing import brain_extraction, pipeline, quality_control, registration
 
 REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
@@ -28,7 +28,9 @@ def patient(tmp_path_factory):
     return {name: nifti.load(folder / row[name]) for name in ("dwi", "b0", "flair", "lesion")} | {
         "atlas": nifti.load(folder / "atlas.nii.gz"),
         "brain": nifti.load(folder / "truth" / "p1_brain.nii.gz").data > 0,
-        "b0_to_atlas": np.array(truth["b0_to_atlas"]), "flair_to_b0": np.array(truth["flair_to_b0"])}
+        "b0_to_atlas": np.array(truth["b0_to_atlas"]),
+        "flair_to_b0": np.array(truth["flair_to_b0"]),
+    }
 
 
 def apart(one: np.ndarray, other: np.ndarray, world: np.ndarray) -> np.ndarray:
@@ -48,8 +50,9 @@ def test_brain_mask_on_a_phantom(patient):
 
 
 def test_a_stripped_scan_is_kept_and_not_eaten(patient):
-    stripped = [patient[name]._replace(data=np.where(patient["brain"], patient[name].data, 0))
-                for name in ("dwi", "b0")]
+    stripped = [
+        patient[name]._replace(data=np.where(patient["brain"], patient[name].data, 0)) for name in ("dwi", "b0")
+    ]
     assert quality_control.dice(brain_extraction.find_brain(*stripped), patient["brain"]) >= 0.99
 
 
@@ -61,15 +64,17 @@ def test_noise_is_no_brain():
 
 def test_lesion_lands_in_its_place_on_the_atlas(patient):
     moving = patient["b0"]._replace(data=np.where(patient["brain"], patient["b0"].data, 0))
-    found = brain_extraction.find_affine(moving, patient["atlas"], 12)
+    found = registration.find_affine(moving, patient["atlas"], 12)
     centroid = world_of(patient["lesion"].data > 0, patient["dwi"].affine).mean(1, keepdims=True)
     assert apart(found, patient["b0_to_atlas"], centroid)[0] <= 2.5  # DESIGN 7
 
 
 def test_flair_lands_on_b0(patient):
-    found = brain_extraction.find_affine(patient["flair"], patient["b0"], 6, patient["brain"])
-    brain = np.linalg.inv(patient["flair_to_b0"]) @ np.r_[world_of(patient["brain"], patient["b0"].affine),
-                                                          np.ones((1, patient["brain"].sum()))]
+    found = registration.find_affine(patient["flair"], patient["b0"], 6, patient["brain"])
+    brain = (
+        np.linalg.inv(patient["flair_to_b0"])
+        @ np.r_[world_of(patient["brain"], patient["b0"].affine), np.ones((1, patient["brain"].sum()))]
+    )
     assert apart(found, patient["flair_to_b0"], brain[:3]).mean() <= 1.0  # issue 4
     assert np.allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-6)  # rigid
 
@@ -84,18 +89,24 @@ def test_a_head_turned_by_180_degrees_against_its_header_is_flagged(patient):
 
 def test_the_same_input_gives_the_same_affine():
     shape, sizes = heads.FLAIR_GRID
-    volumes = [Volume(heads.sample(channel, shape, heads.grid(shape, sizes), heads.turned(degrees)),
-                      heads.grid(shape, sizes)) for channel, degrees in (("flair", 12), ("b0", -3))]
+    volumes = [
+        Volume(heads.sample(channel, shape, heads.grid(shape, sizes), heads.turned(degrees)), heads.grid(shape, sizes))
+        for channel, degrees in (("flair", 12), ("b0", -3))
+    ]
     brain = np.linalg.norm(world_of(np.ones(shape, bool), volumes[1].affine).T / 70, axis=1).reshape(shape) < 1
-    found = [brain_extraction.find_affine(*volumes, 6, brain) for _ in range(2)]
+    found = [registration.find_affine(*volumes, 6, brain) for _ in range(2)]
     assert np.array_equal(*found)
     assert quality_control.turn_deg(found[0]) == pytest.approx(15, abs=1)
 
 
 def test_slope_of_the_cost_is_its_derivative():
     rng = np.random.default_rng(1)
-    images = registration.Images(rng.uniform(2, 12, (3, 500)).astype(np.float32), rng.integers(0, 32, 500),
-                                 (rng.random((16, 16, 16)) * 31).astype(np.float32), np.eye(4))
+    images = registration.Images(
+        rng.uniform(2, 12, (3, 500)).astype(np.float32),
+        rng.integers(0, 32, 500),
+        (rng.random((16, 16, 16)) * 31).astype(np.float32),
+        np.eye(4),
+    )
     affine = np.eye(4)
     affine[:3] += rng.normal(0, 0.01, (3, 4))
     _, slope = registration._cost(affine, images)
@@ -110,7 +121,7 @@ def test_slope_of_the_cost_is_its_derivative():
 
 def test_shrinking_keeps_world_positions():
     index = np.indices((9, 8, 5)).astype(np.float32)
-    small = registration.shrink(Volume(index[0], np.diag([1.0, 1, 5, 1])))
+    small = nifti.shrink(Volume(index[0], np.diag([1.0, 1, 5, 1])))
     assert small.data.shape == (4, 4, 5)
     assert (small.affine @ [1, 0, 0, 1])[0] == pytest.approx(small.data[1, 0, 0])  # world x = value, before and after
 
@@ -118,7 +129,7 @@ def test_shrinking_keeps_world_positions():
 def test_nothing_to_register():
     empty = Volume(np.zeros((10, 10, 10), np.float32), np.eye(4))
     with pytest.raises(InputError, match="nothing in it to register"):
-        brain_extraction.find_affine(empty, empty, 12)
+        registration.find_affine(empty, empty, 12)
 
 
 @needs_real
@@ -132,8 +143,9 @@ def test_isles_brain_is_kept():
 def test_tcga_heads_are_turned_onto_each_other():
     t2, flair = (nifti.load(REAL / f"tcga_fg6692_{name}.nii.gz") for name in ("t2", "flair"))
     mask = brain_extraction.find_brain(t2, t2)
-    found = brain_extraction.find_affine(flair, t2, 6, mask)
+    found = registration.find_affine(flair, t2, 6, mask)
     assert quality_control.turn_deg(found) == pytest.approx(18, abs=2)
     moved = nifti.resample(flair, t2.data.shape, t2.affine, found)
     assert quality_control.similarity(t2.data[mask], moved[mask]) > 2 * quality_control.similarity(
-        t2.data[mask], nifti.resample(flair, t2.data.shape, t2.affine)[mask])
+        t2.data[mask], nifti.resample(flair, t2.data.shape, t2.affine)[mask]
+    )

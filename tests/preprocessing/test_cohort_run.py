@@ -15,7 +15,8 @@ import pytest
 
 import run_preprocess
 from tss.data import files, nifti
-from tss.data.cohort import read_prepared, split_hash
+from tss.data.prepared import read_prepared
+from tss.data.splits import split_hash
 from tss.display import figures
 from tss.preprocessing import brain_extraction, cohort_run, patient_record
 
@@ -47,8 +48,20 @@ def done(raw, tmp_path_factory):
 
 
 def preprocess(raw: Path, out: Path, *more: str, table: str = "cohort.csv") -> int:
-    return run_preprocess.main([str(raw / table), "--out", str(out), "--atlas", str(raw / "atlas.nii.gz"),
-                                "--tools", "builtin", "--grid", *GRID, *more])
+    return run_preprocess.main(
+        [
+            str(raw / table),
+            "--out",
+            str(out),
+            "--atlas",
+            str(raw / "atlas.nii.gz"),
+            "--tools",
+            "builtin",
+            "--grid",
+            *GRID,
+            *more,
+        ]
+    )
 
 
 def rows(out: Path) -> dict[str, dict]:
@@ -160,9 +173,14 @@ def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw,
     assert written[0].row["flags"] == rows(out)["p0"]["flags"] == ("flag 3" if missing else "")
 
 
-@pytest.mark.parametrize(("more", "message"), [
-    (["--grid", "16", "16", "10"], "grid was [16, 16, 8], now [16, 16, 10]"), (["--seed", "3"], "seed was 0, now 3"),
-    (["--reference", "p9"], "now p9")])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--grid", "16", "16", "10"], "grid was [16, 16, 8], now [16, 16, 10]"),
+        (["--seed", "3"], "seed was 0, now 3"),
+        (["--reference", "p9"], "now p9"),
+    ],
+)
 def test_other_settings_are_refused_with_both_values(raw, done, capsys, more, message):
     before = content(done)
     assert preprocess(raw, done, *more) == 2
@@ -190,20 +208,26 @@ def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tm
         return {name: row["split"] for name, row in rows(out).items()}
 
     assert splits() == given
-    fewer = spoiled(raw, tmp_path / "raw", lambda folder: heads.write_table(
-        folder, list(csv.DictReader(open(folder / "cohort.csv", newline="")))[:3]))
+    fewer = spoiled(
+        raw,
+        tmp_path / "raw",
+        lambda folder: heads.write_table(folder, list(csv.DictReader(open(folder / "cohort.csv", newline="")))[:3]),
+    )
     assert splits(folder=fewer) == {name: given[name] for name in ("p0", "p1", "p2")}
     assert splits("--seed", "1") != given
     table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
-    changed = spoiled(raw, tmp_path / "more", lambda folder: heads.write_table(
-        folder, [row | {"split": "train"} for row in table]))
+    changed = spoiled(
+        raw, tmp_path / "more", lambda folder: heads.write_table(folder, [row | {"split": "train"} for row in table])
+    )
     assert set(splits("--seed", "1", folder=changed).values()) == {"train"}
 
 
 def judge(out: Path, verdicts: dict[str, tuple[str, str]]) -> None:
     """Put verdicts into DATA/cohort.csv, as the file that qc/index.html offers has them."""
-    table = [row | dict(zip(("verdict", "verdict_remark"), verdicts.get(name, ("", "")), strict=True))
-             for name, row in rows(out).items()]
+    table = [
+        row | dict(zip(("verdict", "verdict_remark"), verdicts.get(name, ("", "")), strict=True))
+        for name, row in rows(out).items()
+    ]
     heads.write_table(out, table)
 
 
@@ -233,8 +257,10 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     table[1]["flair"] = str(folder / "p1_flair.nii.gz")
     heads.write_table(folder, table)
     assert preprocess(folder, out) == 0
-    assert "1 verdicts of quality control go with the pictures that they were of, which are made anew. Rejected were " \
-           "p1: judge them again." in capsys.readouterr().out
+    assert (
+        "1 verdicts of quality control go with the pictures that they were of, which are made anew. Rejected were "
+        "p1: judge them again." in capsys.readouterr().out
+    )
     assert {name for name, row in rows(out).items() if row["verdict"]} == set(given) - {"p1"}
     capsys.readouterr()
     assert preprocess(folder, out, "--overwrite", "--shard", "1/4") == 0
@@ -273,8 +299,22 @@ def test_what_may_not_be_read_is_told(raw, tmp_path, monkeypatch, capsys):
 
 def test_an_image_of_one_value_is_told(raw, tmp_path, capsys):
     nifti.save(tmp_path / "flat.nii.gz", np.ones((20, 20, 10), np.float32), np.diag([8, 8, 12, 1.0]))
-    assert run_preprocess.main([str(raw / "cohort.csv"), "--out", str(tmp_path / "data"), "--tools", "builtin",
-                                "--atlas", str(tmp_path / "flat.nii.gz"), "--grid", *GRID]) == 2
+    assert (
+        run_preprocess.main(
+            [
+                str(raw / "cohort.csv"),
+                "--out",
+                str(tmp_path / "data"),
+                "--tools",
+                "builtin",
+                "--atlas",
+                str(tmp_path / "flat.nii.gz"),
+                "--grid",
+                *GRID,
+            ]
+        )
+        == 2
+    )
     assert "flat.nii.gz has the same value everywhere" in capsys.readouterr().err
 
 
@@ -307,8 +347,11 @@ BAD = {  # what is done to the scans of a patient, and what the reason must say
     "zero": ("b0", lambda path: write(path, np.zeros((8, 8, 8), np.float32)), "zero everywhere"),
     "shape": ("b0", lambda path: write(path, np.ones((8, 8, 8), np.float32)), "differ in shape"),
     "dark": ("dwi", lambda path: write(path, np.full(heads.DWI_GRID[0], -1, np.float32)), "no positive voxels"),
-    "no-head": ("dwi", lambda path: write(path, np.pad(np.ones((4, 4, 4), np.float32), [(26, 26), (32, 32), (10, 10)])),
-                "looks like brain in it measures"),
+    "no-head": (
+        "dwi",
+        lambda path: write(path, np.pad(np.ones((4, 4, 4), np.float32), [(26, 26), (32, 32), (10, 10)])),
+        "looks like brain in it measures",
+    ),
 }
 
 
@@ -421,9 +464,17 @@ def test_a_changed_split_is_refused(raw, done, tmp_path, capsys):
     assert "patient p0 is in split" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("more", "message"), [
-    (["--jobs", "0"], "--jobs 0: at least 1"), (["--grid", "15", "16", "8"], "X even"), (["--shard", "3/2"], "3/2"),
-    (["--shard", "two"], "not of the form I/N"), (["--tool", "fsl"], "unrecognized"), (["--seed", "-1"], "0 or")])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--jobs", "0"], "--jobs 0: at least 1"),
+        (["--grid", "15", "16", "8"], "X even"),
+        (["--shard", "3/2"], "3/2"),
+        (["--shard", "two"], "not of the form I/N"),
+        (["--tool", "fsl"], "unrecognized"),
+        (["--seed", "-1"], "0 or"),
+    ],
+)
 def test_wrong_use_is_refused_at_once(raw, tmp_path, capsys, more, message):
     with pytest.raises(SystemExit) as stopped:
         preprocess(raw, tmp_path / "data", *more)

@@ -68,9 +68,11 @@ def test_command_lines():
     assert fsl.bet_command("b0.nii.gz", "brain", ()) == ["bet", "b0.nii.gz", "brain", "-m"]
     search = "-searchrx -30 30 -searchry -30 30 -searchrz -30 30"
     assert " ".join(fsl.flirt_command("m", "f", "x.mat", 12)) == (
-        f"flirt -in m -ref f -omat x.mat -dof 12 -cost corratio {search}")
+        f"flirt -in m -ref f -omat x.mat -dof 12 -cost corratio {search}"
+    )
     assert " ".join(fsl.flirt_command("m", "f", "x.mat", 6, "w")) == (
-        f"flirt -in m -ref f -omat x.mat -dof 6 -cost corratio {search} -usesqform -refweight w")
+        f"flirt -in m -ref f -omat x.mat -dof 6 -cost corratio {search} -usesqform -refweight w"
+    )
 
 
 # FLIRT's identity, "same mm", worked by hand. FLIRT's x runs from the right end (RAS: column 89, world x = 88)
@@ -215,7 +217,8 @@ def test_missing_program_names_every_place_searched(tmp_path, monkeypatch):
         fsl.find_brain(ball(), ball())
     assert str(caught.value) == (
         f"FSL's fslreorient2std was not found: no fslreorient2std or fsl5.0-fslreorient2std in /opt/no-fsl/bin, "
-        f"{tmp_path}/one, {tmp_path}/two. Set FSLDIR to the folder where FSL is installed, or use --tools builtin.")
+        f"{tmp_path}/one, {tmp_path}/two. Set FSLDIR to the folder where FSL is installed, or use --tools builtin."
+    )
     assert not fsl.available()
     with pytest.raises(InputError, match="was not found"):
         fsl.describe()
@@ -242,8 +245,19 @@ def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_p
     home = fake("flirt", "printf '1 0 0 0\\n0 1 0 0\\n0 0 1 0\\n0 0 0 1\\n' > matrix.mat\n")
     table = heads.write_cohort(tmp_path, 1)
     heads.write_table(tmp_path, [row | {"split": "train"} for row in csv.DictReader(open(table, newline=""))])
-    line = [str(table), "--out", str(tmp_path / "data"), "--grid", "24", "24", "16", "--tools", "fsl",
-            "--atlas", str(heads.write_atlas(tmp_path / "atlas.nii.gz"))]
+    line = [
+        str(table),
+        "--out",
+        str(tmp_path / "data"),
+        "--grid",
+        "24",
+        "24",
+        "16",
+        "--tools",
+        "fsl",
+        "--atlas",
+        str(heads.write_atlas(tmp_path / "atlas.nii.gz")),
+    ]
     assert run_preprocess.main([*line, "--literal"]) == 0
     tools = f"FSL 6.0.4 ({home}), the paper's literal order"
     assert json.loads((tmp_path / "data" / "settings.json").read_text())["tools"] == tools

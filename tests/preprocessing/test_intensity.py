@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tss.data import hemispheres
 from tss.preprocessing import intensity
 
 rng = np.random.default_rng(3)
@@ -51,8 +52,9 @@ def test_bias_correction_divides_smoothly_outside_the_mask():
 def test_bias_correction_takes_masks_as_nifti_has_them(kind):
     volume, mask = np.random.default_rng(0).uniform(50, 100, (16, 16, 8)), np.zeros((16, 16, 8), bool)
     mask[3:13, 3:13, 1:7] = True
-    np.testing.assert_array_equal(intensity.correct_bias(volume, mask.astype(kind)),
-                                  intensity.correct_bias(volume, mask))
+    np.testing.assert_array_equal(
+        intensity.correct_bias(volume, mask.astype(kind)), intensity.correct_bias(volume, mask)
+    )
 
 
 def test_bias_correction_without_a_brain():
@@ -103,7 +105,7 @@ def test_matching_is_increasing_and_changes_no_gain_by_more_than_promised():
 
 
 def test_unit_scale_leaves_room_for_lesions():
-    assert min(intensity.CEILING.values()) >= 3  # lesions reach 3 medians on DWI and 2 on FLAIR
-    top = intensity.CEILING["dwi"]
-    unit = intensity.to_unit(np.array([0.0, 1.0, 0.9 * top, 100.0], np.float32), "dwi")
+    assert min(hemispheres.CEILING.values()) >= 3  # lesions reach 3 medians on DWI and 2 on FLAIR
+    top = hemispheres.CEILING["dwi"]
+    unit = hemispheres.to_unit(np.array([0.0, 1.0, 0.9 * top, 100.0], np.float32), "dwi")
     assert unit.tolist() == pytest.approx([0, 1 / top, 0.9, 1])

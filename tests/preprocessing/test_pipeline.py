@@ -11,7 +11,7 @@ from tss.data.cohort import Patient
 from tss.data.files import sha256
 from tss.data.nifti import Volume
 from tss.errors import InputError
-from tss.preprocessing import brain_extraction, fsl, pipeline, quality_control
+from tss.preprocessing import brain_extraction, fsl, pipeline, quality_control, registration
 
 GRID = (56, 56, 13)
 
@@ -25,8 +25,11 @@ def atlas(tmp_path_factory):
 def scans():
     """A head whose lesion is on the patient's right, turned by 6 degrees in the scanner; FLAIR turned by 10."""
     volumes = {}
-    for channel, (shape, sizes), degrees in (("dwi", heads.DWI_GRID, 6), ("b0", heads.DWI_GRID, 6),
-                                             ("flair", heads.FLAIR_GRID, 10)):
+    for channel, (shape, sizes), degrees in (
+        ("dwi", heads.DWI_GRID, 6),
+        ("b0", heads.DWI_GRID, 6),
+        ("flair", heads.FLAIR_GRID, 10),
+    ):
         affine = heads.grid(shape, sizes)
         volumes[channel] = Volume(heads.sample(channel, shape, affine, heads.turned(degrees, (3, -4, 2))), affine)
     affine = volumes["dwi"].affine
@@ -91,17 +94,23 @@ def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):
         cavity[name] = scan._replace(data=np.where(inside, np.float32(value), scan.data))
     brain = brain_extraction.find_brain(scans["dwi"], scans["b0"])
     exchanged = cavity["flair"]._replace(data=np.ascontiguousarray(cavity["flair"].data[::-1]))
-    found = [pipeline._sameness_of_sides(flair, cavity["b0"], brain, brain_extraction.find_affine(
-        flair, cavity["b0"], 6, brain)) for flair in (cavity["flair"], exchanged)]
+    found = [
+        pipeline._sameness_of_sides(flair, cavity["b0"], brain, registration.find_affine(flair, cavity["b0"], 6, brain))
+        for flair in (cavity["flair"], exchanged)
+    ]
     assert found[0] > 0.05 and found[1] < -0.05
     assert quality_control.flags({"flair_side": found[0]}) == []
-    assert quality_control.flags({"flair_side": found[1]})[0].startswith("FLAIR fits b0 better with left and right exchanged")
+    assert quality_control.flags({"flair_side": found[1]})[0].startswith(
+        "FLAIR fits b0 better with left and right exchanged"
+    )
 
 
 def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):
     mirror = prepared.lesion[::-1] & prepared.mask
-    for name, scan, world in (("dwi", scans["dwi"], prepared.b0_to_atlas),
-                              ("flair", scans["flair"], prepared.b0_to_atlas @ prepared.flair_to_b0)):
+    for name, scan, world in (
+        ("dwi", scans["dwi"], prepared.b0_to_atlas),
+        ("flair", scans["flair"], prepared.b0_to_atlas @ prepared.flair_to_b0),
+    ):
         raw = nifti.resample(scan, atlas.shape, atlas.affine, world)
         before = raw[prepared.lesion].mean() / raw[mirror].mean()
         after = prepared.volumes[name][prepared.lesion].mean() / prepared.volumes[name][mirror].mean()
@@ -143,7 +152,7 @@ def test_an_adc_of_unknown_unit_is_refused():
 
 def test_a_missing_brain_is_never_a_silent_zero_volume(scans, atlas):
     class Blind:
-        find_affine = staticmethod(brain_extraction.find_affine)
+        find_affine = staticmethod(registration.find_affine)
 
         @staticmethod
         def find_brain(dwi, b0):
@@ -176,7 +185,7 @@ def test_a_flair_that_shows_a_part_of_the_brain_is_flagged(scans, atlas, prepare
             return prepared.flair_to_b0 if dof == 6 else prepared.b0_to_atlas
 
     whole, flair = prepared.figures["flair_coverage"], scans["flair"]
-    top = flair._replace(data=flair.data[:, :, :flair.data.shape[2] // 2])
+    top = flair._replace(data=flair.data[:, :, : flair.data.shape[2] // 2])
     cut = pipeline.prepare(scans["dwi"], scans["b0"], top, atlas, Known)
     assert whole > 0.99 and cut.figures["flair_coverage"] < 0.6
     assert re.search(r"the FLAIR shows \d\d% of the brain: its field of view is cut", "; ".join(cut.flags))
@@ -216,10 +225,14 @@ def whole_head(folder, name):
     return brain > 0, affine
 
 
-@pytest.mark.parametrize(("name", "mask"), [
-    ("t2w.nii.gz", "t2w_mask.nii.gz"),
-    ("mni_icbm152_t2_tal_nlin_sym_09a.nii", "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii"),
-    ("MNI152_T2_1mm.nii.gz", "MNI152_T1_1mm_brain_mask.nii.gz")])
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [
+        ("t2w.nii.gz", "t2w_mask.nii.gz"),
+        ("mni_icbm152_t2_tal_nlin_sym_09a.nii", "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii"),
+        ("MNI152_T2_1mm.nii.gz", "MNI152_T1_1mm_brain_mask.nii.gz"),
+    ],
+)
 def test_the_mask_beside_an_atlas_with_skull_says_what_its_brain_is(tmp_path, name, mask):
     brain, affine = whole_head(tmp_path, name)
     with pytest.raises(InputError, match="is a whole head, and its brain is not found.*_mask.nii"):

@@ -20,20 +20,40 @@ NASTY = 'b0 is "cut, off"\nüber </script><script>document.title = "broken"</scr
 
 
 def record(name, reason="", flags=(), **figures):
-    return {"patient": name, "status": "failed" if reason else "ok", "reason": reason, "flags": list(flags),
-            "figures": figures}
+    return {
+        "patient": name,
+        "status": "failed" if reason else "ok",
+        "reason": reason,
+        "flags": list(flags),
+        "figures": figures,
+    }
 
 
-RECORDS = [record("good", brain_ml=1400.4, dwi_contrast=1.52), record("odd", flags=["a < b"], brain_ml=2100.0),
-           record("bad", reason=NASTY), None, record("fine", brain_ml=1300.0)]
+RECORDS = [
+    record("good", brain_ml=1400.4, dwi_contrast=1.52),
+    record("odd", flags=["a < b"], brain_ml=2100.0),
+    record("bad", reason=NASTY),
+    None,
+    record("fine", brain_ml=1300.0),
+]
 
 
 @pytest.fixture
 def table(tmp_path):
     """A table of five patients and the pictures of three; one has no record yet."""
-    rows = [{"patient": name, "dwi": f"{name}.nii", "b0": "b.nii", "flair": "c.nii", "onset_to_mri_min": "",
-             "stroke_side": "", "site": 'A, "North"\nZürich', "reason": NASTY if name == "bad" else ""}
-            for name in ("good", "odd", "bad", "late", "fine")]
+    rows = [
+        {
+            "patient": name,
+            "dwi": f"{name}.nii",
+            "b0": "b.nii",
+            "flair": "c.nii",
+            "onset_to_mri_min": "",
+            "stroke_side": "",
+            "site": 'A, "North"\nZürich',
+            "reason": NASTY if name == "bad" else "",
+        }
+        for name in ("good", "odd", "bad", "late", "fine")
+    ]
     rows[4] |= {"verdict": "unsure", "verdict_remark": "ghost?"}
     for name in ("good", "odd", "fine"):
         (tmp_path / f"{name}.png").write_bytes(PICTURE)
@@ -43,7 +63,11 @@ def table(tmp_path):
 def test_failed_patients_come_first_and_everything_is_escaped(table, tmp_path):
     page = qc_page.index_page(table, RECORDS, tmp_path)
     assert re.findall(r'<article class="(\w+)" .*?<span class="name" data-value="(\w+)">', page) == [
-        ("failed", "bad"), ("flagged", "odd"), ("ok", "good"), ("ok", "fine")]
+        ("failed", "bad"),
+        ("flagged", "odd"),
+        ("ok", "good"),
+        ("ok", "fine"),
+    ]
     assert "1 failed, 1 flagged, 2 ok" in page and "1 of 5 patients are not preprocessed yet" in page
     assert html.escape(NASTY) in page and "a &lt; b" in page
     assert page.count("</script>") == page.count("<script") == 2 and NASTY not in page
@@ -110,9 +134,21 @@ def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_not
     (tmp_path / "page.html").write_text(page.replace("</body>", steps + "</body>"), encoding="utf-8")
 
     def visit(todo=""):
-        told = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-                               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000",
-                               (tmp_path / "page.html").as_uri() + todo], capture_output=True, text=True, timeout=60)
+        told = subprocess.run(
+            [
+                BROWSER,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--dump-dom",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                "--virtual-time-budget=2000",
+                (tmp_path / "page.html").as_uri() + todo,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         return json.loads(html.unescape(re.search(r"<body>(.*)</body>", told.stdout, re.DOTALL)[1]))
 
     said = visit("#work")

@@ -18,7 +18,9 @@ def test_similarity_is_one_where_one_scan_determines_the_other_and_nought_where_
     fixed = rng.integers(0, 20, 20_000).astype(float)
     assert quality_control.similarity(fixed, (fixed - 10) ** 2) == pytest.approx(1, abs=1e-6)
     assert quality_control.similarity(fixed, rng.normal(size=20_000)) < 0.01
-    assert quality_control.similarity(np.array([0.0, 0, 1, 1]), np.array([0.0, 2, 2, 4])) == pytest.approx(0.5, abs=0.02)
+    assert quality_control.similarity(np.array([0.0, 0, 1, 1]), np.array([0.0, 2, 2, 4])) == pytest.approx(
+        0.5, abs=0.02
+    )
 
 
 def test_turn_and_size():
@@ -44,7 +46,8 @@ def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
     sound = {name: (low + high) / 2 for name, (low, high, _) in quality_control.LIMITS.items()}
     assert quality_control.flags(sound) == []
     assert quality_control.flags(sound | {"brain_ml": 300}) == [
-        "brain mask of 300 ml: part of the brain is missing, or more than brain is in it"]
+        "brain mask of 300 ml: part of the brain is missing, or more than brain is in it"
+    ]
     assert quality_control.flags(sound | {"flair_coverage": 0.5})[0].startswith("the FLAIR shows 50% of the brain")
     assert len(quality_control.flags({name: -1 for name in quality_control.LIMITS})) == len(quality_control.LIMITS)
 
@@ -62,7 +65,9 @@ def test_contrast_by_hand_at_mirrored_places_of_scans_that_lie_differently():
     dwi.data[3:7, 2:5, 1] = 12  # the lesion's mirror image
     mask = np.ones((20, 8, 4), bool)
     mask[16] = False  # eats a quarter of the lesion
-    here, mirror, in_mask = quality_control.mirrored_pairs(dwi._replace(data=lesion.astype(np.float32)), mask, atlas, world)
+    here, mirror, in_mask = quality_control.mirrored_pairs(
+        dwi._replace(data=lesion.astype(np.float32)), mask, atlas, world
+    )
     assert in_mask == pytest.approx(0.75) and here.shape == mirror.shape == (3, 9)
     assert sorted(set(here[0])) == [3.5, 4.5, 5.5] and sorted(set(mirror[0])) == [-5.5, -4.5, -3.5]
     assert quality_control.contrast(dwi, world, here, mirror) == pytest.approx(30 / 12)
@@ -80,7 +85,8 @@ def test_a_contrast_that_has_changed_by_more_than_bias_and_blur_explain_is_flagg
     assert quality_control.flags({"dwi_contrast_kept": 0.794, "flair_contrast_kept": 1.26, "lesion_in_mask": 0.4}) == [
         "the lesion's contrast on DWI is 0.79 of the raw scan's",
         "the lesion's contrast on FLAIR is 1.26 of the raw scan's",
-        "40% of the lesion lies in the brain mask: the mask has eaten the rest"]
+        "40% of the lesion lies in the brain mask: the mask has eaten the rest",
+    ]
 
 
 def test_histogram_counts_shares_in_medians():

@@ -8,8 +8,8 @@ import pytest
 
 import tss
 from tss.data.files import write_json
-from tss.phantom.cohort_phantom import cohort_phantom
-from tss.study.table2_study import demo, table2_study
+from tss.phantom import cohort_phantom
+from tss.study import demo, table2_study
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def typed(monkeypatch):
         def main(line):
             lines.append([name, *line])
             return codes.get(name, 0)
+
         return main
 
     def run(out, model="2d"):
@@ -51,6 +52,7 @@ def run_study(tmp_path, lines, codes, monkeypatch, models):
             if name == "preprocess":
                 write_json(Path(line[line.index("--out") + 1]) / "settings.json", {"grid": demo.GRID})
             return codes.get(name, 0)
+
         return main
 
     return demo.run_study(tmp_path / "out", models, 7, *map(script, ("preprocess", "train", "evaluate")), patients=9)
@@ -66,8 +68,10 @@ def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_
     for number in (2, 3):
         rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line}
         assert rates == {"16 --epochs 12 --patience 6 --lr 0.0005 --final-lr 0.01 --seed 7 --resume"}
-    assert trained[6] == (f"train --tumours {tmp_path}/out/tumours/tumours.csv --model 2d --grid 112 112 13 --out "
-                          f"{tmp_path}/out/study/2d/medical --width 16 --epochs 12 --patience 6 --seed 7 --resume")
+    assert trained[6] == (
+        f"train --tumours {tmp_path}/out/tumours/tumours.csv --model 2d --grid 112 112 13 --out "
+        f"{tmp_path}/out/study/2d/medical --width 16 --epochs 12 --patience 6 --seed 7 --resume"
+    )
     assert "medical/tumours/best.pt" in trained[7] and "It took " in capsys.readouterr().out
     assert "phase0" not in " ".join(lines[-1]) and f"--study {tmp_path}/out/study/study.json" in " ".join(lines[-1])
 

@@ -6,25 +6,39 @@ import numpy as np
 import pytest
 
 import run_eval
+from tss.study import published_rows
 from tss.study.published_rows import Fit, Row
-from tss.study.table2_study import published_rows
 
 # The paper's Table 2: row, sensitivity, specificity, accuracy, AUC; and what FIELD 2d found: positives, negatives.
 TABLE_2 = {
     "stroke": [("1 2D", ".7347 .9286 .8316 .8905", 98, 98), ("1 3D", ".7732 .9579 .8646 .9460", 97, 95)],
     "TSS < 3 h": [
-        ("2 2D random", ".2444 .9310 .5135 .6720", 45, 29), ("2 2D ImageNet", ".7879 .5510 .6463 .6733", 33, 49),
-        ("2 2D medical", ".6970 .7142 .7073 .7297", 33, 49), ("2 2D phase 1", ".8222 .6552 .7568 .7648", 45, 29),
-        ("2 3D random", ".7143 .4848 .6220 .6129", 49, 33), ("2 3D medical", ".5952 .7750 .6829 .7173", 42, 40),
-        ("2 3D phase 1", ".8904 .6000 .7724 .7452", 73, 50)],
+        ("2 2D random", ".2444 .9310 .5135 .6720", 45, 29),
+        ("2 2D ImageNet", ".7879 .5510 .6463 .6733", 33, 49),
+        ("2 2D medical", ".6970 .7142 .7073 .7297", 33, 49),
+        ("2 2D phase 1", ".8222 .6552 .7568 .7648", 45, 29),
+        ("2 3D random", ".7143 .4848 .6220 .6129", 49, 33),
+        ("2 3D medical", ".5952 .7750 .6829 .7173", 42, 40),
+        ("2 3D phase 1", ".8904 .6000 .7724 .7452", 73, 50),
+    ],
     "TSS < 4.5 h": [
-        ("3 2D random", ".2162 .9189 .5676 .6311", 37, 37), ("3 2D ImageNet", ".8789 .4285 .6098 .6054", 33, 49),
-        ("3 2D medical", ".6666 .6939 .6829 .6684", 33, 49), ("3 2D phase 2", ".5405 .7838 .6622 .7392", 37, 37),
-        ("3 3D random", ".3750 .6429 .5122 .5863", 40, 42), ("3 3D medical", ".8788 .4489 .6220 .6619", 33, 49),
-        ("3 3D phase 2", ".6279 .7895 .7037 .7087", 43, 38), ("4 ML", ".6522 .7143 .6363 .7174", None, None),
-        ("4 2D", ".7027 .8108 .7568 .7407", 37, 37), ("4 3D", ".5405 .8378 .6892 .7370", 37, 37)],
-    "readers": [("Rad 1", ".5476 .8500 .6951", 42, 40), ("Rad 2", ".4286 .9250 .6707", 42, 40),
-                ("Rad 3", ".5714 .6500 .6098", 21, 20), ("Agg Rad", ".5730 .8750 .7195", None, None)],
+        ("3 2D random", ".2162 .9189 .5676 .6311", 37, 37),
+        ("3 2D ImageNet", ".8789 .4285 .6098 .6054", 33, 49),
+        ("3 2D medical", ".6666 .6939 .6829 .6684", 33, 49),
+        ("3 2D phase 2", ".5405 .7838 .6622 .7392", 37, 37),
+        ("3 3D random", ".3750 .6429 .5122 .5863", 40, 42),
+        ("3 3D medical", ".8788 .4489 .6220 .6619", 33, 49),
+        ("3 3D phase 2", ".6279 .7895 .7037 .7087", 43, 38),
+        ("4 ML", ".6522 .7143 .6363 .7174", None, None),
+        ("4 2D", ".7027 .8108 .7568 .7407", 37, 37),
+        ("4 3D", ".5405 .8378 .6892 .7370", 37, 37),
+    ],
+    "readers": [
+        ("Rad 1", ".5476 .8500 .6951", 42, 40),
+        ("Rad 2", ".4286 .9250 .6707", 42, 40),
+        ("Rad 3", ".5714 .6500 .6098", 21, 20),
+        ("Agg Rad", ".5730 .8750 .7195", None, None),
+    ],
 }
 
 
@@ -33,8 +47,9 @@ def said(tmp_path_factory):
     """What run_eval.py --audit prints for the paper's Table 2."""
     lines = ["row,sensitivity,specificity,accuracy,auc,group"]
     for group, rows in TABLE_2.items():
-        lines += [",".join([name, *figures.split(), *[""] * (figures.count(" ") == 2), group])
-                  for name, figures, _, _ in rows]
+        lines += [
+            ",".join([name, *figures.split(), *[""] * (figures.count(" ") == 2), group]) for name, figures, _, _ in rows
+        ]
     path = tmp_path_factory.mktemp("audit") / "table2.csv"
     path.write_text("\n".join(lines))
     return published_rows.audit(path)
@@ -44,8 +59,9 @@ def line_of(said, name):
     return next(line for line in said.splitlines() if line.startswith(f"{name}  "))
 
 
-@pytest.mark.parametrize(("name", "positives", "negatives"), [
-    (name, p, n) for rows in TABLE_2.values() for name, _, p, n in rows if p])
+@pytest.mark.parametrize(
+    ("name", "positives", "negatives"), [(name, p, n) for rows in TABLE_2.values() for name, _, p, n in rows if p]
+)
 def test_the_papers_rows_come_from_these_patients(said, name, positives, negatives):
     assert f"  {positives} + {negatives} = {positives + negatives}  " in line_of(said, name)
 
@@ -112,28 +128,33 @@ def test_size_and_positives_narrow_it(tmp_path):
     assert {fit.patients for fit in fits_of("0.57,0.65,", (40, 90))} > {(21, 20), (42, 40)}
     assert {fit.patients for fit in fits_of("0.5714,0.65,0.6098", (82, 82), 42)} == {(42, 40)}
     path = tmp_path / "t.csv"
-    path.write_text("row,sensitivity,specificity,accuracy,n,n_positive\na,0.5,0.5,0.5,20,10\nb,,,,,\nc,0.57,0.6500,,70-90,\n")
+    path.write_text(
+        "row,sensitivity,specificity,accuracy,n,n_positive\na,0.5,0.5,0.5,20,10\nb,,,,,\nc,0.57,0.6500,,70-90,\n"
+    )
     text = published_rows.audit(path)
     assert "10 + 10 = 20" in text and "Rows without figures: b." in text
     assert "different precision: were zeros at the end lost?" in line_of(text, "c")
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("row,sensitivity,accuracy\na,0.5,0.5", "column specificity is missing"),
-    ("", "column row, sensitivity, specificity is missing"),
-    ("row,sensitivity,specificity\n", "no row with figures"),
-    ("row,sensitivity,specificity\na,0.5", "line 2: 2 cells where the header has 3"),
-    ("row,sensitivity,specificity\na,70.27,0.81", "line 2: sensitivity is '70.27'; write it with all its digits"),
-    ("row,sensitivity,specificity\na,0.7,-", "line 2: specificity is '-'"),
-    ("row,sensitivity,specificity\n,0.7,0.8", "line 2: row is empty"),
-    ("row,sensitivity,specificity\na,0.7,0.8\na,0.7,0.8", "line 3: row 'a' stands twice"),
-    ("row,sensitivity,specificity,n\na,0.7,0.8,about 80", "n is 'about 80'; write how many patients"),
-    ("row,sensitivity,specificity,n\na,0.7,0.8,90-70", "n is '90-70'"),
-    ("row,sensitivity,specificity,n\na,0.7,0.8,10-900", "a range may be 250 wide"),
-    ("row,sensitivity,specificity,n,n_positive\na,0.7,0.8,82,82", "82 of n = 82; there must be negatives too"),
-    ("row,sensitivity,specificity,n_positive\na,0.7,0.8,0", "n_positive is '0'"),
-    ("row,sensitivity,specificity,auc\na,0.7,0.8,high", "auc is 'high'"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row,sensitivity,accuracy\na,0.5,0.5", "column specificity is missing"),
+        ("", "column row, sensitivity, specificity is missing"),
+        ("row,sensitivity,specificity\n", "no row with figures"),
+        ("row,sensitivity,specificity\na,0.5", "line 2: 2 cells where the header has 3"),
+        ("row,sensitivity,specificity\na,70.27,0.81", "line 2: sensitivity is '70.27'; write it with all its digits"),
+        ("row,sensitivity,specificity\na,0.7,-", "line 2: specificity is '-'"),
+        ("row,sensitivity,specificity\n,0.7,0.8", "line 2: row is empty"),
+        ("row,sensitivity,specificity\na,0.7,0.8\na,0.7,0.8", "line 3: row 'a' stands twice"),
+        ("row,sensitivity,specificity,n\na,0.7,0.8,about 80", "n is 'about 80'; write how many patients"),
+        ("row,sensitivity,specificity,n\na,0.7,0.8,90-70", "n is '90-70'"),
+        ("row,sensitivity,specificity,n\na,0.7,0.8,10-900", "a range may be 250 wide"),
+        ("row,sensitivity,specificity,n,n_positive\na,0.7,0.8,82,82", "82 of n = 82; there must be negatives too"),
+        ("row,sensitivity,specificity,n_positive\na,0.7,0.8,0", "n_positive is '0'"),
+        ("row,sensitivity,specificity,auc\na,0.7,0.8,high", "auc is 'high'"),
+    ],
+)
 def test_tables_that_cannot_be_used_are_refused_line_by_line(tmp_path, capsys, text, message):
     path = tmp_path / "t.csv"
     path.write_text(text)

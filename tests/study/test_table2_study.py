@@ -13,7 +13,7 @@ import run_train
 from tss.data import files
 from tss.display import figures
 from tss.evaluation.auc_comparison import CLAIMS
-from tss.study.table2_study import table2_study
+from tss.study import table2_study
 from tss.training import train
 from tss.training.checkpoint import load
 from tss.training.phases import build_model
@@ -69,8 +69,13 @@ def whole(tiny_data, tmp_path_factory):
 
 def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_data):
     trained = sorted(str(path.parent.relative_to(whole / "study")) for path in whole.glob("study/2d/*/*/best.pt"))
-    assert trained == ["2d/imagenet/phase2", "2d/imagenet/phase3", *(f"2d/previous/phase{n}" for n in (1, 2, 3, 4)),
-                       "2d/random/phase2", "2d/random/phase3"]
+    assert trained == [
+        "2d/imagenet/phase2",
+        "2d/imagenet/phase3",
+        *(f"2d/previous/phase{n}" for n in (1, 2, 3, 4)),
+        "2d/random/phase2",
+        "2d/random/phase3",
+    ]
     table = rows(whole / "study/eval/table2.csv")
     networks = [(row["name"], row["weights"]) for row in table if row["kind"] == "network"]
     assert networks == [
@@ -122,7 +127,8 @@ def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quic
     assert run_train.main([*command, "--dry-run"]) == 0
     assert [cells[3] for cells in planned(capsys.readouterr().out)] == {
         3: ["done", "epoch 1 done", *["to do"] * 6],
-        12: [*["done"] * 6, "to do", "to do"]}[epochs_before]
+        12: [*["done"] * 6, "to do", "to do"],
+    }[epochs_before]
     assert run_train.main(command) == 0
     assert_same_study(whole)
     said = capsys.readouterr().out
@@ -157,8 +163,10 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
     monkeypatch.setattr(table2_study, "seconds_a_hemisphere", lambda phase, model, *_: 60.0)
     for scan in ("t1.nii", "mask.nii"):
         Path(scan).touch()  # the plan looks whether they are there, and does not read them
-    Path("tumours.csv").write_text("patient,t1,tumour,type,split\n" + "".join(
-        f"{split}-{kind},t1.nii,mask.nii,{kind},{split}\n" for split in ("train", "val") for kind in "ab"))
+    Path("tumours.csv").write_text(
+        "patient,t1,tumour,type,split\n"
+        + "".join(f"{split}-{kind},t1.nii,mask.nii,{kind},{split}\n" for split in ("train", "val") for kind in "ab")
+    )
     before = sorted(Path().rglob("*"))
     flags = ["--study", "table2", "--data", str(tiny_data), "--tumours", "tumours.csv", "--precision", "bf16"]
     assert run_train.main([*flags, "--dry-run"]) == 0
@@ -175,10 +183,13 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
         "3D, TSS < 4.5 h < medical images"]  # fmt: skip
     # 36 training and 20 validation hemispheres, each of these a third of a step: 4267 minutes for 100 epochs
     assert lines[0][4] == f"{(36 + 20 / 3) * 100 / 60:.1f} h, 100 epochs" and lines[6][4] == "not timed"
-    assert lines[6][5] == ("--tumours tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 "
-                           "--precision bf16 --resume")
-    assert lines[7][5] == (f"--phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
-                           "study/2d/medical --seed 0 --precision bf16 --resume")
+    assert lines[6][5] == (
+        "--tumours tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 --precision bf16 --resume"
+    )
+    assert lines[7][5] == (
+        f"--phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
+        "study/2d/medical --seed 0 --precision bf16 --resume"
+    )
     assert "2D, TSS < 3 h     " in said and "ImageNet" in said and "needs --imagenet FILE, torchvision's" in said
     Path("study/3d/previous").mkdir(parents=True)
     assert run_train.main([*flags, "--dry-run", "--shard", "4/6"]) == 0
@@ -188,18 +199,26 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
 
 
 def test_published_weights_of_models_genesis_stand_in_the_place_of_phase_0(tmp_path):
-    chain = table2_study.chain_of(table2_study.Study(Path("data"), Path("s"), genesis=Path("Genesis.pt")), "3d", "previous")
+    chain = table2_study.chain_of(
+        table2_study.Study(Path("data"), Path("s"), genesis=Path("Genesis.pt")), "3d", "previous"
+    )
     assert [(step.phase, step.init, step.weights) for step in chain] == [
-        (1, Path("Genesis.pt"), "Models Genesis"), (2, Path("s/3d/previous/phase1/best.pt"), "phase 1"),
-        (3, Path("s/3d/previous/phase2/best.pt"), "phase 2"), (4, Path("s/3d/previous/phase3/best.pt"), "phase 3")]
+        (1, Path("Genesis.pt"), "Models Genesis"),
+        (2, Path("s/3d/previous/phase1/best.pt"), "phase 1"),
+        (3, Path("s/3d/previous/phase2/best.pt"), "phase 2"),
+        (4, Path("s/3d/previous/phase3/best.pt"), "phase 3"),
+    ]
 
 
 def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
-    asked = table2_study.Study(tiny_data, Path("s"), ("2d",), tumours=Path("t.csv"), medical={"2d": Path("radimagenet.pt")})
+    asked = table2_study.Study(
+        tiny_data, Path("s"), ("2d",), tumours=Path("t.csv"), medical={"2d": Path("radimagenet.pt")}
+    )
     chains, not_run = table2_study.plan_of(asked)
     assert [step.init for step in chains[2]] == [Path("radimagenet.pt")] * 2
     assert table2_study.words_for(asked, chains) == {
-        f"2d/medical/phase{n}/best.pt": "medical images (radimagenet.pt)" for n in (2, 3)}
+        f"2d/medical/phase{n}/best.pt": "medical images (radimagenet.pt)" for n in (2, 3)
+    }
     assert [row["name"] for row in not_run] == ["imagenet-phase2", "imagenet-phase3"]
 
 
@@ -224,7 +243,8 @@ def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
     torch.save({"down_tr64.ops.0.conv1.weight": torch.zeros(4, 1, 3, 3, 3)}, "Genesis.pt")
     assert run_train.main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2
     assert "--imagenet Genesis.pt is Models Genesis, and must be published weights of ResNet-18" in (
-        capsys.readouterr().err)
+        capsys.readouterr().err
+    )
 
 
 def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):

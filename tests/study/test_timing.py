@@ -5,15 +5,16 @@ import itertools
 import pytest
 import torch
 
-from tss.data.cohort import read_prepared
-from tss.study.table2_study import timing
+from tss.data.prepared import read_prepared
+from tss.study import timing
 from tss.training.phases import PHASES
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("number", "model", "frozen"), [
-    (1, "2d", False), (4, "2d", True), (0, "3d", False), (4, "3d", True)])
+@pytest.mark.parametrize(
+    ("number", "model", "frozen"), [(1, "2d", False), (4, "2d", True), (0, "3d", False), (4, "3d", True)]
+)
 def test_a_kind_of_training_is_timed_on_a_small_grid_and_scaled_to_the_whole(monkeypatch, number, model, frozen):
     ticks = itertools.accumulate(itertools.cycle([100, 3]))  # 3 s between the two looks at the clock
     monkeypatch.setattr(timing.time, "monotonic", lambda: next(ticks))
@@ -27,7 +28,9 @@ def test_a_kind_of_training_is_timed_on_a_small_grid_and_scaled_to_the_whole(mon
 
 def test_what_is_frozen_is_not_timed(monkeypatch):
     asked = []
-    monkeypatch.setattr(timing, "compute_once", lambda network, splits, *_, say: (asked.append(1), (network, splits))[1])
+    monkeypatch.setattr(
+        timing, "compute_once", lambda network, splits, *_, say: (asked.append(1), (network, splits))[1]
+    )
     for frozen in (False, True):
         timing.seconds_a_hemisphere(PHASES[2], "2d", 2, (32, 32, 4), frozen, CPU, "fp32")
     assert asked == [1]

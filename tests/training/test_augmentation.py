@@ -41,8 +41,10 @@ def test_moving_the_hemisphere_or_its_frozen_features_is_the_same(model):
     freeze(network, FROZEN[model])
     x = torch.zeros(2, 3, 6, 96, 96)
     x[..., 40:56, 40:56] = torch.rand(2, 3, 6, 16, 16)  # far from the edges, which are repeated in both
-    before, after = (network.frozen(moved(x, Steps([(1, -1), (-1, 1)]), 1, PIXELS)),
-                     moved(network.frozen(x), Steps([(1, -1), (-1, 1)]), 1, 1))
+    before, after = (
+        network.frozen(moved(x, Steps([(1, -1), (-1, 1)]), 1, PIXELS)),
+        moved(network.frozen(x), Steps([(1, -1), (-1, 1)]), 1, 1),
+    )
     assert torch.allclose(before[..., 7:-7, 7:-7], after[..., 7:-7, 7:-7], atol=1e-6)
     assert before[..., 7:-7, 7:-7].std() > 0.01
 

@@ -30,9 +30,13 @@ def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up
     assert load(tmp_path / "a.pt")["threshold"] is None
     network = build_model("3d", 4, GRID, attention=False)
     assert start_from(network, parent, tmp_path) == (
-        "56 tensors loaded, 2 (phase 0 has none) new, 50 (the decoder is not needed to classify) left over")
-    assert all(torch.equal(tensor, parent["state_dict"][name]) for name, tensor in network.state_dict().items()
-               if name.startswith("encoder."))
+        "56 tensors loaded, 2 (phase 0 has none) new, 50 (the decoder is not needed to classify) left over"
+    )
+    assert all(
+        torch.equal(tensor, parent["state_dict"][name])
+        for name, tensor in network.state_dict().items()
+        if name.startswith("encoder.")
+    )
     extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
     with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
         start_from(network, extra, tmp_path)
@@ -138,7 +142,8 @@ def test_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
     torch.manual_seed(9)
     after = build_model("2d", 4, GRID, attention=True)
     assert start_from(after, parent, tmp_path) == (  # new: theta, phi with bias, psi with bias
-        "123 tensors loaded, 5 (phase 4 adds the gates) new, 0 left over")
+        "123 tensors loaded, 5 (phase 4 adds the gates) new, 0 left over"
+    )
     x = torch.rand(5, 3, 4, 32, 16)
     with torch.no_grad():
         assert (before.eval()(x) - after.eval()(x)).abs().max() <= 1e-6

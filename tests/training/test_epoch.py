@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tss.data.cohort import read_prepared
+from tss.data.prepared import read_prepared
 from tss.errors import InputError
-from tss.training.epoch import (
-    LOSS,
-    batches,
-    build_optimizer,
-    choose_device,
-    load_split,
-    predict,
-    probability,
-    train_one_epoch,
-)
+from tss.training.dataset import batches, load_split
+from tss.training.device import choose_device
+from tss.training.epoch import LOSS, build_optimizer, predict, probability, train_one_epoch
 from tss.training.phases import build_model
 
 GRID = (32, 32, 4)
@@ -128,7 +121,7 @@ def test_prediction_leaves_the_network_alone_whatever_the_batch_size():
 
 @pytest.mark.parametrize("model", ["2d", "3d"])
 def test_bf16_is_right_on_every_cpu(model):
-    # A map of 1 pixel: with AMX oneDNN's bf16 gives 2D outputs that are 0.2 off (tss.training.epoch.right_backend).
+    # A map of 1 pixel: with AMX oneDNN's bf16 gives 2D outputs that are 0.2 off (tss.training.device.without_onednn_bf16).
     torch.manual_seed(0)
     network = build_model(model, 16, [64, 96, 6], attention=False)
     hemispheres, targets = torch.randn(2, 3, 6, 96, 32), torch.tensor([0.0, 1.0])
@@ -168,8 +161,11 @@ def test_a_gpu_that_cannot_compute_is_told_before_any_work(monkeypatch):
         return ones(*sizes, device=device)
 
     monkeypatch.setattr(torch, "ones", too_old)
-    with pytest.raises(InputError, match="--device auto cannot be used here: CUDA error: no kernel image is available "
-                                         "for execution on the device. Give --device cpu"):
+    with pytest.raises(
+        InputError,
+        match="--device auto cannot be used here: CUDA error: no kernel image is available "
+        "for execution on the device. Give --device cpu",
+    ):
         choose_device("auto")
 
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from tss.training import feature_cache
-from tss.training.epoch import LOSS, Split, at_precision, batches, build_optimizer, predict, train_one_epoch
-from tss.training.feature_cache import AfterFrozen, compute_once, job_limits
+from tss.training import device, feature_cache
+from tss.training.dataset import Split, batches
+from tss.training.device import at_precision, job_limits
+from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
+from tss.training.feature_cache import AfterFrozen, compute_once
 from tss.training.phases import FROZEN, build_model, freeze
 
 CPU = torch.device("cpu")
@@ -31,8 +33,10 @@ def trained(model, split, once, precision, attention, say=print):
         learner, (split,) = compute_once(network, [split], CPU, precision, say)
         assert isinstance(learner, AfterFrozen)
     optimizer = build_optimizer(network, 1e-3, 1e-2)
-    losses = [train_one_epoch(learner, optimizer, LOSS, batches(split, [3, 1, 5, 0, 2, 4], 4, CPU), precision)
-              for _ in range(3)]
+    losses = [
+        train_one_epoch(learner, optimizer, LOSS, batches(split, [3, 1, 5, 0, 2, 4], 4, CPU), precision)
+        for _ in range(3)
+    ]
     return losses, network.state_dict(), predict(learner, split.hemispheres, 4, CPU, precision)
 
 
@@ -40,7 +44,8 @@ def trained(model, split, once, precision, attention, say=print):
 @pytest.mark.parametrize("model", ["2d", "3d"])
 def test_losses_weights_and_outputs_are_those_of_the_direct_way(model, attention, split):
     (losses, weights, outputs), (direct_losses, direct_weights, direct_outputs) = (
-        trained(model, split, once, "fp32", attention) for once in (True, False))
+        trained(model, split, once, "fp32", attention) for once in (True, False)
+    )
     assert losses == pytest.approx(direct_losses, rel=1e-5) and losses[0] != losses[2]
     assert outputs == pytest.approx(direct_outputs, rel=1e-5, abs=1e-5)
     for name, weight in weights.items():
@@ -120,4 +125,4 @@ def test_memory_is_what_the_job_may_still_take(tmp_path):
     (job.parent / "memory.max").write_text("max\n")
     assert job_limits(tmp_path, tmp_path / "own") == [700]
     assert job_limits(tmp_path, tmp_path / "none") == []
-    assert feature_cache.free(CPU) > 2**20
+    assert device.free_memory(CPU) > 2**20

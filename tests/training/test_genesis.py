@@ -17,8 +17,10 @@ def changed_share(volume, distorted):
     return (volume != distorted).mean(axis=(1, 2, 3))  # (C,)
 
 
-@pytest.mark.parametrize("step", [genesis.distort, genesis.bend_intensities, genesis.shuffle_locally,
-                                  genesis.paint_inside, genesis.paint_outside])
+@pytest.mark.parametrize(
+    "step",
+    [genesis.distort, genesis.bend_intensities, genesis.shuffle_locally, genesis.paint_inside, genesis.paint_outside],
+)
 def test_same_seed_same_result_and_the_input_is_left_alone(volume, step):
     before = volume.copy()
     first, again = (step(volume, np.random.default_rng(7)) for _ in range(2))
@@ -74,6 +76,7 @@ def test_painting_inside_and_outside_leave_the_rest_untouched(volume):
 def test_every_distortion_takes_part_at_its_rate(volume, monkeypatch):
     calls = {"bend_intensities": 0, "shuffle_locally": 0, "paint_inside": 0, "paint_outside": 0}
     for name in calls:
+
         def count(volume, rng, name=name):
             calls[name] += 1
             return volume
@@ -82,6 +85,10 @@ def test_every_distortion_takes_part_at_its_rate(volume, monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(1000):
         genesis.distort(volume, rng)
-    for name, rate in {"bend_intensities": 0.9, "shuffle_locally": 0.5, "paint_inside": 0.18,
-                       "paint_outside": 0.72}.items():
+    for name, rate in {
+        "bend_intensities": 0.9,
+        "shuffle_locally": 0.5,
+        "paint_inside": 0.18,
+        "paint_outside": 0.72,
+    }.items():
         assert calls[name] == pytest.approx(1000 * rate, abs=65)

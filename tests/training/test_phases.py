@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tss.data.cohort import RESTORE, TASKS
+from tss.data.tasks import RESTORE, TASKS
 from tss.errors import InputError
 from tss.training.phases import FROZEN, PHASES, build_model, describe, freeze
 
 
 def test_the_table_is_the_papers():
-    rows = {n: (p.task, p.parent_of("2d"), p.parent_of("3d"), p.freezes, p.attention, p.batch_size, p.lr, p.final_lr)
-            for n, p in PHASES.items()}
+    rows = {
+        n: (p.task, p.parent_of("2d"), p.parent_of("3d"), p.freezes, p.attention, p.batch_size, p.lr, p.final_lr)
+        for n, p in PHASES.items()
+    }
     assert rows == {
         0: ("restore", None, None, False, False, 8, 0.0005, 0.01),
         1: ("stroke", None, 0, False, False, 16, 0.0005, 0.01),

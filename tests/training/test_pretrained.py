@@ -14,6 +14,7 @@ GRID = [32, 32, 4]
 
 def genesis(width=4, channels=1):
     """A state_dict with the names and shapes of the published Models Genesis network, numbered in its order."""
+
     def conv(name, channels_in, channels_out, side=3):
         return {f"{name}.weight": (channels_out, channels_in, side, side, side), f"{name}.bias": (channels_out,)}
 
@@ -27,20 +28,29 @@ def genesis(width=4, channels=1):
         return shapes
 
     w, shapes = width, {}
-    for name, a, b, c in (("down_tr64", channels, w, 2 * w), ("down_tr128", 2 * w, 2 * w, 4 * w),
-                          ("down_tr256", 4 * w, 4 * w, 8 * w), ("down_tr512", 8 * w, 8 * w, 16 * w)):
+    for name, a, b, c in (
+        ("down_tr64", channels, w, 2 * w),
+        ("down_tr128", 2 * w, 2 * w, 4 * w),
+        ("down_tr256", 4 * w, 4 * w, 8 * w),
+        ("down_tr512", 8 * w, 8 * w, 16 * w),
+    ):
         shapes |= pair(name, a, b, c)
     for name, a, b in (("up_tr256", 16 * w, 8 * w), ("up_tr128", 8 * w, 4 * w), ("up_tr64", 4 * w, 2 * w)):
         shapes |= {f"{name}.up_conv.weight": (a, a, 2, 2, 2), f"{name}.up_conv.bias": (a,)}
         shapes |= pair(name, a + b, b, b)
     shapes |= conv("out_tr.final_conv", 2 * w, channels, side=1)
-    return {name: torch.full(shape, float(number)) if shape else torch.tensor(number)
-            for number, (name, shape) in enumerate(shapes.items(), 1)}
+    return {
+        name: torch.full(shape, float(number)) if shape else torch.tensor(number)
+        for number, (name, shape) in enumerate(shapes.items(), 1)
+    }
 
 
 def published(state):
-    return {"epoch": 7, "state_dict": {f"module.{name}": value for name, value in state.items()},
-            "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 1.0}]}}
+    return {
+        "epoch": 7,
+        "state_dict": {f"module.{name}": value for name, value in state.items()},
+        "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 1.0}]},
+    }
 
 
 @pytest.mark.parametrize("in_zip", [True, False])  # torch 1.3.1, which wrote the published file, knew no zip
@@ -51,7 +61,8 @@ def test_models_genesis_into_the_classifier(tmp_path, in_zip):
     network = build_model("3d", 4, GRID, attention=False)
     assert start_from(network, parent, tmp_path) == (
         "56 tensors loaded, 2 (Models Genesis classifies nothing) new, 50 (the decoder is not needed to classify) left "
-        "over")
+        "over"
+    )
     theirs, ours = genesis(), network.state_dict()
     for their_name, our_name in {
         "down_tr64.ops.1.conv1.weight": "encoder.down1.3.weight",
@@ -93,15 +104,19 @@ def test_three_equal_channels_give_what_one_gave():
     parent = recognise(genesis() | {"down_tr64.ops.0.conv1.weight": weight}, "g.pt")
     three = parent["state_dict"]["encoder.down1.0.weight"]
     x = torch.rand(1, 1, 6, 8, 8)
-    assert torch.allclose(nn.functional.conv3d(x.repeat(1, 3, 1, 1, 1), three), nn.functional.conv3d(x, weight),
-                          atol=1e-5)
+    assert torch.allclose(
+        nn.functional.conv3d(x.repeat(1, 3, 1, 1, 1), three), nn.functional.conv3d(x, weight), atol=1e-5
+    )
     as_it_is = recognise(genesis(channels=3), "g.pt")["state_dict"]
     assert as_it_is["encoder.down1.0.weight"].shape == (4, 3, 3, 3, 3) and as_it_is["encoder.down1.0.weight"].max() == 1
 
 
 def resnet(width=4, classes=10):
-    state = {name.removeprefix("backbone."): value for name, value in
-             build_model("2d", width, GRID, attention=False).state_dict().items() if name.startswith("backbone.")}
+    state = {
+        name.removeprefix("backbone."): value
+        for name, value in build_model("2d", width, GRID, attention=False).state_dict().items()
+        if name.startswith("backbone.")
+    }
     return state | {"fc.weight": torch.zeros(classes, 8 * width), "fc.bias": torch.zeros(classes)}
 
 
@@ -124,8 +139,10 @@ def test_files_from_before_batchnorm_had_counters():
 
 
 def test_double_precision_is_rounded_once_so_that_frozen_layers_can_be_proven():
-    double = {name: torch.rand(value.shape, dtype=torch.float64) if value.is_floating_point() else value
-              for name, value in resnet().items()}
+    double = {
+        name: torch.rand(value.shape, dtype=torch.float64) if value.is_floating_point() else value
+        for name, value in resnet().items()
+    }
     network, parent = build_model("2d", 4, GRID, attention=False), recognise(double, "r.pth")
     start_from(network, parent, "r.pth")
     name = "backbone.layer1.0.conv1.weight"

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from tss.data.cohort import Sample
+from tss.data.tasks import Sample
 from tss.models.unet3d import UNet3D
 from tss.training import restoration
-from tss.training.epoch import Split
+from tss.training.dataset import Split
 from tss.training.genesis import distort
 
 CPU = torch.device("cpu")
@@ -44,13 +44,19 @@ class Half(nn.Module):
 
 
 def test_errors_by_hand_whatever_the_batch_size(split):
-    pairs = [(distort(h.float().numpy(), np.random.default_rng([5, 0, 0, n])), h.float().numpy())
-             for n, h in enumerate(split.hemispheres)]
+    pairs = [
+        (distort(h.float().numpy(), np.random.default_rng([5, 0, 0, n])), h.float().numpy())
+        for n, h in enumerate(split.hemispheres)
+    ]
     mean = split.hemispheres[:4].float().mean(0)  # as if of other patients
-    assert torch.allclose(restoration.mean_hemisphere(split._replace(hemispheres=split.hemispheres[:4])), mean, atol=1e-6)
-    by_hand = {"val_loss": np.mean([np.square(d / 2 - o).mean() for d, o in pairs]),
-               "nothing_loss": np.mean([np.square(d - o).mean() for d, o in pairs]),
-               "mean_loss": np.mean([np.square(mean.numpy() - o).mean() for _, o in pairs])}
+    assert torch.allclose(
+        restoration.mean_hemisphere(split._replace(hemispheres=split.hemispheres[:4])), mean, atol=1e-6
+    )
+    by_hand = {
+        "val_loss": np.mean([np.square(d / 2 - o).mean() for d, o in pairs]),
+        "nothing_loss": np.mean([np.square(d - o).mean() for d, o in pairs]),
+        "mean_loss": np.mean([np.square(mean.numpy() - o).mean() for _, o in pairs]),
+    }
     for size in (1, 4):
         errors = restoration.validate(Half(), split, mean, size, CPU, "fp32", seed=5)
         assert errors == pytest.approx(by_hand, rel=1e-5)

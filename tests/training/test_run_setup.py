@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tss.data.cohort import read_prepared, split_hash
 from tss.data.files import sha256
+from tss.data.prepared import read_prepared
+from tss.data.splits import split_hash
 from tss.errors import InputError
 from tss.training.checkpoint import save
-from tss.training.epoch import load_split
+from tss.training.dataset import load_split
 from tss.training.run_setup import Job, announce, plan
 
 
@@ -50,8 +51,11 @@ def test_a_phases_values_can_be_changed(job, name, value):
 def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(job, made_up):
     run, _ = plan(job, 0, None)
     assert (run.about["model"], run.about["width"], run.folder) == ("3d", 32, Path("runs/3d/phase0"))
-    with pytest.raises(InputError, match="phase 1 needs --init: .* phase 0 left, or the word random. Type: python "
-                                         "run_train.py --phase 1 --init runs/3d/phase0/best.pt"):
+    with pytest.raises(
+        InputError,
+        match="phase 1 needs --init: .* phase 0 left, or the word random. Type: python "
+        "run_train.py --phase 1 --init runs/3d/phase0/best.pt",
+    ):
         plan(replace(job, model="3d"), 1, None)
     assert plan(replace(job, model="3d"), 1, "random")[0].parent is None
     save("ckpt.pt", made_up(phase=0, model="3d", cohort=split_hash(read_prepared(job.data))))
@@ -77,8 +81,10 @@ def test_who_is_left_out_of_training_is_said(job, capsys):
         assert task != "stroke" or "train 28 hemispheres" in said
 
 
-@pytest.mark.parametrize(("tools", "said"), [
-    ("builtin", ""), ("FSL 6.0.4", "ckpt.pt was trained on hemispheres that were prepared otherwise than those in ")])
+@pytest.mark.parametrize(
+    ("tools", "said"),
+    [("builtin", ""), ("FSL 6.0.4", "ckpt.pt was trained on hemispheres that were prepared otherwise than those in ")],
+)
 def test_a_parent_of_differently_prepared_hemispheres_is_said(job, made_up, capsys, tools, said):
     settings = {"preprocessing": json.loads((job.data / "settings.json").read_text()) | {"tools": tools}}
     save("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(job.data)), settings=settings))
@@ -104,8 +110,9 @@ def test_a_phase_3_of_a_3d_checkpoint_is_3d(job, made_up):
 
 
 def test_random_is_a_word_that_must_be_said(job):
-    with pytest.raises(InputError, match="phase 2 needs --init: .* Type: python run_train.py --phase 2 "
-                                         "--init runs/2d/phase1/best.pt"):
+    with pytest.raises(
+        InputError, match="phase 2 needs --init: .* Type: python run_train.py --phase 2 --init runs/2d/phase1/best.pt"
+    ):
         plan(job, 2, None)
     with pytest.raises(InputError, match="--phase 4 --init mine/phase3/best.pt"):
         plan(replace(job, out=Path("mine")), 4, None)
@@ -161,8 +168,7 @@ def test_one_class_only(job, tmp_path, phase, split, onset, message):
     shutil.copytree(job.data, tmp_path / "data")
     with open(job.data / "cohort.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    write_rows(tmp_path / "data",
-               [row | {"onset_to_mri_min": onset} if row["split"] == split else row for row in rows])
+    write_rows(tmp_path / "data", [row | {"onset_to_mri_min": onset} if row["split"] == split else row for row in rows])
     with pytest.raises(InputError, match=message):
         plan(replace(job, data=tmp_path / "data"), phase, "random")
 

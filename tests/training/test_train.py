@@ -14,13 +14,16 @@ import torch
 
 import run_train
 from tss.data import files
-from tss.data.cohort import read_prepared, split_hash, write_cohort
+from tss.data.cohort import write_cohort
 from tss.data.files import read_json, sha256
+from tss.data.prepared import read_prepared
+from tss.data.splits import split_hash
 from tss.display import figures
 from tss.errors import InputError
-from tss.training import feature_cache, train
+from tss.training import early_stopping, feature_cache, train
 from tss.training.checkpoint import KEYS, load, load_model
-from tss.training.epoch import load_split, predict, probability
+from tss.training.dataset import load_split
+from tss.training.epoch import predict, probability
 from tss.training.phases import PHASES
 from tss.training.run_setup import Job
 
@@ -113,10 +116,14 @@ def test_four_phases_and_before_them_phase_0_in_3d(job, kind, capsys):
         for name in checkpoint["frozen"]:
             assert torch.equal(checkpoint["state_dict"][name], parent["state_dict"][name])
             assert torch.equal(load(folder / "last.pt")["state_dict"][name], parent["state_dict"][name])
-        moved = [name for name, tensor in checkpoint["state_dict"].items()
-                 if name in parent["state_dict"] and name not in checkpoint["frozen"]
-                 and tensor.shape == parent["state_dict"][name].shape
-                 and not torch.equal(tensor, parent["state_dict"][name])]
+        moved = [
+            name
+            for name, tensor in checkpoint["state_dict"].items()
+            if name in parent["state_dict"]
+            and name not in checkpoint["frozen"]
+            and tensor.shape == parent["state_dict"][name].shape
+            and not torch.equal(tensor, parent["state_dict"][name])
+        ]
         biases = 4 * (kind == "3d")  # before BatchNorm, which makes them idle
         assert len(moved) == len(parent["state_dict"]) - still - biases - (number == 4)  # the widened classifier: apart
         assert f"phase {number}  proof: {still} frozen parameters and buffers in best.pt and last.pt are bit-eq" in said
@@ -139,7 +146,8 @@ def assert_phase_0(folder, names, said):
 
 @KINDS
 def test_what_is_learned_from_is_the_same_whether_the_frozen_part_is_computed_once_or_not(
-        job, kind, no_drawing, monkeypatch):
+    job, kind, no_drawing, monkeypatch
+):
     job = replace(job, model=kind, values={"epochs": 2, "lr": 1e-4, "final_lr": 1e-2})
     train.train_phase(replace(job, out=Path("once")), 1, "random")
     for name in ("once", "direct"):
@@ -406,8 +414,13 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_it(job
 def test_fewer_training_patients_are_seen_and_the_cohort_stays_the_same(job, no_drawing, monkeypatch, capsys):
     """Through main: 12 of 18 in both phases, the same ones; then a third phase that forgot to say so."""
     seen = []
-    monkeypatch.setattr(train, "load_split", lambda data, patients, task, split, grid: seen.append(
-        {p.id for p in patients if p.split == split}) or load_split(data, patients, task, split, grid))
+    monkeypatch.setattr(
+        train,
+        "load_split",
+        lambda data, patients, task, split, grid: (
+            seen.append({p.id for p in patients if p.split == split}) or load_split(data, patients, task, split, grid)
+        ),
+    )
     line = ["--data", str(job.data), "--epochs", "1", "--lr", "3e-3", "--device", "cpu"]
     few = [*line, "--train-patients", "12"]
     assert run_train.main([*few, "--phase", "1", "--width", "4"]) == 0
@@ -443,30 +456,35 @@ def row(epoch, auc, loss=0.5):
 
 
 def test_best_is_the_highest_auc_then_the_lowest_loss_then_the_first():
-    assert train.best_epoch([row(1, 0.7), row(2, 0.9), row(3, 0.8)]) == 2
-    assert train.best_epoch([row(1, 0.9, 0.5), row(2, 0.9, 0.4), row(3, 0.9, 0.4)]) == 2
+    assert early_stopping.best_epoch([row(1, 0.7), row(2, 0.9), row(3, 0.8)]) == 2
+    assert early_stopping.best_epoch([row(1, 0.9, 0.5), row(2, 0.9, 0.4), row(3, 0.9, 0.4)]) == 2
 
 
 def test_stops_when_the_auc_has_not_risen_for_patience_epochs():
     phase = replace(PHASES[1], patience=3, epochs=100)
     aucs = [0.5, 0.7, 0.7, 0.6, 0.7]  # rose in epoch 2; a lower loss at equal AUC does not count as rising
-    ends = [train.is_finished([row(i + 1, auc, 0.5 - i / 10) for i, auc in enumerate(aucs[:n])], phase)
-            for n in range(len(aucs) + 1)]
+    ends = [
+        early_stopping.is_finished([row(i + 1, auc, 0.5 - i / 10) for i, auc in enumerate(aucs[:n])], phase)
+        for n in range(len(aucs) + 1)
+    ]
     assert ends == [False, False, False, False, False, True]
-    assert train.is_finished([row(1, 0.5)], replace(phase, epochs=1))
+    assert early_stopping.is_finished([row(1, 0.5)], replace(phase, epochs=1))
 
 
 def test_in_phase_0_the_lowest_error_is_best_and_ends_patience():
     phase = replace(PHASES[0], patience=2, epochs=100)
-    rows = [{"epoch": n, "train_loss": 0.1, "val_loss": loss, "nothing_loss": 0.3}
-            for n, loss in enumerate((0.2, 0.1, 0.1, 0.15), 1)]
-    assert train.best_epoch(rows) == 2
-    assert [train.is_finished(rows[:n], phase) for n in range(5)] == [False] * 4 + [True]
+    rows = [
+        {"epoch": n, "train_loss": 0.1, "val_loss": loss, "nothing_loss": 0.3}
+        for n, loss in enumerate((0.2, 0.1, 0.1, 0.15), 1)
+    ]
+    assert early_stopping.best_epoch(rows) == 2
+    assert [early_stopping.is_finished(rows[:n], phase) for n in range(5)] == [False] * 4 + [True]
 
 
 def test_a_loss_that_explodes_stops_with_a_message(job, no_drawing, capsys):
-    code = run_train.main(["--data", str(job.data), "--phase", "1", "--width", "4", "--lr", "1e30",
-                           "--final-lr", "1e30"])
+    code = run_train.main(
+        ["--data", str(job.data), "--phase", "1", "--width", "4", "--lr", "1e30", "--final-lr", "1e30"]
+    )
     assert code == 2
     said = capsys.readouterr().err
     assert "phase 1, epoch 1: the training loss is nan. Give a smaller --lr" in said
@@ -535,9 +553,11 @@ def test_help_names_every_flag_and_the_table(capsys):
         run_train.main(["--help"])
     said = capsys.readouterr().out
     assert stopped.value.code == 0 and "4      tss<4.5h  phase 3  phase 3  yes" in said
-    for flag in ("data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr "
-                 "patience width demo study imagenet tumours medical-2d medical-3d genesis shard dry-run "
-                 "patients train-patients").split():
+    for flag in (
+        "data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr "
+        "patience width demo study imagenet tumours medical-2d medical-3d genesis shard dry-run "
+        "patients train-patients"
+    ).split():
         assert f"--{flag}" in said
     assert all(action.help for action in run_train.build_parser()._actions)
 
@@ -550,8 +570,10 @@ def test_bf16_trains_and_differs(job, kind, no_drawing):
     half = load("half/phase1/best.pt")
     assert {tensor.dtype for tensor in half["state_dict"].values() if tensor.is_floating_point()} == {torch.float32}
     assert not weights_equal(f"runs/{kind}/phase1/best.pt", "half/phase1/best.pt")
-    losses = [float(Path(f"{folder}/phase1/log.csv").read_text().splitlines()[1].split(",")[2])
-              for folder in (f"runs/{kind}", "half")]
+    losses = [
+        float(Path(f"{folder}/phase1/log.csv").read_text().splitlines()[1].split(",")[2])
+        for folder in (f"runs/{kind}", "half")
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
 

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 import run_eval
 import run_train
 from tss.data import files
-from tss.data.cohort import Sample
+from tss.data.tasks import Sample
 from tss.display import figures
 from tss.training import tumour_pretraining
 from tss.training.checkpoint import load
-from tss.training.epoch import Split
+from tss.training.dataset import Split
 from tss.training.run_setup import fingerprint
 
 TYPES = ("glioma", "meningioma", "pituitary")
@@ -62,18 +62,21 @@ def test_a_mask_that_moved_is_other_data():
     """Its size, which is all that a sample holds of it, stays."""
     mask = torch.zeros(2, 4, 4, 4)
     mask[:, 1, 1, 1] = 1
-    splits = [Split([Sample("t0", "both", 1)], torch.zeros(2, 3, 4, 4, 4).half(), labels)
-              for labels in (mask, mask.flip(3))]
+    splits = [
+        Split([Sample("t0", "both", 1)], torch.zeros(2, 3, 4, 4, 4).half(), labels) for labels in (mask, mask.flip(3))
+    ]
     assert fingerprint(splits[0], splits[0]) != fingerprint(splits[1], splits[0])
 
 
 def learn(table, kind, out, *more, epochs=2):
-    return run_train.main(["--tumours", str(table), "--model", kind, "--out", str(out), *TINY, "--epochs", str(epochs),
-                           *more])
+    return run_train.main(
+        ["--tumours", str(table), "--model", kind, "--out", str(out), *TINY, "--epochs", str(epochs), *more]
+    )
 
 
-@pytest.mark.parametrize(("kind", "score", "least", "epochs"),
-                         [("2d", "val_accuracy", 0.9, 10), ("3d", "val_dice", 0.5, 20)])
+@pytest.mark.parametrize(
+    ("kind", "score", "least", "epochs"), [("2d", "val_accuracy", 0.9, 10), ("3d", "val_dice", 0.5, 20)]
+)
 def test_what_can_be_learned_is_learned(table, kind, score, least, epochs, tmp_path, capsys):
     assert learn(table, kind, tmp_path, epochs=epochs) == 0
     folder = tmp_path / "tumours"
@@ -111,13 +114,31 @@ def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawi
 
 @KINDS
 @pytest.mark.parametrize("phase", [2, 3])
-def test_phases_2_and_3_start_from_it_with_the_papers_layers_frozen(table, tiny_data, kind, phase, tmp_path, capsys,
-                                                                    no_drawing):
+def test_phases_2_and_3_start_from_it_with_the_papers_layers_frozen(
+    table, tiny_data, kind, phase, tmp_path, capsys, no_drawing
+):
     assert learn(table, kind, tmp_path) == 0
     first = tmp_path / "tumours" / "best.pt"
     capsys.readouterr()
-    assert run_train.main(["--phase", str(phase), "--init", str(first), "--data", str(tiny_data), "--out",
-                           str(tmp_path), "--epochs", "1", "--device", "cpu"]) == 0
+    assert (
+        run_train.main(
+            [
+                "--phase",
+                str(phase),
+                "--init",
+                str(first),
+                "--data",
+                str(tiny_data),
+                "--out",
+                str(tmp_path),
+                "--epochs",
+                "1",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "medical images (tumours)" in said and "are bit-equal to" in said
     assert ("the kinds of tumour are not asked here" if kind == "2d" else "the decoder is not needed") in said

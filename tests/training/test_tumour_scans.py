@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tss.data import nifti
-from tss.data.cohort import Sample
+from tss.data.hemispheres import CEILING
+from tss.data.tasks import Sample
 from tss.errors import InputError
-from tss.preprocessing.intensity import CEILING
 from tss.training.tumour_scans import channels_of, load_tumours, read_tumours, say_channels, to_unit, types_of
 
 GRID = (8, 8, 6)  # X, Y, Z
@@ -82,14 +82,18 @@ def test_a_missing_column_is_named(folder, model, header, missing):
     assert refusal(path, model).startswith(f"{path}: column {missing} is missing; the header has ")
 
 
-@pytest.mark.parametrize(("model", "line", "problem"), [
-    ("2d", "a,no.nii.gz,,glioma,,", "t1 is 'no.nii.gz', which does not exist"),
-    ("3d", "a,,flair.nii.gz,,no.nii.gz,", "tumour is 'no.nii.gz', which does not exist"),
-    ("2d", "a,,,glioma,,", "t1, flair and t1ce are all empty; give one scan at least"),
-    ("2d", "a,t1.nii.gz,,,,", "type is empty; --model 2d needs it"),
-    ("3d", "a,t1.nii.gz,,glioma,,", "tumour is empty; --model 3d needs it"),
-    ("2d", "a,t1.nii.gz,,glioma,,test", "split is 'test'; write train or val, or leave it empty"),
-    ("2d", "a/b,t1.nii.gz,,glioma,,", "patient 'a/b' cannot name a file; use letters, digits, '-', '_' and '.'")])
+@pytest.mark.parametrize(
+    ("model", "line", "problem"),
+    [
+        ("2d", "a,no.nii.gz,,glioma,,", "t1 is 'no.nii.gz', which does not exist"),
+        ("3d", "a,,flair.nii.gz,,no.nii.gz,", "tumour is 'no.nii.gz', which does not exist"),
+        ("2d", "a,,,glioma,,", "t1, flair and t1ce are all empty; give one scan at least"),
+        ("2d", "a,t1.nii.gz,,,,", "type is empty; --model 2d needs it"),
+        ("3d", "a,t1.nii.gz,,glioma,,", "tumour is empty; --model 3d needs it"),
+        ("2d", "a,t1.nii.gz,,glioma,,test", "split is 'test'; write train or val, or leave it empty"),
+        ("2d", "a/b,t1.nii.gz,,glioma,,", "patient 'a/b' cannot name a file; use letters, digits, '-', '_' and '.'"),
+    ],
+)
 def test_what_is_wrong_with_a_line_is_said(folder, model, line, problem):
     path = write(folder, "patient,t1,flair,type,tumour,split", line)
     assert refusal(path, model) == f"{path} cannot be used; correct these cells:\n  line 2: {problem}"
@@ -97,8 +101,9 @@ def test_what_is_wrong_with_a_line_is_said(folder, model, line, problem):
 
 def test_one_type_is_nothing_to_tell_apart(folder):
     path = write(folder, "patient,flair,type", *(f"p{n},flair.nii.gz,glioma" for n in range(5)))
-    assert refusal(path) == (f"{path}: every patient has the type glioma; there is nothing to tell apart. "
-                             "Cheng 2015 has three types.")
+    assert refusal(path) == (
+        f"{path}: every patient has the type glioma; there is nothing to tell apart. Cheng 2015 has three types."
+    )
 
 
 def test_each_split_needs_each_type(folder):
@@ -116,14 +121,22 @@ def test_a_missing_image_is_replaced_by_flair_then_t1ce_then_t1(folder):
                  "f,,,t1ce.nii.gz,y,val")  # fmt: skip
     patients = read_tumours(path, "2d", 0)
     assert [channels_of(p) for p in patients[:5]] == [
-        ["t1", "flair", "t1ce"], ["t1", "flair", "flair"], ["t1", "t1ce", "t1ce"], ["t1"] * 3, ["t1ce"] * 3]
+        ["t1", "flair", "t1ce"],
+        ["t1", "flair", "flair"],
+        ["t1", "t1ce", "t1ce"],
+        ["t1"] * 3,
+        ["t1ce"] * 3,
+    ]
     assert say_channels(patients).startswith("t1ce, t1ce, t1ce in 2 patients; t1, flair, t1ce in 1 patients; ")
 
 
 def two(folder, *, masks=("mask.nii.gz", "mask.nii.gz")):
     """A patient of either split and either type, and the same again."""
-    lines = [f"{kind}_{split},t1.nii.gz,flair.nii.gz,t1ce.nii.gz,{kind},{mask},{split}"
-             for kind, mask in zip("ab", masks, strict=True) for split in ("train", "val")]
+    lines = [
+        f"{kind}_{split},t1.nii.gz,flair.nii.gz,t1ce.nii.gz,{kind},{mask},{split}"
+        for kind, mask in zip("ab", masks, strict=True)
+        for split in ("train", "val")
+    ]
     return write(folder, "patient,t1,flair,t1ce,type,tumour,split", *lines)
 
 

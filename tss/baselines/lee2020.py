@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from tss.baselines import forest, linear
 from tss.baselines.infarct_roi import LEAST_SIGNAL, Maps, widened
 from tss.baselines.texture import quantised, texture
-from tss.evaluation.older_methods import forest, linear
 from tss.metrics.roc import roc_auc
 
 WIDENED_MM = 3.0  # our choice: Lee widens the infarct by 2 voxels of about 1.5 mm
@@ -85,8 +85,9 @@ def choose_features(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return passed if len(passed) >= FEWEST_FEATURES else np.argsort(p, kind="stable")[:FEWEST_FEATURES]
 
 
-def fit(train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], classifier: str,
-        seed: int = 0) -> Model:
+def fit(
+    train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], classifier: str, seed: int = 0
+) -> Model:
     """Fit one of CLASSIFIERS to training patients, with the setting that has the best AUC on validation patients.
 
     Of equal ones the simplest is taken. The same seed gives the same model.
@@ -100,8 +101,9 @@ def fit(train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray]
     spread = np.where(spread > 0, spread, 1.0)
     z = (x[:, columns] - mean) / spread
     settings = LEAVES if classifier == "random forest" else STRENGTHS
-    models = [Model(columns, mean, spread, _fitted(z, y, classifier, setting, seed), setting, 0.0)
-              for setting in settings]
+    models = [
+        Model(columns, mean, spread, _fitted(z, y, classifier, setting, seed), setting, 0.0) for setting in settings
+    ]
     models = [model._replace(val_auc=roc_auc(val[1], model.probability(val[0]))) for model in models]
     return max(models, key=lambda model: model.val_auc)
 

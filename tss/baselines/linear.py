@@ -50,8 +50,14 @@ def fit(x: np.ndarray, y: np.ndarray, loss: str, strength: float, least: float =
 
     start = np.append(np.full(x.shape[1], max(0.0, least)), 0.0)
     bounds = [(least, np.inf)] * x.shape[1] + [(-np.inf, np.inf)]
-    found = optimize.minimize(value_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds,
-                              options={"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "ftol": 1e-12, "gtol": 1e-8})
+    found = optimize.minimize(
+        value_and_slope,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "ftol": 1e-12, "gtol": 1e-8},
+    )
     return Linear(found.x[:-1], float(found.x[-1]))
 
 

@@ -25,8 +25,12 @@ def moments(values: np.ndarray) -> dict[str, float]:
     mean, spread = values.mean(), values.std()
     alike = spread <= 1e-9 * max(abs(mean), 1e-9)
     z = np.zeros_like(values) if alike else (values - mean) / spread
-    return {"mean": float(mean), "sd": float(spread), "skewness": float((z**3).mean()),
-            "kurtosis": float((z**4).mean())}
+    return {
+        "mean": float(mean),
+        "sd": float(spread),
+        "skewness": float((z**3).mean()),
+        "kurtosis": float((z**4).mean()),
+    }
 
 
 def gradient(image: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -52,6 +56,7 @@ def cooccurrence(levels: np.ndarray, region: np.ndarray, directions=DIRECTIONS, 
 
 def _pairs(shape: tuple, dx: int, dy: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Return slices (X, Y) such that volume[second] is volume[first] moved by the step."""
+
     def ends(step: int, length: int) -> tuple[slice, slice]:
         return (slice(max(0, -step), length - max(0, step)), slice(max(0, step), length + min(0, step)))
 
@@ -78,14 +83,20 @@ def cooccurrence_features(counts: np.ndarray) -> dict[str, float]:
     crossed = -float((p * np.log(np.where(independent > 0, independent, 1))).sum())
     both = _entropy(independent)
     return {
-        "energy": float((p**2).sum()), "entropy": joint, "dissimilarity": float((apart * p).sum()),
-        "contrast": float((apart**2 * p).sum()), "inverse difference": float((p / (1 + apart)).sum()),
+        "energy": float((p**2).sum()),
+        "entropy": joint,
+        "dissimilarity": float((apart * p).sum()),
+        "contrast": float((apart**2 * p).sum()),
+        "inverse difference": float((p / (1 + apart)).sum()),
         "correlation": float(((i - mean) * (j - mean) * p).sum() / variance) if variance > 1e-12 else 1.0,
-        "homogeneity": float((p / (1 + apart**2)).sum()), "autocorrelation": float((i * j * p).sum()),
+        "homogeneity": float((p / (1 + apart**2)).sum()),
+        "autocorrelation": float((i * j * p).sum()),
         "cluster shade": float(((i + j - 2 * mean) ** 3 * p).sum()),
         "cluster prominence": float(((i + j - 2 * mean) ** 4 * p).sum()),
-        "maximum": float(p.max()), "variance": variance,
-        "sum average": float((k * sums).sum()), "sum variance": float(((k - 2 * mean) ** 2 * sums).sum()),
+        "maximum": float(p.max()),
+        "variance": variance,
+        "sum average": float((k * sums).sum()),
+        "sum variance": float(((k - 2 * mean) ** 2 * sums).sum()),
         "sum entropy": _entropy(sums),
         "difference variance": float(((d - (d * differences).sum()) ** 2 * differences).sum()),
         "difference entropy": _entropy(differences),
@@ -101,8 +112,9 @@ def _entropy(p: np.ndarray) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def run_lengths(levels: np.ndarray, region: np.ndarray, direction: tuple[int, int], count: int = LEVELS,
-                longest: int = LONGEST) -> np.ndarray:
+def run_lengths(
+    levels: np.ndarray, region: np.ndarray, direction: tuple[int, int], count: int = LEVELS, longest: int = LONGEST
+) -> np.ndarray:
     """Return (count, longest) numbers of runs: neighbours of one level along a direction, inside the region."""
     dx, dy = direction
     inside, value = np.pad(region, ((1, 1), (1, 1), (0, 0))), np.pad(levels, ((1, 1), (1, 1), (0, 0)))
@@ -133,12 +145,17 @@ def run_features(runs: np.ndarray, voxels: int) -> dict[str, float]:
         return float((runs * weight).sum() / number)
 
     return {
-        "short": mean(length**-2), "long": mean(length**2),
+        "short": mean(length**-2),
+        "long": mean(length**2),
         "level unevenness": float((runs.sum(1) ** 2).sum() / number),
-        "length unevenness": float((runs.sum(0) ** 2).sum() / number), "percentage": float(number / voxels),
-        "low": mean(level**-2), "high": mean(level**2),
-        "short low": mean(length**-2 * level**-2), "short high": mean(length**-2 * level**2),
-        "long low": mean(length**2 * level**-2), "long high": mean(length**2 * level**2),
+        "length unevenness": float((runs.sum(0) ** 2).sum() / number),
+        "percentage": float(number / voxels),
+        "low": mean(level**-2),
+        "high": mean(level**2),
+        "short low": mean(length**-2 * level**-2),
+        "short high": mean(length**-2 * level**2),
+        "long low": mean(length**2 * level**-2),
+        "long high": mean(length**2 * level**2),
     }
 
 
@@ -152,8 +169,12 @@ def binary_patterns(image: np.ndarray) -> np.ndarray:
     width, height = image.shape[:2]
     code = np.zeros(image.shape, np.int64)
     for bit, (x, y) in enumerate(RING):
-        point = sum(share * around[1 + a : 1 + a + width, 1 + b : 1 + b + height]
-                    for a, share_a in _between(x) for b, share_b in _between(y) if (share := share_a * share_b))
+        point = sum(
+            share * around[1 + a : 1 + a + width, 1 + b : 1 + b + height]
+            for a, share_a in _between(x)
+            for b, share_b in _between(y)
+            if (share := share_a * share_b)
+        )
         code |= (point - image >= -1e-9).astype(np.int64) << bit  # alike but for rounding is not darker
     return np.minimum.reduce([(code >> turn | code << 8 - turn) & 255 for turn in range(8)])
 
@@ -173,7 +194,8 @@ def texture(image: np.ndarray, levels: np.ndarray, region: np.ndarray, voxel_mm:
     """
     runs = [run_features(run_lengths(levels, region, direction), np.count_nonzero(region)) for direction in DIRECTIONS]
     groups = {
-        "": moments(image[region]), "gradient ": moments(gradient(image, voxel_mm)[region]),
+        "": moments(image[region]),
+        "gradient ": moments(gradient(image, voxel_mm)[region]),
         "co-occurrence ": cooccurrence_features(cooccurrence(levels, region)),
         "runs ": {name: float(np.mean([direction[name] for direction in runs])) for name in runs[0]},
         "patterns ": moments(binary_patterns(image)[region]),

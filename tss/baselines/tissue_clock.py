@@ -24,8 +24,12 @@ from tss.baselines.infarct_roi import LEAST_SIGNAL, Maps, mirrored, widened
 from tss.errors import InputError
 
 SEQUENCES = ("flair", "dwi", "adc")
-CUTOFFS = {1.07: "Petkova 2010 (3 h)", 1.15: "Civrny 2023", 1.18: "Legge 2017 (6 h)",
-           1.20: "Legge 2017 (8 h), Galinovic 2014"}  # of the FLAIR ratio; at or below = short time
+CUTOFFS = {
+    1.07: "Petkova 2010 (3 h)",
+    1.15: "Civrny 2023",
+    1.18: "Legge 2017 (6 h)",
+    1.20: "Legge 2017 (8 h), Galinovic 2014",
+}  # of the FLAIR ratio; at or below = short time
 MARGIN_MM = 5.0  # our choice, by the training and validation patients of TSS-Phantom 1: how much wider the mirror
 # region is. The test patients' figures were seen beside theirs: the clock's may be a little optimistic there
 LEAST_MIRROR = 0.2  # our choice: healthy tissue that there must be on the other side, as a share of the region

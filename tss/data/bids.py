@@ -48,8 +48,11 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
     facts, remarks = _participants(folder)
     if not description:
         remarks.append("there is no dataset_description.json that can be read, which BIDS asks for; reading on")
-    remarks += [f"{name} is left out: a subject's folder is called sub- and then letters and digits"
-                for name in subjects if name not in known]
+    remarks += [
+        f"{name} is left out: a subject's folder is called sub- and then letters and digits"
+        for name in subjects
+        if name not in known
+    ]
     if facts:
         remarks += [f"{name}: not in participants.tsv" for name in known if name not in facts]
         known += [name for name in facts if name not in known]
@@ -59,21 +62,29 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
         row, said = _row(data, folder / name, facts.get(name, {}))
         remarks += [f"{name}: {remark}" for remark in said]
         patients.append(Patient(row, folder))
-    problems = [f"{patient.id}: {problem}" for patient in patients
-                for problem in name_problems(patient.id) + row_problems(patient.row)]
+    problems = [
+        f"{patient.id}: {problem}"
+        for patient in patients
+        for problem in name_problems(patient.id) + row_problems(patient.row)
+    ]
     folded = [name.casefold() for name in known]
-    problems += [f"{name}: another subject's name differs by capitals alone; rename one" for name in known
-                 if folded.count(name.casefold()) > 1]
+    problems += [
+        f"{name}: another subject's name differs by capitals alone; rename one"
+        for name in known
+        if folded.count(name.casefold()) > 1
+    ]
     refuse(folder / "participants.tsv", problems)
 
     def count(known: Callable[[Patient], object]) -> int:
         return sum(bool(known(patient)) for patient in patients)
 
     title = " ".join(str(description.get("Name", folder)).split())
-    say(f"BIDS dataset {title}, version {description.get('BIDSVersion', 'unknown')}: {len(patients)} patients; "
+    say(
+        f"BIDS dataset {title}, version {description.get('BIDSVersion', 'unknown')}: {len(patients)} patients; "
         f"DWI, b0 or ADC, and FLAIR of {count(lambda patient: not patient.row['not_found'])}, "
         f"onset of {count(lambda patient: patient.minutes)}, side of {count(lambda patient: patient.side)}, "
-        f"lesion mask of {count(lambda patient: patient.row['lesion'])}")
+        f"lesion mask of {count(lambda patient: patient.row['lesion'])}"
+    )
     for remark in remarks:
         say(f"  {remark}")
     return patients
@@ -81,10 +92,15 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
 
 def _no_dataset(folder: Path) -> str:
     hints = [f" Did you mean {folder / 'cohort.csv'}?"] if (folder / "cohort.csv").is_file() else []
-    hints += sorted(f" There are such folders in {path.parent}: is that the dataset?" for path in folder.glob("*/sub-*")
-                    if path.is_dir() and path.parent.name != "derivatives")
-    return (f"{folder} is not a BIDS dataset: there is no folder sub-<label> in it.{hints[0] if hints else ''} Give a "
-            "BIDS folder (sub-*/[ses-*/]dwi and anat), or a cohort.csv.")
+    hints += sorted(
+        f" There are such folders in {path.parent}: is that the dataset?"
+        for path in folder.glob("*/sub-*")
+        if path.is_dir() and path.parent.name != "derivatives"
+    )
+    return (
+        f"{folder} is not a BIDS dataset: there is no folder sub-<label> in it.{hints[0] if hints else ''} Give a "
+        "BIDS folder (sub-*/[ses-*/]dwi and anat), or a cohort.csv."
+    )
 
 
 def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -94,14 +110,22 @@ def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
         return {}, ["there is no participants.tsv: onset times and sides are unknown"]
     facts = read_table(path, "participant_id", "sub-")
     columns = {name for row in facts.values() for name in row}
-    remarks = [f"participants.tsv has no column {name}: unknown, but for what sessions.tsv files say"
-               for name in ("onset_to_mri_min", "stroke_side") if name not in columns]
-    remarks += [f"participants.tsv: column {name} is not taken over, its name has another meaning here"
-                for name in sorted(columns & OURS - {"session"})]
+    remarks = [
+        f"participants.tsv has no column {name}: unknown, but for what sessions.tsv files say"
+        for name in ("onset_to_mri_min", "stroke_side")
+        if name not in columns
+    ]
+    remarks += [
+        f"participants.tsv: column {name} is not taken over, its name has another meaning here"
+        for name in sorted(columns & OURS - {"session"})
+    ]
     described = read_object(path.with_suffix(".json"))
     for row in facts.values():
-        row |= {column: _in_words(row[column], described.get(column), words)
-                for column, words in CODES.items() if column in row}
+        row |= {
+            column: _in_words(row[column], described.get(column), words)
+            for column, words in CODES.items()
+            if column in row
+        }
     return facts, remarks
 
 
@@ -124,11 +148,20 @@ def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str,
     chosen = _chosen([_session(data, path) for path in sessions or [subject]], wanted)
     read = chosen.folder.name if chosen.folder != subject else ""
 
-    row = {"patient": subject.name, "session": read, **dict.fromkeys(SCANS, ""), "onset_to_mri_min": "",
-           "stroke_side": "", "not_found": "; ".join(chosen.missing)}
+    row = {
+        "patient": subject.name,
+        "session": read,
+        **dict.fromkeys(SCANS, ""),
+        "onset_to_mri_min": "",
+        "stroke_side": "",
+        "not_found": "; ".join(chosen.missing),
+    }
     row |= {column: path.relative_to(data.root).as_posix() for column, path in chosen.scans.items()}
-    row |= {column: value for column, value in (facts | of_sessions.get(read, {})).items()
-            if value and column not in OURS | {"participant_id", "session_id"}}
+    row |= {
+        column: value
+        for column, value in (facts | of_sessions.get(read, {})).items()
+        if value and column not in OURS | {"participant_id", "session_id"}
+    }
     remarks = [*chosen.missing, *chosen.remarks]
     if others := [path.name for path in sessions if path.name != read]:
         advice = "" if wanted else "; a column session in participants.tsv chooses another"
@@ -144,8 +177,9 @@ def _chosen(sessions: list[Session], wanted: str) -> Session:
     if wanted and wanted not in (session.folder.name for session in sessions):
         folder = sessions[0].folder.with_name(wanted)
         return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv asks for"], [])
-    return min(sessions, key=lambda session: (session.folder.name != wanted, bool(session.missing),
-                                              "dwi" not in session.scans))
+    return min(
+        sessions, key=lambda session: (session.folder.name != wanted, bool(session.missing), "dwi" not in session.scans)
+    )
 
 
 def _session(data: Dataset, folder: Path) -> Session:
@@ -197,6 +231,7 @@ def _best(images: list[File], remarks: list[str], like: File | None = None) -> F
     Without contrast agent (ce-) comes first, then what shares most of its name with `like`, then the plainest name,
     then the last run (a scan is repeated because the one before was bad), then the alphabet.
     """
+
     def key(image: File) -> tuple:
         entities = image.entities
         shared = len(entities.items() & like.entities.items()) if like else 0
@@ -216,8 +251,12 @@ def _lesion(data: Dataset, folder: Path) -> Path | None:
     places = [folder / "dwi"]
     for pipeline in (derived, *pipelines):
         places += [pipeline / here, pipeline / here / "dwi"]
-    masks = [image for place in places for image in data.images(place)
-             if lesion_rank(image) is not None and f"sub-{image.entities.get('sub')}" == here.parts[0]]
+    masks = [
+        image
+        for place in places
+        for image in data.images(place)
+        if lesion_rank(image) is not None and f"sub-{image.entities.get('sub')}" == here.parts[0]
+    ]
     return min(masks, key=lambda image: (lesion_rank(image), image.path)).path if masks else None
 
 

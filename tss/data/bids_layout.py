@@ -73,8 +73,13 @@ class Dataset:
         """
         found, folder = [], image.path.parent
         while True:
-            fitting = [file for file in self.files(folder) if file.extension == extension
-                       and file.suffix == image.suffix and file.entities.items() <= image.entities.items()]
+            fitting = [
+                file
+                for file in self.files(folder)
+                if file.extension == extension
+                and file.suffix == image.suffix
+                and file.entities.items() <= image.entities.items()
+            ]
             found += [max(fitting, key=lambda file: len(file.entities)).path] if fitting else []
             if folder == self.root:
                 return found[::-1]
@@ -155,12 +160,15 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, delimiter="\t") if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}. Save it as text in UTF-8, with tabs between the "
-                         "columns.") from error
+        raise InputError(
+            f"{path} cannot be read: {error}. Save it as text in UTF-8, with tabs between the columns."
+        ) from error
     header = lines[0] if lines else []
     if key not in header or len(set(header)) < len(header):
-        raise InputError(f"{path} needs a column {key}, and no column twice; its header has {', '.join(header)}. "
-                         "Separate the columns by tabs.")
+        raise InputError(
+            f"{path} needs a column {key}, and no column twice; its header has {', '.join(header)}. "
+            "Separate the columns by tabs."
+        )
     table, problems = {}, []
     for number, cells in enumerate(lines[1:], 2):
         if len(cells) != len(header):

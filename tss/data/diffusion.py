@@ -45,22 +45,29 @@ def load_dwi(path: Path, bval: Path) -> Diffusion:
     if volumes == 1 and not bval.is_file():
         return Diffusion(load(path), B_WANTED, None)
     if not bval.is_file():
-        raise InputError(f"{path} is 4-D with {volumes} volumes, but there is no {bval} that says their b-values. Put "
-                         "the .bval of dcm2niix there, or name one 3-D volume (b1000 or trace).")
+        raise InputError(
+            f"{path} is 4-D with {volumes} volumes, but there is no {bval} that says their b-values. Put "
+            "the .bval of dcm2niix there, or name one 3-D volume (b1000 or trace)."
+        )
     bvals = read_bvals(bval)
     if volumes == 1 and bvals.size > 1:  # one volume was taken out of the series that the .bval describes
         return Diffusion(load(path), B_WANTED, None)
     if bvals.size != volumes:
-        raise InputError(f"{bval} has {bvals.size} b-values and {path} has {volumes} volumes. Convert both again from "
-                         "DICOM, or name one 3-D volume (b1000 or trace).")
+        raise InputError(
+            f"{bval} has {bvals.size} b-values and {path} has {volumes} volumes. Convert both again from "
+            "DICOM, or name one 3-D volume (b1000 or trace)."
+        )
     weighted, unweighted = shells(bvals)
     if not weighted.any():
-        raise InputError(f"{path} holds no b1000: {bval} says b = {listed(bvals)}. Between {B_RANGE[0]:.0f} and "
-                         f"{B_RANGE[1]:.0f} is needed.")
+        raise InputError(
+            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. Between {B_RANGE[0]:.0f} and "
+            f"{B_RANGE[1]:.0f} is needed."
+        )
     series = load_series(path)
     if dark := [number + 1 for number in np.flatnonzero(weighted | unweighted) if not series.data[..., number].any()]:
-        raise InputError(f"{path}: volume {', '.join(map(str, dark))} of {volumes} is zero everywhere. Export the "
-                         "series again.")
+        raise InputError(
+            f"{path}: volume {', '.join(map(str, dark))} of {volumes} is zero everywhere. Export the series again."
+        )
     dwi = series._replace(data=_geometric_mean(series.data, np.flatnonzero(weighted)))
     b0 = series._replace(data=np.ascontiguousarray(series.data[..., unweighted].mean(-1))) if unweighted.any() else None
     return Diffusion(dwi, float(bvals[weighted].mean()), b0)
@@ -92,8 +99,9 @@ def read_bvals(path: Path) -> np.ndarray:
 def listed(bvals: np.ndarray) -> str:
     """Return b-values as text, each once: "0 (2 volumes), 700 (6 volumes)"."""
     values, counts = np.unique(bvals, return_counts=True)
-    return ", ".join(f"{b:g} ({count} volume{'s' if count > 1 else ''})"
-                     for b, count in zip(values, counts, strict=True))
+    return ", ".join(
+        f"{b:g} ({count} volume{'s' if count > 1 else ''})" for b, count in zip(values, counts, strict=True)
+    )
 
 
 def _geometric_mean(series: np.ndarray, numbers: np.ndarray) -> np.ndarray:

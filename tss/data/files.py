@@ -26,8 +26,6 @@ except ImportError:  # Windows
 LOCK = ".lock"
 
 
-
-
 def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
     """Let `write(temporary path)` write a file beside `path`, then rename it into place.
 
@@ -47,8 +45,9 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
         os.replace(beside, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{path} cannot be written: {reason}. Free some space there, or choose another folder "
-                         "with --out.") from error
+        raise InputError(
+            f"{path} cannot be written: {reason}. Free some space there, or choose another folder with --out."
+        ) from error
     finally:
         # OSError again: where the folder itself was refused there is nothing to take away either.
         try:
@@ -76,14 +75,19 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
-            raise InputError(f"{folder} is being written by another run: {lock.read().strip()}. Wait for its end, or "
-                             "give each run an --out of its own.") from error
+            raise InputError(
+                f"{folder} is being written by another run: {lock.read().strip()}. Wait for its end, or "
+                "give each run an --out of its own."
+            ) from error
         except OSError:
             pass
         lock.truncate(0)
         job = os.environ.get("SLURM_JOB_ID")
-        print(f"process {os.getpid()} on {socket.gethostname()}{f', Slurm job {job}' if job else ''}", file=lock,
-              flush=True)
+        print(
+            f"process {os.getpid()} on {socket.gethostname()}{f', Slurm job {job}' if job else ''}",
+            file=lock,
+            flush=True,
+        )
         try:
             yield
         finally:

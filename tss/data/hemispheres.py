@@ -21,10 +21,18 @@ def split(volumes: np.ndarray) -> np.ndarray:
         raise ValueError(f"{volumes.shape[-3]} columns cannot be halved")
     flipped = np.moveaxis(volumes, (-3, -1), (-1, -3))  # (..., D, H, X)
     half = volumes.shape[-3] // 2
-    return np.stack([flipped[..., :half], flipped[..., :half - 1:-1]])
+    return np.stack([flipped[..., :half], flipped[..., : half - 1 : -1]])
 
 
 def join(hemispheres: np.ndarray) -> np.ndarray:
     """Put (2, ..., D, H, W) hemispheres together again as (..., X, Y, Z): the inverse of `split`."""
     left, right = hemispheres
     return np.moveaxis(np.concatenate([left, right[..., ::-1]], -1), (-1, -3), (-3, -1))
+
+
+CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit scale, in medians of healthy brain.
+
+
+def to_unit(volume: np.ndarray, channel: str) -> np.ndarray:
+    """Map a matched volume to [0, 1] by the channel's fixed ceiling; healthy brain lies near 1 / CEILING."""
+    return np.clip(volume / np.float32(CEILING[channel]), 0, 1)

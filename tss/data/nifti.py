@@ -19,6 +19,8 @@ from scipy import ndimage
 from tss.data.files import write_whole
 from tss.errors import InputError
 
+pass
+
 VOXEL_MM = (0.2, 20.0)  # our choice: outside this a header holds metres, micrometres or nonsense, not a head in mm
 FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D picture
 
@@ -40,8 +42,10 @@ def load(path: str | os.PathLike, mask: bool = False) -> Volume:
         InputError: missing, not NIfTI, cut off, not 3-D, no orientation, an unusable affine, NaN, or all zero.
     """
     if (volumes := count_volumes(path)) > 1:
-        raise InputError(f"{path} is 4-D with {volumes} volumes; one 3-D volume is needed. "
-                         "Split a series with fslsplit or fslroi and name the volume you mean.")
+        raise InputError(
+            f"{path} is 4-D with {volumes} volumes; one 3-D volume is needed. "
+            "Split a series with fslsplit or fslroi and name the volume you mean."
+        )
     series = load_series(path)
     if not mask and not series.data.any():
         raise InputError(f"{path} is zero everywhere. Export the scan again.")
@@ -75,8 +79,10 @@ def load_series(path: str | os.PathLike) -> Volume:
         raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
     data = data.reshape(*data.shape[:3], -1).astype(np.float32)
     if not np.isfinite(data).all():
-        raise InputError(f"{path} has {np.count_nonzero(~np.isfinite(data))} voxels that are NaN or infinite. "
-                         "Set them to 0 (for example: fslmaths IN -nan OUT) or export the scan again.")
+        raise InputError(
+            f"{path} has {np.count_nonzero(~np.isfinite(data))} voxels that are NaN or infinite. "
+            "Set them to 0 (for example: fslmaths IN -nan OUT) or export the scan again."
+        )
     canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, image.affine))
     return Volume(np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine.astype(np.float64), path)
 
@@ -91,8 +97,9 @@ def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
     try:
         image = nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). "
-                         "Convert or copy it again.") from error
+        raise InputError(
+            f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). Convert or copy it again."
+        ) from error
     _check_shape(image.shape, path)
     return image
 
@@ -105,27 +112,37 @@ def _check_shape(shape: tuple[int, ...], path: Path) -> None:
     if len(shape) not in (3, 4):
         raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
     if min(shape[:3]) < FEWEST_VOXELS:
-        raise InputError(f"{path} has shape {shape}: fewer than {FEWEST_VOXELS} voxels along one axis is not "
-                         "a head. Name the whole volume.")
+        raise InputError(
+            f"{path} has shape {shape}: fewer than {FEWEST_VOXELS} voxels along one axis is not "
+            "a head. Name the whole volume."
+        )
 
 
 def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) -> None:
     affine = image.affine
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise InputError(f"{path} has an unusable affine (sform/qform {np.round(affine, 3).tolist()}). Its "
-                         "position in space is unknown: convert it again from DICOM.")
+        raise InputError(
+            f"{path} has an unusable affine (sform/qform {np.round(affine, 3).tolist()}). Its "
+            "position in space is unknown: convert it again from DICOM."
+        )
     if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
-        raise InputError(f"{path} says nothing of its orientation (sform_code = qform_code = 0), so left and "
-                         "right cannot be told. Convert it again from DICOM.")
+        raise InputError(
+            f"{path} says nothing of its orientation (sform_code = qform_code = 0), so left and "
+            "right cannot be told. Convert it again from DICOM."
+        )
     if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] and image.header["qform_code"]:
         sides = [np.linalg.det(form[:3, :3]) for form in (image.get_sform(), image.get_qform())]
         if sides[0] * sides[1] < 0:
-            raise InputError(f"{path}: sform and qform contradict each other about left and right, one is the other's "
-                             "mirror image. Convert it again from DICOM.")
+            raise InputError(
+                f"{path}: sform and qform contradict each other about left and right, one is the other's "
+                "mirror image. Convert it again from DICOM."
+            )
     sizes = voxel_sizes(affine)
     if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
-        raise InputError(f"{path} has voxels of {' x '.join(f'{size:.3g}' for size in sizes)} mm. A head scan has "
-                         f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm: its affine is wrong or not in mm.")
+        raise InputError(
+            f"{path} has voxels of {' x '.join(f'{size:.3g}' for size in sizes)} mm. A head scan has "
+            f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm: its affine is wrong or not in mm."
+        )
 
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
@@ -142,8 +159,9 @@ def save(path: str | os.PathLike, data: np.ndarray, affine: np.ndarray) -> None:
     write_whole(path, lambda beside: nibabel.save(image, beside))
 
 
-def resample(volume: Volume, shape: tuple[int, int, int], affine: np.ndarray, world: np.ndarray | None = None,
-             order: int = 1) -> np.ndarray:
+def resample(
+    volume: Volume, shape: tuple[int, int, int], affine: np.ndarray, world: np.ndarray | None = None, order: int = 1
+) -> np.ndarray:
     """Sample a volume once at the voxel centres of another grid.
 
     All the affines on the way are composed first, so that a scan is interpolated a single time (DESIGN 3.11).
@@ -159,8 +177,16 @@ def resample(volume: Volume, shape: tuple[int, int, int], affine: np.ndarray, wo
     """
     to_source_world = np.eye(4) if world is None else np.linalg.inv(world)
     matrix = np.linalg.inv(volume.affine) @ to_source_world @ affine
-    sampled = ndimage.affine_transform(volume.data, matrix[:3, :3], matrix[:3, 3], output_shape=tuple(shape),
-                                       order=order, mode="nearest", prefilter=False, output=np.float32)
+    sampled = ndimage.affine_transform(
+        volume.data,
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=tuple(shape),
+        order=order,
+        mode="nearest",
+        prefilter=False,
+        output=np.float32,
+    )
     # "nearest" holds the last slice to its outer face, half a slice beyond its centre; past it there is no scan.
     x, y, z = (np.arange(length, dtype=np.float32) for length in shape)
     for axis, length in enumerate(volume.data.shape):
@@ -195,3 +221,18 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
     grid = np.diag([*spacing, 1.0])
     grid[:3, 3] = low + spacing / 2
     return grid
+
+
+def shrink(volume: Volume) -> Volume:
+    """Average blocks of voxels until none is much finer than VOXEL_MM."""
+    factor = np.maximum(1, np.round(VOXEL_MM / voxel_sizes(volume.affine))).astype(int)
+    shape = np.array(volume.data.shape) // factor
+    cut = volume.data[tuple(slice(0, n) for n in shape * factor)]
+    blocks = cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
+    affine = volume.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] = to_world(volume.affine, (factor - 1) / 2)
+    return Volume(np.ascontiguousarray(blocks.mean((1, 3, 5)), np.float32), affine)
+
+
+def to_world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return affine[:3, :3] @ index + affine[:3, 3]

@@ -61,8 +61,9 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: in
     if score is None:
         _draw_errors(path, history, best_epoch, title)
         return
-    epochs, train_loss, val_loss, auc = (np.array([row[name] for row in history], dtype=float)
-                                         for name in ("epoch", "train_loss", "val_loss", score))
+    epochs, train_loss, val_loss, auc = (
+        np.array([row[name] for row in history], dtype=float) for name in ("epoch", "train_loss", "val_loss", score)
+    )
     best = int(np.flatnonzero(epochs == best_epoch)[0])
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -72,8 +73,9 @@ def draw_curves(path: str | os.PathLike, history: Sequence[dict], best_epoch: in
     left.plot(epochs, val_loss, color="tab:blue", marker=marker, label="validation")
     left.set(xlabel="epoch", ylabel="loss (binary cross-entropy)" if score == "val_auc" else "loss")
     right.plot(epochs, auc, color="tab:blue", marker=marker)
-    right.plot(epochs[best], auc[best], "o", color="tab:red",
-               label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}")
+    right.plot(
+        epochs[best], auc[best], "o", color="tab:red", label=f"best: {auc[best]:.3f} in epoch {epochs[best]:.0f}"
+    )
     if score == "val_auc":
         right.axhline(0.5, color="0.7", linestyle="--", linewidth=1)
     right.set(xlabel="epoch", ylabel=SCORES[score], ylim=(min(0.4, auc.min() - 0.05), 1.02))
@@ -89,10 +91,20 @@ def _draw_errors(path: str | os.PathLike, history: Sequence[dict], best_epoch: i
     axes = figure.subplots()
     axes.set_title(title, fontsize=10)
     epochs = [row["epoch"] for row in history]
-    for name, colour, label in (("train_loss", "0.5", "training"), ("val_loss", "tab:blue", "validation"),
-                                ("nothing_loss", "0.7", "doing nothing"), ("mean_loss", "0.3", "mean hemisphere")):
-        axes.plot(epochs, [row[name] for row in history], color=colour, label=label,
-                  marker="o" if len(epochs) < 3 else None, linestyle="-" if label[0] in "tv" else "--")
+    for name, colour, label in (
+        ("train_loss", "0.5", "training"),
+        ("val_loss", "tab:blue", "validation"),
+        ("nothing_loss", "0.7", "doing nothing"),
+        ("mean_loss", "0.3", "mean hemisphere"),
+    ):
+        axes.plot(
+            epochs,
+            [row[name] for row in history],
+            color=colour,
+            label=label,
+            marker="o" if len(epochs) < 3 else None,
+            linestyle="-" if label[0] in "tv" else "--",
+        )
     least = next(row["val_loss"] for row in history if row["epoch"] == best_epoch)
     axes.plot(best_epoch, least, "o", color="tab:red", label=f"best: {least:.4f} in epoch {best_epoch}")
     axes.set(xlabel="epoch", ylabel="mean squared error", ylim=(0, None))
@@ -116,17 +128,27 @@ def draw_restoration(path: str | os.PathLike, rows: dict[str, Sequence[np.ndarra
     for line, group in zip(grid, groups, strict=True):
         for axes in line:
             axes.set_axis_off()
-        pictures = [(caption, word, picture) for caption, pictures in group
-                    for word, picture in zip(("original", "distorted", "restored"), pictures, strict=True)]
+        pictures = [
+            (caption, word, picture)
+            for caption, pictures in group
+            for word, picture in zip(("original", "distorted", "restored"), pictures, strict=True)
+        ]
         for axes, (caption, word, picture) in zip(line, pictures, strict=False):
             axes.imshow(picture[::-1], cmap="gray", vmin=0, vmax=1)
             axes.set_title(f"{caption}\n{word}" if word == "original" else word, fontsize=6, loc="left")
     _save(figure, path)
 
 
-def draw_roc(path: str | os.PathLike, curve: tuple[np.ndarray, np.ndarray], auc: float,
-             interval: tuple[float, float], point: tuple[float, float], threshold: float, title: str,
-             cases: str) -> None:
+def draw_roc(
+    path: str | os.PathLike,
+    curve: tuple[np.ndarray, np.ndarray],
+    auc: float,
+    interval: tuple[float, float],
+    point: tuple[float, float],
+    threshold: float,
+    title: str,
+    cases: str,
+) -> None:
     """Draw one ROC curve with the operating point that was fixed before the test.
 
     Args:
@@ -139,11 +161,23 @@ def draw_roc(path: str | os.PathLike, curve: tuple[np.ndarray, np.ndarray], auc:
     figure = Figure(figsize=(4.2, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1, label="chance")
-    axes.plot(*curve, color="tab:blue", linewidth=1.8, clip_on=False, zorder=3,
-              label=f"AUC {auc:.3f} [{interval[0]:.3f}-{interval[1]:.3f}]")
-    axes.plot(*point, "o", color="tab:red", markersize=7, clip_on=False, zorder=4,
-              label=f"validation threshold {threshold:.3f}:\n"
-                    f"sensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}")
+    axes.plot(
+        *curve,
+        color="tab:blue",
+        linewidth=1.8,
+        clip_on=False,
+        zorder=3,
+        label=f"AUC {auc:.3f} [{interval[0]:.3f}-{interval[1]:.3f}]",
+    )
+    axes.plot(
+        *point,
+        "o",
+        color="tab:red",
+        markersize=7,
+        clip_on=False,
+        zorder=4,
+        label=f"validation threshold {threshold:.3f}:\nsensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}",
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")
     axes.set_title(f"{title}\n{cases}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -160,8 +194,13 @@ class Curve(NamedTuple):
     kind: int
 
 
-def draw_rocs(path: str | os.PathLike, curves: Sequence[Curve], readers: Mapping[str, tuple[float, float]],
-              cutoffs: Mapping[str, tuple[float, float]], title: str) -> None:
+def draw_rocs(
+    path: str | os.PathLike,
+    curves: Sequence[Curve],
+    readers: Mapping[str, tuple[float, float]],
+    cutoffs: Mapping[str, tuple[float, float]],
+    title: str,
+) -> None:
     """Draw the ROC curves of a task, readers and published cut-offs as points on them (Fig. 8), the legend beneath.
 
     readers, cutoffs: what it is called -> false and true positive rate. A cut-off is named in the picture too.
@@ -170,18 +209,48 @@ def draw_rocs(path: str | os.PathLike, curves: Sequence[Curve], readers: Mapping
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1, label="chance: AUC 0.5")
     for number, curve in enumerate(curves):
         nth = sum(other.kind == curve.kind for other in curves[:number])
-        axes.plot(curve.x, curve.y, color=KIND_COLOURS[curve.kind], linestyle=KIND_DASHES[nth % len(KIND_DASHES)],
-                  linewidth=1.8, clip_on=False, label=curve.label)
+        axes.plot(
+            curve.x,
+            curve.y,
+            color=KIND_COLOURS[curve.kind],
+            linestyle=KIND_DASHES[nth % len(KIND_DASHES)],
+            linewidth=1.8,
+            clip_on=False,
+            label=curve.label,
+        )
     for (name, point), marker in zip(readers.items(), MARKERS * len(readers), strict=False):
-        axes.plot(*point, marker, color="black", markerfacecolor="white", markersize=7, clip_on=False, zorder=5,
-                  linestyle="none", label=name)
+        axes.plot(
+            *point,
+            marker,
+            color="black",
+            markerfacecolor="white",
+            markersize=7,
+            clip_on=False,
+            zorder=5,
+            linestyle="none",
+            label=name,
+        )
     for name, point in cutoffs.items():
-        axes.plot(*point, "o", color=CUTOFF_COLOUR, markeredgecolor="black", markersize=7, clip_on=False, zorder=6,
-                  label="published cut-off of the FLAIR ratio" if name == next(iter(cutoffs)) else None)
+        axes.plot(
+            *point,
+            "o",
+            color=CUTOFF_COLOUR,
+            markeredgecolor="black",
+            markersize=7,
+            clip_on=False,
+            zorder=6,
+            label="published cut-off of the FLAIR ratio" if name == next(iter(cutoffs)) else None,
+        )
     for nth, point in enumerate(dict.fromkeys(cutoffs.values())):  # several may fall on one point
         beside = {"xytext": (-6, 5), "ha": "right"} if nth % 2 else {"xytext": (6, -10)}  # neighbours on either side
-        axes.annotate(", ".join(name for name in cutoffs if cutoffs[name] == point), point, **beside,
-                      textcoords="offset points", fontsize=8, zorder=7)
+        axes.annotate(
+            ", ".join(name for name in cutoffs if cutoffs[name] == point),
+            point,
+            **beside,
+            textcoords="offset points",
+            fontsize=8,
+            zorder=7,
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 - specificity", ylabel="sensitivity")
     axes.grid(color="0.92")
     _save_with_legend(figure, path)
@@ -197,8 +266,9 @@ class Bar(NamedTuple):
     word: str = ""
 
 
-def draw_bars(path: str | os.PathLike, groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float],
-              title: str) -> None:
+def draw_bars(
+    path: str | os.PathLike, groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float], title: str
+) -> None:
     """Draw bars of AUC from chance, 0.5, with their intervals, in groups (Figs 6 and 7).
 
     lines: what it is called -> an AUC that is drawn across, such as the ceiling.
@@ -207,8 +277,16 @@ def draw_bars(path: str | os.PathLike, groups: Mapping[str, Sequence[Bar]], line
     figure, axes = _panel(title, len(lines), width=max(4.6, 0.55 * count + 1.2), height=4.2)
     first, ticks, lowest = 0, [], 0.4
     for name, bars in groups.items():
-        axes.text(first + (len(bars) - 1) / 2, 1.0, name, ha="center", va="bottom", fontsize=10, weight="bold",
-                  transform=axes.get_xaxis_transform())
+        axes.text(
+            first + (len(bars) - 1) / 2,
+            1.0,
+            name,
+            ha="center",
+            va="bottom",
+            fontsize=10,
+            weight="bold",
+            transform=axes.get_xaxis_transform(),
+        )
         for place, bar in enumerate(bars, first):
             ticks.append((place, bar.label))
             if bar.auc is None:
@@ -225,8 +303,14 @@ def draw_bars(path: str | os.PathLike, groups: Mapping[str, Sequence[Bar]], line
         axes.axhline(value, color="#CC79A7", linestyle=dash, linewidth=1.5, label=label)
     axes.set(xlim=(-0.6, first - 1.4), ylim=(max(0.0, lowest - 0.05), 1.06), ylabel="AUC (bars begin at 0.5 = chance)")
     axes.set_title(title, fontsize=10, pad=18)
-    axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=8, rotation=45, ha="right",
-                    rotation_mode="anchor")
+    axes.set_xticks(
+        [at for at, _ in ticks],
+        [label for _, label in ticks],
+        fontsize=8,
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
+    )
     _save_with_legend(figure, path)
 
 
@@ -240,10 +324,23 @@ def draw_calibration(path: str | os.PathLike, curves: Mapping[str, Sequence[dict
     for number, (label, points) in enumerate(curves.items()):
         x, y = (np.array([point[name] for point in points]) for name in ("predicted", "observed"))
         ends = np.array([point["observed_ci"] for point in points]).T
-        axes.errorbar(x, y, np.abs(ends - y), **_few(number), marker=MARKERS[number % len(MARKERS)], capsize=3,
-                      label=label, clip_on=False)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="mean predicted probability of the group",
-             ylabel="share of the group that is positive")
+        axes.errorbar(
+            x,
+            y,
+            np.abs(ends - y),
+            **_few(number),
+            marker=MARKERS[number % len(MARKERS)],
+            capsize=3,
+            label=label,
+            clip_on=False,
+        )
+    axes.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+        xlabel="mean predicted probability of the group",
+        ylabel="share of the group that is positive",
+    )
     _save_with_legend(figure, path)
 
 
@@ -256,21 +353,32 @@ def draw_decision(path: str | os.PathLike, curves: Mapping[str, Sequence[dict]],
     for number, (label, points) in enumerate(curves.items()):
         thresholds = [point["threshold"] for point in points]
         if not number:
-            axes.plot(thresholds, [point["treat_all"] for point in points], color="0.5", linewidth=1.3,
-                      label="calling everybody positive")
+            axes.plot(
+                thresholds,
+                [point["treat_all"] for point in points],
+                color="0.5",
+                linewidth=1.3,
+                label="calling everybody positive",
+            )
             axes.axhline(0, color="black", linewidth=1, label="calling nobody positive")
         axes.plot(thresholds, [point["net_benefit"] for point in points], **_few(number), label=label)
     highest = max(point["net_benefit"] for points in curves.values() for point in points)
-    axes.set(xlim=(0, 1), ylim=(LEAST_BENEFIT, max(0.1, 1.1 * highest)),
-             xlabel="threshold: probability from which one calls positive",
-             ylabel="net benefit (true positives a patient)")
+    axes.set(
+        xlim=(0, 1),
+        ylim=(LEAST_BENEFIT, max(0.1, 1.1 * highest)),
+        xlabel="threshold: probability from which one calls positive",
+        ylabel="net benefit (true positives a patient)",
+    )
     _save_with_legend(figure, path)
 
 
 def _few(number: int) -> dict:
     """Colour and dash of the curve with this number, where few are shown."""
-    return {"color": FEW_COLOURS[number % len(FEW_COLOURS)], "linestyle": KIND_DASHES[number % len(KIND_DASHES)],
-            "linewidth": 1.6}
+    return {
+        "color": FEW_COLOURS[number % len(FEW_COLOURS)],
+        "linestyle": KIND_DASHES[number % len(KIND_DASHES)],
+        "linewidth": 1.6,
+    }
 
 
 def _panel(title: str, entries: int, width: float = 4.6, height: float = 4.6) -> tuple[Figure, Axes]:
@@ -289,9 +397,17 @@ def _save_with_legend(figure: Figure, path: str | os.PathLike) -> None:
     _save(figure, path, PANEL_DPI)
 
 
-def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np.ndarray, slices: Sequence[int],
-                 captions: Sequence[str], title: str, scale: str, sizes: Sequence[float],
-                 lesion: np.ndarray | None = None) -> None:
+def draw_gradcam(
+    path: str | os.PathLike,
+    scans: dict[str, np.ndarray],
+    heat: np.ndarray,
+    slices: Sequence[int],
+    captions: Sequence[str],
+    title: str,
+    scale: str,
+    sizes: Sequence[float],
+    lesion: np.ndarray | None = None,
+) -> None:
     """Draw slices of each scan twice: as it is, and beneath the map.
 
     Args:
@@ -307,8 +423,11 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
     width, height = (box[0].stop - box[0].start) * sizes[0], (box[1].stop - box[1].start) * sizes[1]
     column = 1.75
     rows = [(name, with_map) for name in scans for with_map in (False, True)]
-    figure = Figure(figsize=(column * len(slices) + 1.1, column * height / width * len(rows) + 0.9),
-                    layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(column * len(slices) + 1.1, column * height / width * len(rows) + 0.9),
+        layout="constrained",
+        facecolor="white",
+    )
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     figure.suptitle(title, fontsize=10)
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
@@ -321,27 +440,49 @@ def draw_gradcam(path: str | os.PathLike, scans: dict[str, np.ndarray], heat: np
             axes.imshow(_hang(scans[name], z, box), cmap="gray", vmin=low, vmax=high, aspect=sizes[1] / sizes[0])
             if with_map:
                 picture = _hang(heat, z, box)
-                shown = axes.imshow(picture, cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=MAP_OPACITY * picture,
-                                    aspect=sizes[1] / sizes[0])
+                shown = axes.imshow(
+                    picture, cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=MAP_OPACITY * picture, aspect=sizes[1] / sizes[0]
+                )
             if lesion is not None and _hang(lesion, z, box).any():
                 axes.contour(_hang(lesion, z, box), levels=[0.5], colors="cyan", linewidths=0.8)
     for axes, caption in zip(grid[0], captions, strict=True):
         axes.set_title(caption, fontsize=8)
     for axes, letter, x in ((grid[0, 0], "R", 0.03), (grid[0, -1], "L", 0.97)):
-        axes.text(x, 0.97, letter, color="white", fontsize=9, va="top", ha="left" if letter == "R" else "right",
-                  transform=axes.transAxes)
+        axes.text(
+            x,
+            0.97,
+            letter,
+            color="white",
+            fontsize=9,
+            va="top",
+            ha="left" if letter == "R" else "right",
+            transform=axes.transAxes,
+        )
     bar = figure.colorbar(shown, ax=grid, shrink=0.6, aspect=30, pad=0.01)
     bar.set_label(scale, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     if not heat.any():
-        figure.text(0.5, 0.01, "The map is zero everywhere: nothing in these scans argued for this verdict.",
-                    ha="center", color="tab:red", fontsize=9)
+        figure.text(
+            0.5,
+            0.01,
+            "The map is zero everywhere: nothing in these scans argued for this verdict.",
+            ha="center",
+            color="tab:red",
+            fontsize=9,
+        )
     _save(figure, path, MAP_DPI)
 
 
-def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndarray, atlas_brain: np.ndarray,
-            sizes: Sequence[float], title: str, lesion: np.ndarray | None = None,
-            histograms: dict[str, dict[str, np.ndarray]] | None = None) -> None:
+def draw_qc(
+    path: str | os.PathLike,
+    scans: dict[str, np.ndarray],
+    mask: np.ndarray,
+    atlas_brain: np.ndarray,
+    sizes: Sequence[float],
+    title: str,
+    lesion: np.ndarray | None = None,
+    histograms: dict[str, dict[str, np.ndarray]] | None = None,
+) -> None:
     """Draw slices of each scan on the atlas grid with the outlines by which registration is judged, and histograms.
 
     Args:
@@ -376,8 +517,13 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
         axes = figure.add_axes((0, bottom, wide / width, tall / height))
         axes.imshow(row(scan), cmap="gray", vmin=0, vmax=QC_WHITE[name], aspect="auto", interpolation="bilinear")
         for k in range(len(slices)):
-            axes.axvline(k * each + midline, color=QC_COLOURS["midline"], linewidth=PIXEL, antialiased=False,
-                         linestyle=(0, (2, 8)))
+            axes.axvline(
+                k * each + midline,
+                color=QC_COLOURS["midline"],
+                linewidth=PIXEL,
+                antialiased=False,
+                linestyle=(0, (2, 8)),
+            )
         for part, outlined in outlines.items():
             if row(outlined).any():
                 axes.contour(row(outlined), levels=[0.5], colors=QC_COLOURS[part], linewidths=PIXEL, antialiased=False)
@@ -385,8 +531,10 @@ def draw_qc(path: str | os.PathLike, scans: dict[str, np.ndarray], mask: np.ndar
         axes.text(3, 3, f"R   {name}\nwhite: {QC_WHITE[name]:g}", color="white", fontsize=8, va="top")
         axes.text(columns - 3, 3, "L", color="white", fontsize=8, va="top", ha="right")
         if histograms:
-            axes = figure.add_axes(((wide + 10) / width, bottom + 26 / height, (QC_HISTOGRAM - 24) / width,
-                                    (tall - 34) / height), facecolor="black")
+            axes = figure.add_axes(
+                ((wide + 10) / width, bottom + 26 / height, (QC_HISTOGRAM - 24) / width, (tall - 34) / height),
+                facecolor="black",
+            )
             _draw_histogram(axes, histograms[name])
     _save_small(figure, path)
 
@@ -452,11 +600,19 @@ def _save_small(figure: Figure, path: str | os.PathLike) -> None:
 
 def _png(index: np.ndarray, palette: np.ndarray) -> bytes:
     """Return a PNG file of indices (H, W) into a palette (K, 3), both uint8 (PNG specification, 11.2)."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = index.shape
     steps = np.diff(index, axis=0, prepend=np.uint8(0))  # uint8 wraps round, as the filter "up" wants it
     lines = np.pad(steps, [(0, 0), (1, 0)], constant_values=2).tobytes()  # each line begins with its filter: 2 = up
-    return b"".join([b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-                     chunk(b"PLTE", palette.tobytes()), chunk(b"IDAT", zlib.compress(lines, 6)), chunk(b"IEND", b"")])
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
+            chunk(b"PLTE", palette.tobytes()),
+            chunk(b"IDAT", zlib.compress(lines, 6)),
+            chunk(b"IEND", b""),
+        ]
+    )

@@ -41,8 +41,10 @@ def table(rows: Sequence[Sequence[str]], caption: str, kind: str = "") -> str:
     head, *lines = rows
     cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "\n".join(_group(line[0], len(head)) if len(line) == 1 else _line(line) for line in lines)
-    return (f'<figure class="table {kind}"><figcaption>{caption}</figcaption><div class="wide"><table>\n'
-            f"<thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>")
+    return (
+        f'<figure class="table {kind}"><figcaption>{caption}</figcaption><div class="wide"><table>\n'
+        f"<thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>"
+    )
 
 
 def _group(name: str, columns: int) -> str:

@@ -11,19 +11,23 @@ from itertools import combinations
 
 import numpy as np
 
-from tss.data.cohort import TASKS
+from tss.data.tasks import TASKS
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.scores import p_text
 from tss.metrics.roc import delong_test, holm, roc_auc
 
-CLAIMS = ("Compared is what the paper makes claims about, chosen before any figure was seen: the weights of the phase "
-          "before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
-          "each against Lee 2020 and the FLAIR tissue clock.")
+CLAIMS = (
+    "Compared is what the paper makes claims about, chosen before any figure was seen: the weights of the phase "
+    "before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
+    "each against Lee 2020 and the FLAIR tissue clock."
+)
 # Said wherever networks are compared: a study trains each once.
-TRAINED_ONCE = ("Each network was trained once. A test says whether these two networks differ, not whether their ways "
-                "of being trained do: with another seed each would have come out otherwise.")
+TRAINED_ONCE = (
+    "Each network was trained once. A test says whether these two networks differ, not whether their ways "
+    "of being trained do: with another seed each would have come out otherwise."
+)
 AGAINST = ("tissue clock, FLAIR", "Lee 2020")  # our choice: not all three clocks, since each test more costs power
 RANDOM, IMAGENET, MEDICAL, PREVIOUS = range(4)  # in the order of Table 2
 
@@ -47,8 +51,11 @@ def claimed(networks: Mapping[str, Mapping], older: Sequence[str]) -> list[tuple
             own[about["model"], about["phase"]] = name
     pairs = []
     for (model, phase), name in sorted(own.items()):
-        rivals = [other for other, about in networks.items()
-                  if (about["model"], about["phase"]) == (model, phase) and other != name]
+        rivals = [
+            other
+            for other, about in networks.items()
+            if (about["model"], about["phase"]) == (model, phase) and other != name
+        ]
         pairs += [(other, name) for other in sorted(rivals, key=lambda other: rank(networks[other]["weights"]))]
         if (model, phase - 1) in own:
             pairs.append((own[model, phase - 1], name))
@@ -58,8 +65,9 @@ def claimed(networks: Mapping[str, Mapping], older: Sequence[str]) -> list[tuple
     return pairs + [(method, name) for name in last.values() for method in AGAINST if method in older]
 
 
-def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str,
-                   pairs: Sequence[tuple[str, str]] | None = None) -> list[dict]:
+def compare_models(
+    rows: Mapping[str, Sequence[Prediction]], task: str, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[dict]:
     """Return DeLong's test of each pair, second minus first in the order given, Holm-corrected over all pairs.
 
     pairs: names of rows; None = every two.
@@ -69,17 +77,30 @@ def compare_models(rows: Mapping[str, Sequence[Prediction]], task: str,
     """
     compared = []
     for first, second in combinations(rows, 2) if pairs is None else pairs:
-        a, b = ({_key(line, task): line for line in rows[name] if line.label >= 0 and line.probability is not None}
-                for name in (first, second))
+        a, b = (
+            {_key(line, task): line for line in rows[name] if line.label >= 0 and line.probability is not None}
+            for name in (first, second)
+        )
         shared = [key for key in a if key in b]
         y = np.array([a[key].label for key in shared])
         p, q = (np.array([lines[key].probability for key in shared]) for lines in (a, b))
-        pair = {"first": first, "second": second, "n": len(y), "n_positive": int(y.sum()),
-                "left_out": len(a.keys() ^ b.keys())}
+        pair = {
+            "first": first,
+            "second": second,
+            "n": len(y),
+            "n_positive": int(y.sum()),
+            "left_out": len(a.keys() ^ b.keys()),
+        }
         try:
             test = delong_test(y, q, p)
-            pair |= {"auc_first": roc_auc(y, p), "auc_second": roc_auc(y, q), "difference": test.difference,
-                     "difference_ci": list(test.ci), "z": test.z, "pvalue": test.pvalue}
+            pair |= {
+                "auc_first": roc_auc(y, p),
+                "auc_second": roc_auc(y, q),
+                "difference": test.difference,
+                "difference_ci": list(test.ci),
+                "z": test.z,
+                "pvalue": test.pvalue,
+            }
         except InputError as error:
             pair |= {"difference": None, "pvalue": None, "reason": str(error)}
         compared.append(pair)
@@ -109,7 +130,16 @@ def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
             rows.append([name, n, *["-"] * 5, pair["reason"]])
             continue
         low, high = pair["difference_ci"]
-        rows.append([name, n, f"{pair['auc_second']:.3f}", f"{pair['auc_first']:.3f}",
-                     f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]", p_text(pair["pvalue"]),
-                     p_text(pair["pvalue_holm"]), remark])
+        rows.append(
+            [
+                name,
+                n,
+                f"{pair['auc_second']:.3f}",
+                f"{pair['auc_first']:.3f}",
+                f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]",
+                p_text(pair["pvalue"]),
+                p_text(pair["pvalue_holm"]),
+                remark,
+            ]
+        )
     return rows

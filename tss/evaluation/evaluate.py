@@ -18,37 +18,43 @@ from pathlib import Path
 
 import numpy as np
 
-from tss.data.cohort import TASKS, Patient, read_prepared, split_hash
+from tss.data.cohort import Patient
 from tss.data.files import read_json, sha256, write_json, write_text
+from tss.data.prepared import otherwise_prepared, read_prepared
+from tss.data.splits import split_hash
+from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation import gradcam_overlap, readers, table2
 from tss.evaluation.auc_comparison import CLAIMS, claimed, compare_models, comparisons_table
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_of
-from tss.evaluation.inference import (
-    POSITIVE,
-    Model,
-    Prediction,
-    hemispheres_of,
-    open_models,
-    predict_patients,
-    side_picker,
-)
+from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import by_group
 from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, in_a_picture
-from tss.preprocessing.patient_record import otherwise_prepared
-from tss.training.epoch import choose_device
+from tss.training.device import choose_device
 
-HEMISPHERES_NOTE = ("Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
-                    "DeLong's test, count a patient's two hemispheres as if independent.")
+HEMISPHERES_NOTE = (
+    "Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
+    "DeLong's test, count a patient's two hemispheres as if independent."
+)
 LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
 REPORT = ("report.html", "figures")  # as tss.evaluation.report has them
 
 
-def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: int, device: str = "auto",
-             overwrite: bool = False, table: bool = False, study: str | None = None, report: bool = False,
-             gradcam_scores: bool = False) -> list[dict]:
+def evaluate(
+    paths: Sequence[str],
+    data: str,
+    split: str,
+    out: str,
+    pictures: int,
+    device: str = "auto",
+    overwrite: bool = False,
+    table: bool = False,
+    study: str | None = None,
+    report: bool = False,
+    gradcam_scores: bool = False,
+) -> list[dict]:
     """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
 
     Args:
@@ -74,8 +80,10 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         check_fits(model, patients, data)
     drawn = [patient for patient in chosen if patient.status == "ok"][:pictures]
     if missing := [path for patient in drawn for path in scans_of(data, patient).values() if not path.is_file()]:
-        raise InputError(f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
-                         "leave the pictures away with --gradcam 0.")
+        raise InputError(
+            f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
+            "leave the pictures away with --gradcam 0."
+        )
     lesions = gradcam_overlap.lesions_of(chosen, data) if gradcam_scores else None
     device = choose_device(device)
     folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
@@ -95,7 +103,8 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         if model.task == readers.TASK and readers.names_of(chosen):
             rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
             metrics["readers"] = readers.figures(chosen) | {
-                "model": readers.compare(chosen, predictions, model.threshold, rng)}
+                "model": readers.compare(chosen, predictions, model.threshold, rng)
+            }
         if lesions is not None:
             metrics["gradcam"] = gradcam_overlap.measure(model, predictions, chosen, lesions, data)
             print(f"  {gradcam_overlap.overlap_line(metrics['gradcam'])}", flush=True)
@@ -132,8 +141,10 @@ def evaluate(paths: Sequence[str], data: str, split: str, out: str, pictures: in
         from tss.evaluation.report import Findings, write_report  # here, since matplotlib takes a second to load
 
         maps = {model.name: sorted(folder.glob("gradcam/*.png")) for model, folder in zip(models, folders, strict=True)}
-        write_report(Path(out), Findings(patients, split, whole, compared, chosen_pairs, maps,
-                                         read_json(Path(data) / "settings.json")))
+        write_report(
+            Path(out),
+            Findings(patients, split, whole, compared, chosen_pairs, maps, read_json(Path(data) / "settings.json")),
+        )
         print(f"report.html written to {out}", flush=True)
     return results
 
@@ -142,12 +153,16 @@ def check_fits(model: Model, patients: list[Patient], data: str) -> None:
     """Refuse DATA of another grid, and DATA of another split, whose test patients may have been trained on."""
     grid = list(read_json(Path(data) / "settings.json").get("grid", []))
     if model.checkpoint["grid"] != grid:
-        raise InputError(f"{model.path} was trained on the grid {model.checkpoint['grid']}, {data} has {grid}. Give "
-                         f"its own --data, or preprocess with --grid {' '.join(map(str, model.checkpoint['grid']))}.")
+        raise InputError(
+            f"{model.path} was trained on the grid {model.checkpoint['grid']}, {data} has {grid}. Give "
+            f"its own --data, or preprocess with --grid {' '.join(map(str, model.checkpoint['grid']))}."
+        )
     if model.checkpoint["cohort"] != (here := split_hash(patients)):
-        raise InputError(f"{model.path} was trained on another split of patients ({model.checkpoint['cohort'][:12]}) "
-                         f"than {data}/cohort.csv has ({here[:12]}): it may have seen patients that are tested here. "
-                         "Give the --data that it was trained on.")
+        raise InputError(
+            f"{model.path} was trained on another split of patients ({model.checkpoint['cohort'][:12]}) "
+            f"than {data}/cohort.csv has ({here[:12]}): it may have seen patients that are tested here. "
+            "Give the --data that it was trained on."
+        )
 
 
 def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND) -> None:
@@ -155,8 +170,11 @@ def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND)
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise InputError(f"{folder} already holds {', '.join(there)}. Give another --out, or --overwrite.")
-    files = [file for name in there for file in (
-        sorted((folder / name).glob("*.png")) if (folder / name).is_dir() else [folder / name])]
+    files = [
+        file
+        for name in there
+        for file in (sorted((folder / name).glob("*.png")) if (folder / name).is_dir() else [folder / name])
+    ]
     try:
         for file in files:
             file.unlink()
@@ -168,12 +186,21 @@ def describe(model: Model, split: str, patients: list[Patient], data: str) -> di
     """Return what the figures are of, and what has to be said with them."""
     limit = TASKS[model.task]
     name = POSITIVE[model.task]
-    about = {"name": model.name, "task": model.task, "split": split, "phase": model.checkpoint["phase"],
-             "model": model.checkpoint["model"], "attention": model.checkpoint["attention"],
-             "weights": weights_of(model.checkpoint), "parent": model.checkpoint["parent"],
-             "checkpoint": str(model.path), "checkpoint_sha256": sha256(model.path),
-             "cohort": model.checkpoint["cohort"], "unit": "hemisphere" if limit is None else "patient",
-             "positive_class": name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})"}
+    about = {
+        "name": model.name,
+        "task": model.task,
+        "split": split,
+        "phase": model.checkpoint["phase"],
+        "model": model.checkpoint["model"],
+        "attention": model.checkpoint["attention"],
+        "weights": weights_of(model.checkpoint),
+        "parent": model.checkpoint["parent"],
+        "checkpoint": str(model.path),
+        "checkpoint_sha256": sha256(model.path),
+        "cohort": model.checkpoint["cohort"],
+        "unit": "hemisphere" if limit is None else "patient",
+        "positive_class": name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
+    }
     notes = []
     if limit is None:
         notes.append(HEMISPHERES_NOTE)
@@ -181,8 +208,9 @@ def describe(model: Model, split: str, patients: list[Patient], data: str) -> di
         notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
     trained_on = model.checkpoint["settings"].get("preprocessing", {})
     if differs := otherwise_prepared(trained_on, read_json(Path(data) / "settings.json")):
-        notes.append(f"{model.name} was trained on hemispheres that were prepared otherwise than those in {data}: "
-                     f"{differs}.")
+        notes.append(
+            f"{model.name} was trained on hemispheres that were prepared otherwise than those in {data}: {differs}."
+        )
     if spread := patients[0].row.get("phantom"):
         notes.append(PHANTOM_NOTE)
         about["ceiling"] = ceilings(float(spread))[model.task]
@@ -197,8 +225,14 @@ def weights_of(checkpoint: dict) -> str:
 
 def weights_in(planned: dict, folder: Path, model: Model) -> str | None:
     """Return what a study calls a model's first weights: a file of tensors does not say on what they were learned."""
-    return next((words for path, words in planned.get("weights", {}).items()
-                 if (folder / path).resolve() == model.path.resolve()), None)
+    return next(
+        (
+            words
+            for path, words in planned.get("weights", {}).items()
+            if (folder / path).resolve() == model.path.resolve()
+        ),
+        None,
+    )
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
@@ -207,8 +241,14 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["patient", "side", "label", "probability"])
     for line in predictions:
-        writer.writerow([line.patient, line.side, "" if line.label < 0 else line.label,
-                         "" if line.probability is None else repr(line.probability)])
+        writer.writerow(
+            [
+                line.patient,
+                line.side,
+                "" if line.label < 0 else line.label,
+                "" if line.probability is None else repr(line.probability),
+            ]
+        )
     write_text(path, table.getvalue())
 
 
@@ -219,10 +259,16 @@ def _draw_roc(path: Path, metrics: dict, note: str) -> None:
     from tss.display import figures
 
     cases = f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive"
-    figures.draw_roc(path, tuple(metrics["roc"].values()), metrics["auc"], metrics["auc_ci"],
-                     (1 - metrics["specificity"], metrics["sensitivity"]), metrics["threshold"],
-                     f"{metrics['name']}: {POSITIVE[metrics['task']]}",
-                     f"{cases}\n{note}" if note else cases)
+    figures.draw_roc(
+        path,
+        tuple(metrics["roc"].values()),
+        metrics["auc"],
+        metrics["auc_ci"],
+        (1 - metrics["specificity"], metrics["sensitivity"]),
+        metrics["threshold"],
+        f"{metrics['name']}: {POSITIVE[metrics['task']]}",
+        f"{cases}\n{note}" if note else cases,
+    )
 
 
 def _draw_maps(folder: Path, model: Model, predictions: list[Prediction], patients: list[Patient], data: str) -> None:
@@ -230,5 +276,11 @@ def _draw_maps(folder: Path, model: Model, predictions: list[Prediction], patien
         lines = [line for line in predictions if line.patient == patient.id and line.probability is not None]
         if lines:
             likelier = max(lines, key=lambda line: line.probability)  # of the two hemispheres in task "stroke"
-            draw_on_atlas(folder / f"{patient.id}.png", model, likelier, hemispheres_of(patient, model, data), patient,
-                          scans_of(data, patient))
+            draw_on_atlas(
+                folder / f"{patient.id}.png",
+                model,
+                likelier,
+                hemispheres_of(patient, model, data),
+                patient,
+                scans_of(data, patient),
+            )

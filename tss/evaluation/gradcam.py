@@ -68,7 +68,7 @@ def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: i
         # The input asks for a gradient because a frozen backbone has no parameter that does (FIELD 3, #11).
         logit = model(hemisphere[None].detach().requires_grad_(True))  # (1,)
         activation = outputs[-1]
-        gradient, = torch.autograd.grad(sign * logit.sum(), activation)
+        (gradient,) = torch.autograd.grad(sign * logit.sum(), activation)
     activation, gradient = activation.detach().double(), gradient.double()
     spatial = tuple(range(2, activation.ndim))
     terms = gradient.mean(dim=spatial, keepdim=True) * activation

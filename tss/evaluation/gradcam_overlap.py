@@ -60,7 +60,8 @@ DEFINITION = (
     f"{TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps on the lesions of the "
     "other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask (its overlap is always "
     "whole). randomised: weights and BatchNorm statistics drawn anew for each patient, evidence for that network's own "
-    "verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient.")
+    "verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient."
+)
 
 
 class Lesion(NamedTuple):
@@ -82,13 +83,20 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
     """
     marked = [patient for patient in patients if patient.path("lesion")]
     if not marked:
-        raise InputError(f"{data}/cohort.csv names no lesion mask of these patients, and --gradcam-scores measures on "
-                         "it. Leave the flag away, or give masks in the column lesion and run run_preprocess.py again.")
-    files = {patient.id: [Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for kind in ("lesion", "mask")]
-             for patient in marked if patient.status == "ok"}
+        raise InputError(
+            f"{data}/cohort.csv names no lesion mask of these patients, and --gradcam-scores measures on "
+            "it. Leave the flag away, or give masks in the column lesion and run run_preprocess.py again."
+        )
+    files = {
+        patient.id: [Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for kind in ("lesion", "mask")]
+        for patient in marked
+        if patient.status == "ok"
+    }
     if missing := [path for pair in files.values() for path in pair if not path.is_file()]:
-        raise InputError(f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or "
-                         "leave the flag away.")
+        raise InputError(
+            f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or "
+            "leave the flag away."
+        )
     grid = tuple(read_json(Path(data) / "settings.json")["grid"])
     return {patient.id: _sides(*files[patient.id], grid) if patient.id in files else {} for patient in marked}
 
@@ -97,8 +105,9 @@ def _sides(lesion: Path, mask: Path, grid: tuple[int, int, int]) -> dict[str, Le
     volumes = [load(path, mask=True) for path in (lesion, mask)]
     for volume in volumes:
         if volume.data.shape != grid:
-            raise InputError(f"{volume.path} has {volume.data.shape} voxels, and DATA's grid is {grid}. Run "
-                             "run_preprocess.py again.")
+            raise InputError(
+                f"{volume.path} has {volume.data.shape} voxels, and DATA's grid is {grid}. Run run_preprocess.py again."
+            )
     halves = zip(SIDES, *(split(volume.data > 0.5) for volume in volumes), strict=True)
     zyx_mm = voxel_sizes(volumes[0].affine)[::-1]
     return {side: lay_out(inside, brain, zyx_mm) for side, inside, brain in halves if inside.any()}
@@ -111,12 +120,16 @@ def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float]) -> L
     in_slice[z] = inside[z]
     near = np.zeros_like(inside)
     reach = np.ceil(TOLERANCE_MM / np.asarray(zyx_mm)).astype(int)  # voxels; distances further off are not needed
-    box = tuple(slice(max(0, place.min() - more), place.max() + more + 1)
-                for place, more in zip(np.nonzero(inside), reach, strict=True))
+    box = tuple(
+        slice(max(0, place.min() - more), place.max() + more + 1)
+        for place, more in zip(np.nonzero(inside), reach, strict=True)
+    )
     near[box] = ndimage.distance_transform_edt(~inside[box], sampling=zyx_mm) <= TOLERANCE_MM
     whole = max(brain.sum(), 1)
-    return Lesion(*map(np.flatnonzero, (inside, in_slice, near)),
-                  (float((brain & inside).sum() / whole), float((brain & near).sum() / whole)))
+    return Lesion(
+        *map(np.flatnonzero, (inside, in_slice, near)),
+        (float((brain & inside).sum() / whole), float((brain & near).sum() / whole)),
+    )
 
 
 def figures(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
@@ -128,21 +141,36 @@ def figures(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
     whole, hottest = flat.sum(dtype=np.float64), flat.argmax()
     if whole == 0:
         return np.zeros((len(lesions), len(FIGURES)))
-    return np.array([(flat[lesion.voxels].sum(dtype=np.float64) / whole,
-                      (flat[lesion.largest_slice] >= LIT).mean() > HALF, hottest in lesion.near)
-                     for lesion in lesions], dtype=np.float64)
+    return np.array(
+        [
+            (
+                flat[lesion.voxels].sum(dtype=np.float64) / whole,
+                (flat[lesion.largest_slice] >= LIT).mean() > HALF,
+                hottest in lesion.near,
+            )
+            for lesion in lesions
+        ],
+        dtype=np.float64,
+    )
 
 
-def measure(model: Model, predictions: Sequence[Prediction], patients: Sequence[Patient],
-            lesions: dict[str, dict[str, Lesion]], data: str) -> dict:
+def measure(
+    model: Model,
+    predictions: Sequence[Prediction],
+    patients: Sequence[Patient],
+    lesions: dict[str, dict[str, Lesion]],
+    data: str,
+) -> dict:
     """Lay the Grad-CAM of each patient with a lesion mask on it; nobody is left out without being named.
 
     Args:
         predictions: of `patients`, whose network has been moved to its device.
         lesions: as `lesions_of` returns them.
     """
-    looks = {patient: look(model, [line for line in predictions if line.patient == patient], sides)
-             for patient, sides in lesions.items()}
+    looks = {
+        patient: look(model, [line for line in predictions if line.patient == patient], sides)
+        for patient, sides in lesions.items()
+    }
     seen = [patient for patient in patients if isinstance(looks.get(patient.id), tuple)]
     beneath = [lesions[patient.id][looks[patient.id][0]] for patient in seen]
     tables, empty = np.zeros((2, len(seen), len(seen), len(FIGURES))), np.zeros(2, dtype=int)
@@ -152,12 +180,16 @@ def measure(model: Model, predictions: Sequence[Prediction], patients: Sequence[
             empty[which] += not heat.any()
     names = [patient.id for patient in seen]
     uniform = np.mean([lesion.uniform for lesion in beneath], axis=0).tolist() if seen else (None, None)
-    return {"patients_with_lesion": len(lesions), "measured": len(seen),
-            "not_measured": {patient: why for patient, why in looks.items() if isinstance(why, str)},
-            **summarise(tables[0], names), "empty_maps": int(empty[0]),
-            "uniform": {"share_in_lesion": uniform[0], "pointing": uniform[1]},
-            "randomised": summarise(tables[1], names) | {"empty_maps": int(empty[1])},
-            "definition": DEFINITION}
+    return {
+        "patients_with_lesion": len(lesions),
+        "measured": len(seen),
+        "not_measured": {patient: why for patient, why in looks.items() if isinstance(why, str)},
+        **summarise(tables[0], names),
+        "empty_maps": int(empty[0]),
+        "uniform": {"share_in_lesion": uniform[0], "pointing": uniform[1]},
+        "randomised": summarise(tables[1], names) | {"empty_maps": int(empty[1])},
+        "definition": DEFINITION,
+    }
 
 
 def look(model: Model, lines: Sequence[Prediction], sides: dict[str, Lesion]) -> tuple[str, int] | str:
@@ -173,14 +205,15 @@ def look(model: Model, lines: Sequence[Prediction], sides: dict[str, Lesion]) ->
         return "no lesion voxel on the grid"
     if model.task == "stroke":
         return max(sides, key=lambda side: len(sides[side].voxels)), 1
-    line, = lines
+    (line,) = lines
     if line.side not in sides:
         return f"no lesion voxel in the {line.side} hemisphere, which was read"
     return line.side, 1 if verdict(model, line) else -1
 
 
-def maps(model: Model, patients: Sequence[Patient], looks: Sequence[tuple[str, int]],
-         data: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def maps(
+    model: Model, patients: Sequence[Patient], looks: Sequence[tuple[str, int]], data: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield each patient's map (D, H, W) by the model, and by an untrained network of the same kind."""
     target = TARGETS[model.checkpoint["model"]]
     device = next(model.network.parameters()).device
@@ -196,8 +229,9 @@ def drawn_anew(checkpoint: dict, seed: int) -> nn.Module:
     """A checkpoint's network in eval mode as it is before any training: weights, statistics and slice weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"],
-                           checkpoint["task"]).eval()
+        return build_model(
+            checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"], checkpoint["task"]
+        ).eval()
 
 
 def summarise(table: np.ndarray, names: Sequence[str]) -> dict:
@@ -228,11 +262,19 @@ def summarise(table: np.ndarray, names: Sequence[str]) -> dict:
 
 def overlap_line(gradcam: dict) -> str:
     """Say a model's figures in a line, and who is not behind them in another."""
-    parts = [f"{words} {cell} (chance {chance})" for words, cell, chance in zip(
-        ("share of the map in the lesion", "over half lit", "hottest place in it"), _cells(gradcam), _chance(gradcam),
-        strict=True)]
-    said = [f"Grad-CAM on the lesions of {gradcam['measured']} of {gradcam['patients_with_lesion']} patients with a "
-            f"mask: {'; '.join(parts)}"]
+    parts = [
+        f"{words} {cell} (chance {chance})"
+        for words, cell, chance in zip(
+            ("share of the map in the lesion", "over half lit", "hottest place in it"),
+            _cells(gradcam),
+            _chance(gradcam),
+            strict=True,
+        )
+    ]
+    said = [
+        f"Grad-CAM on the lesions of {gradcam['measured']} of {gradcam['patients_with_lesion']} patients with a "
+        f"mask: {'; '.join(parts)}"
+    ]
     said += [f"  {patient} not measured: {why}" for patient, why in gradcam["not_measured"].items()]
     return "\n".join(said)
 
@@ -242,16 +284,32 @@ def overlap_table(results: Sequence[dict]) -> str:
     measured = [metrics for metrics in results if "gradcam" in metrics]
     if not measured:
         return ""
-    rows = [["Grad-CAM", "weights", "n", "in the lesion", "chance", "over half lit", "chance", "hottest in it",
-             "chance", "empty"]]
+    rows = [
+        [
+            "Grad-CAM",
+            "weights",
+            "n",
+            "in the lesion",
+            "chance",
+            "over half lit",
+            "chance",
+            "hottest in it",
+            "chance",
+            "empty",
+        ]
+    ]
     for metrics in measured:
-        for weights, found in ((f"from {metrics['weights']}", metrics["gradcam"]),
-                               ("drawn anew", metrics["gradcam"]["randomised"])):
+        for weights, found in (
+            (f"from {metrics['weights']}", metrics["gradcam"]),
+            ("drawn anew", metrics["gradcam"]["randomised"]),
+        ):
             mixed = [cell for pair in zip(_cells(found), _chance(found), strict=True) for cell in pair]
-            rows.append([metrics["name"], weights, str(metrics["gradcam"]["measured"]), *mixed,
-                         str(found["empty_maps"])])
-    return aligned(rows) + ("\nIn the lesion: share of the map. Over half lit: patients. Chance: the same maps on "
-                            "other patients' lesions.")
+            rows.append(
+                [metrics["name"], weights, str(metrics["gradcam"]["measured"]), *mixed, str(found["empty_maps"])]
+            )
+    return aligned(rows) + (
+        "\nIn the lesion: share of the map. Over half lit: patients. Chance: the same maps on other patients' lesions."
+    )
 
 
 def _cells(found: dict) -> list[str]:
@@ -263,5 +321,7 @@ def _cells(found: dict) -> list[str]:
 
 
 def _chance(found: dict) -> list[str]:
-    return ["-" if value is None else f"{value:.{digits}f}"
-            for value, digits in zip(found["chance"].values(), (3, 2, 2), strict=True)]
+    return [
+        "-" if value is None else f"{value:.{digits}f}"
+        for value, digits in zip(found["chance"].values(), (3, 2, 2), strict=True)
+    ]

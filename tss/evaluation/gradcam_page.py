@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from tss.data import nifti
-from tss.data.cohort import SIDES, TASKS, Patient
+from tss.data.cohort import SIDES, Patient
 from tss.data.hemispheres import join
+from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
-from tss.evaluation.inference import POSITIVE, Model, Prediction
+from tss.evaluation.inference import Model, Prediction
 
 SLICES_SHOWN = 5  # our choice: what fits a page
 
@@ -48,7 +49,7 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
         contributions = both[row].sum(axis=(1, 2)) / max(both[row].sum(), 1e-12)
     filled = (hemisphere.amax(dim=(0, 2, 3)) > 0).cpu().numpy()  # (D,)
     order = np.argsort(np.where(filled, -np.abs(contributions), np.inf), kind="stable")
-    return Explanation(join(both), sorted(order[:min(SLICES_SHOWN, filled.sum())].tolist()), contributions)
+    return Explanation(join(both), sorted(order[: min(SLICES_SHOWN, filled.sum())].tolist()), contributions)
 
 
 def scans_of(data: str | Path, patient: Patient) -> dict[str, Path]:
@@ -57,8 +58,14 @@ def scans_of(data: str | Path, patient: Patient) -> dict[str, Path]:
     return {name: Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for name, kind in names.items()}
 
 
-def draw_on_atlas(path: Path, model: Model, prediction: Prediction, hemispheres: torch.Tensor, patient: Patient,
-                  scans: dict[str, Path]) -> None:
+def draw_on_atlas(
+    path: Path,
+    model: Model,
+    prediction: Prediction,
+    hemispheres: torch.Tensor,
+    patient: Patient,
+    scans: dict[str, Path],
+) -> None:
     """Draw a patient of DATA on the registered scans, with the lesion's outline where there is a mask of it."""
     from tss.display import figures
 
@@ -66,10 +73,16 @@ def draw_on_atlas(path: Path, model: Model, prediction: Prediction, hemispheres:
     volumes = {name: nifti.load(scans[name]) for name in ("DWI", "FLAIR")}
     lesion = _outline(scans["lesion"]) if "lesion" in scans else None
     figures.draw_gradcam(
-        path, {name: volume.data for name, volume in volumes.items()}, explanation.heat, explanation.slices,
+        path,
+        {name: volume.data for name, volume in volumes.items()},
+        explanation.heat,
+        explanation.slices,
         [f"slice {z + 1}: {amount(model, explanation.contributions[z])}" for z in explanation.slices],
-        title(model, prediction, patient.id, truth(model, prediction, patient)), scale(model, prediction),
-        nifti.voxel_sizes(volumes["DWI"].affine), lesion)
+        title(model, prediction, patient.id, truth(model, prediction, patient)),
+        scale(model, prediction),
+        nifti.voxel_sizes(volumes["DWI"].affine),
+        lesion,
+    )
 
 
 def _outline(path: Path) -> np.ndarray | None:
@@ -93,9 +106,11 @@ def amount(model: Model, contribution: float) -> str:
 def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
     words = POSITIVE[model.task]
     numbers = "what it adds to the logit" if model.checkpoint["model"] == "2d" else "its share of the map"
-    return (f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.probability:.3f}, threshold "
-            f"{model.threshold:.3f}: {'positive' if verdict(model, prediction) else 'negative'}\n"
-            f"{last}; {model.name}; above each slice: {numbers}")
+    return (
+        f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.probability:.3f}, threshold "
+        f"{model.threshold:.3f}: {'positive' if verdict(model, prediction) else 'negative'}\n"
+        f"{last}; {model.name}; above each slice: {numbers}"
+    )
 
 
 def truth(model: Model, prediction: Prediction, patient: Patient) -> str:
@@ -109,8 +124,10 @@ def truth(model: Model, prediction: Prediction, patient: Patient) -> str:
 
 def scale(model: Model, prediction: Prediction) -> str:
     """Say what the map's colours mean."""
-    return (f"evidence {'for' if verdict(model, prediction) else 'against'} {POSITIVE[model.task]}\n"
-            "(1 = the strongest place in this patient)")
+    return (
+        f"evidence {'for' if verdict(model, prediction) else 'against'} {POSITIVE[model.task]}\n"
+        "(1 = the strongest place in this patient)"
+    )
 
 
 def _sign(model: Model, prediction: Prediction) -> int:

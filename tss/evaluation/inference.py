@@ -14,12 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from tss.data.cohort import RESTORE, SIDES, TASKS, TUMOURS, Patient
+from tss.data.cohort import SIDES, Patient
+from tss.data.prepared import read_hemispheres
+from tss.data.tasks import RESTORE, TUMOURS, lines_of
 from tss.errors import InputError
 from tss.training.checkpoint import load_model
-from tss.training.epoch import predict, probability, read_hemispheres
+from tss.training.epoch import predict, probability
 
-POSITIVE = {"stroke": "stroke in the hemisphere", "tss<3h": "TSS < 3 h", "tss<4.5h": "TSS < 4.5 h"}
 SECONDS_BETWEEN_LINES = 15
 
 
@@ -55,8 +56,9 @@ def open_models(paths: Sequence[str]) -> list[Model]:
     whole = [Path(path).resolve() for path in paths]
     if twice := sorted({str(path) for path in whole if whole.count(path) > 1}):
         raise InputError(f"{', '.join(twice)} is given twice. Name each checkpoint once.")
-    trails = [path.parent.parts[1:] if path.name == "best.pt" else (*path.parent.parts[1:], path.stem)
-              for path in whole]
+    trails = [
+        path.parent.parts[1:] if path.name == "best.pt" else (*path.parent.parts[1:], path.stem) for path in whole
+    ]
     for depth in range(1, max(map(len, trails)) + 1):
         names = ["-".join(trail[-depth:]) for trail in trails]
         if len({name.casefold() for name in names}) == len(names):
@@ -65,11 +67,15 @@ def open_models(paths: Sequence[str]) -> list[Model]:
         raise InputError(f"the names of {', '.join(map(str, paths))} cannot be told apart. Rename one.")
     models = [Model(Path(path), name, *load_model(path)) for path, name in zip(paths, names, strict=True)]
     if restoring := [str(model.path) for model in models if model.task == RESTORE]:
-        raise InputError(f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Leave "
-                         "it away; its error is in log.csv beside it.")
+        raise InputError(
+            f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Leave "
+            "it away; its error is in log.csv beside it."
+        )
     if tumours := [str(model.path) for model in models if model.task in TUMOURS.values()]:
-        raise InputError(f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Leave it away; "
-                         "phases 2 and 3 start from it (--init).")
+        raise InputError(
+            f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Leave it away; "
+            "phases 2 and 3 start from it (--init)."
+        )
     return models
 
 
@@ -82,14 +88,16 @@ def side_picker(model: Model, models: Sequence[Model]) -> Model | None:
     return Model(beside, "phase1", *load_model(beside)) if beside.is_file() else None
 
 
-def predict_patients(model: Model, picker: Model | None, patients: list[Patient], data: str,
-                     device: torch.device) -> list[Prediction]:
+def predict_patients(
+    model: Model, picker: Model | None, patients: list[Patient], data: str, device: torch.device
+) -> list[Prediction]:
     """Predict each patient, failed ones too: they get a line without a probability."""
     predictions, said = [], time.monotonic()
     for number, patient in enumerate(patients, 1):
         if patient.status != "ok":
-            predictions += [Prediction(patient.id, *line, None, patient.reason)
-                            for line in lines_of(patient, model.task)]
+            predictions += [
+                Prediction(patient.id, *line, None, patient.reason) for line in lines_of(patient, model.task)
+            ]
             continue
         predictions += predict_patient(model, picker, patient, hemispheres_of(patient, model, data), device)
         if time.monotonic() - said > SECONDS_BETWEEN_LINES:
@@ -105,22 +113,15 @@ def hemispheres_of(patient: Patient, model: Model, data: str) -> torch.Tensor:
     return torch.from_numpy(hemispheres)
 
 
-def lines_of(patient: Patient, task: str) -> list[tuple[str, int]]:
-    """Return (side, label) of each line that a patient has in predictions.csv."""
-    limit = TASKS[task]
-    if limit is None:
-        return [(side, int(patient.side in (side, "both")) if patient.side else -1) for side in SIDES]
-    return [(patient.side, -1 if patient.minutes is None else int(patient.minutes < limit))]
-
-
-def predict_patient(model: Model, picker: Model | None, patient: Patient, hemispheres: torch.Tensor,
-                    device: torch.device) -> list[Prediction]:
+def predict_patient(
+    model: Model, picker: Model | None, patient: Patient, hemispheres: torch.Tensor, device: torch.device
+) -> list[Prediction]:
     """Predict one patient from (2, C, D, H, W) hemispheres: two lines for "stroke", one for TSS (DESIGN 3.14)."""
     lines = lines_of(patient, model.task)
     if model.task == "stroke":
         chances = probabilities(model, hemispheres, device)
         return [Prediction(patient.id, side, label, chances[side]) for side, label in lines]
-    (side, label), = lines
+    ((side, label),) = lines
     remark = ""
     if not side:
         if picker is None:
@@ -133,8 +134,9 @@ def predict_patient(model: Model, picker: Model | None, patient: Patient, hemisp
     return [Prediction(patient.id, side, label, chances[side], remark)]
 
 
-def probabilities(model: Model, hemispheres: torch.Tensor, device: torch.device,
-                  sides: Sequence[str] = SIDES) -> dict[str, float]:
+def probabilities(
+    model: Model, hemispheres: torch.Tensor, device: torch.device, sides: Sequence[str] = SIDES
+) -> dict[str, float]:
     """Return side -> probability of the positive class, for (2, C, D, H, W) hemispheres."""
     chosen = hemispheres[[SIDES.index(side) for side in sides]]
     try:

@@ -17,12 +17,14 @@ import torch
 from tss.data.cohort import SIDES, Patient
 from tss.data.files import read_json, sha256, write_json
 from tss.data.nifti import Volume, resample, voxel_sizes
+from tss.data.prepared import otherwise_prepared
+from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
-from tss.evaluation.inference import POSITIVE, Model, Prediction, open_models, probabilities, side_picker
-from tss.preprocessing import patient_record, pipeline
+from tss.evaluation.inference import Model, Prediction, open_models, probabilities, side_picker
+from tss.preprocessing import pipeline
 from tss.preprocessing.pipeline import Prepared
-from tss.training.epoch import choose_device
+from tss.training.device import choose_device
 
 BRIGHTEST = 0.01  # our choice: share of a hemisphere's brain; the smallest lesions worth finding fill about so much
 RESEARCH_NOTE = "Research software: not a medical device, not for treatment decisions."
@@ -43,8 +45,17 @@ class Scans(NamedTuple):
         return Patient(row, Path())
 
 
-def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | None = None, tools: str = "auto",
-         draw: bool = True, device: str = "auto", overwrite: bool = False) -> dict:
+def read(
+    paths: Sequence[str],
+    scans: Scans,
+    atlas: str,
+    out: str,
+    side: str | None = None,
+    tools: str = "auto",
+    draw: bool = True,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> dict:
     """Prepare, predict, print and draw one patient; returns what patient.json holds.
 
     Args:
@@ -67,29 +78,40 @@ def read(paths: Sequence[str], scans: Scans, atlas: str, out: str, side: str | N
     print(f"preparing {scans.dwi} with {backend.describe()}", flush=True)
     volumes = pipeline.load_scans(scans.as_patient())
     space = pipeline.load_atlas(atlas, tuple(models[0].checkpoint["grid"]))
-    prepared = pipeline.prepare(volumes["dwi"], volumes["b0"], volumes["flair"], space, backend,
-                                  settings["reference"]["landmarks"])
+    prepared = pipeline.prepare(
+        volumes["dwi"], volumes["b0"], volumes["flair"], space, backend, settings["reference"]["landmarks"]
+    )
     # Half precision as in DATA/hemispheres: the same scans give the same probability on either way.
     hemispheres = torch.from_numpy(prepared.hemispheres.astype(np.float16))
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
 
     flags = list(prepared.flags)
     if settings.get("atlas_sha256") != sha256(atlas):
-        flags.append(f"{atlas} is not the atlas of the training patients (SHA-256 {sha256(atlas)[:12]}, theirs "
-                     f"{str(settings.get('atlas_sha256'))[:12]})")
+        flags.append(
+            f"{atlas} is not the atlas of the training patients (SHA-256 {sha256(atlas)[:12]}, theirs "
+            f"{str(settings.get('atlas_sha256'))[:12]})"
+        )
     if settings.get("atlas_skull", space.skull) != space.skull:
-        flags.append(f"the skull of {atlas} was taken off otherwise than in training ({space.skull[:20]}, there "
-                     f"{settings['atlas_skull'][:20]}): keep its brain mask beside it")
+        flags.append(
+            f"the skull of {atlas} was taken off otherwise than in training ({space.skull[:20]}, there "
+            f"{settings['atlas_skull'][:20]}): keep its brain mask beside it"
+        )
     if settings.get("tools") != backend.describe():
         flags.append(f"prepared with {backend.describe()}, the training patients with {settings.get('tools')}")
     side, side_from, doubts = choose_side(side, picker, hemispheres, device)
     flags += doubts
     predictions = {model.name: predict(model, hemispheres, side, device) for model in models}
     report = {
-        "scans": scans._asdict(), "side": side, "side_from": side_from, "flags": flags,
+        "scans": scans._asdict(),
+        "side": side,
+        "side_from": side_from,
+        "flags": flags,
         "results": [result(model, predictions[model.name]) for model in models],
-        "tools": backend.describe(), "atlas": str(atlas), "figures": prepared.figures,
-        "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
+        "tools": backend.describe(),
+        "atlas": str(atlas),
+        "figures": prepared.figures,
+        "b0_to_atlas": prepared.b0_to_atlas.tolist(),
+        "flair_to_b0": prepared.flair_to_b0.tolist(),
         "note": RESEARCH_NOTE,
     }
     take_away(folder)
@@ -118,17 +140,22 @@ def settings_of(models: Sequence[Model]) -> dict:
     """Return how the training patients were prepared; it must be the same for all checkpoints."""
     settings = [model.checkpoint["settings"].get("preprocessing", {}) for model in models]
     if not settings[0].get("reference", {}).get("landmarks"):
-        raise InputError(f"{models[0].path} does not hold the reference intensities of its training, so a new patient "
-                         "cannot be made comparable. Train it on data of run_preprocess.py.")
+        raise InputError(
+            f"{models[0].path} does not hold the reference intensities of its training, so a new patient "
+            "cannot be made comparable. Train it on data of run_preprocess.py."
+        )
     for model, other in zip(models, settings, strict=True):
-        if differs := patient_record.otherwise_prepared(settings[0], other):
-            raise InputError(f"{models[0].path} and {model.path} were trained on differently prepared data: {differs}. "
-                             "Give checkpoints of one training.")
+        if differs := otherwise_prepared(settings[0], other):
+            raise InputError(
+                f"{models[0].path} and {model.path} were trained on differently prepared data: {differs}. "
+                "Give checkpoints of one training."
+            )
     return settings[0]
 
 
-def choose_side(given: str | None, picker: Model | None, hemispheres: torch.Tensor,
-                device: torch.device) -> tuple[str, str, list[str]]:
+def choose_side(
+    given: str | None, picker: Model | None, hemispheres: torch.Tensor, device: torch.device
+) -> tuple[str, str, list[str]]:
     """Return the hemisphere to classify, who chose it, and what makes that choice doubtful."""
     chances = probabilities(picker, hemispheres, device) if picker else None
     doubts = []
@@ -136,8 +163,10 @@ def choose_side(given: str | None, picker: Model | None, hemispheres: torch.Tens
         likelier = max(SIDES, key=chances.get)
         words = f"phase 1 ({', '.join(f'{side} {chances[side]:.3f}' for side in SIDES)}; {picker.path})"
         if chances[likelier] < picker.threshold:
-            doubts.append(f"phase 1 finds no stroke in either hemisphere (threshold {picker.threshold:.3f}): the time "
-                          "since stroke may be meaningless")
+            doubts.append(
+                f"phase 1 finds no stroke in either hemisphere (threshold {picker.threshold:.3f}): the time "
+                "since stroke may be meaningless"
+            )
         elif min(chances.values()) >= picker.threshold:
             doubts.append("phase 1 finds stroke in both hemispheres: look at both, with --side left and --side right")
         if given and likelier != given:
@@ -156,7 +185,7 @@ def brightest_dwi(hemispheres: np.ndarray) -> dict[str, float]:
     means = {}
     for side, hemisphere in zip(SIDES, hemispheres, strict=True):
         brain = np.sort(hemisphere[0][hemisphere[0] > 0])
-        means[side] = float(brain[-max(1, int(BRIGHTEST * brain.size)):].mean()) if brain.size else 0.0
+        means[side] = float(brain[-max(1, int(BRIGHTEST * brain.size)) :].mean()) if brain.size else 0.0
     return means
 
 
@@ -169,23 +198,39 @@ def predict(model: Model, hemispheres: torch.Tensor, side: str, device: torch.de
 
 def result(model: Model, prediction: Prediction) -> dict:
     positive = gradcam_page.verdict(model, prediction)
-    return {"name": model.name, "task": model.task, "positive_class": POSITIVE[model.task], "side": prediction.side,
-            "probability": prediction.probability, "threshold": model.threshold,
-            "verdict": "positive" if positive else "negative", "checkpoint": str(model.path),
-            "checkpoint_sha256": sha256(model.path)}
+    return {
+        "name": model.name,
+        "task": model.task,
+        "positive_class": POSITIVE[model.task],
+        "side": prediction.side,
+        "probability": prediction.probability,
+        "threshold": model.threshold,
+        "verdict": "positive" if positive else "negative",
+        "checkpoint": str(model.path),
+        "checkpoint_sha256": sha256(model.path),
+    }
 
 
 def as_text(report: dict, files: Sequence[Path]) -> str:
     """Return the report for the screen."""
     lines = [f"side      {report['side']}, from {report['side_from']}"]
-    lines += [f"{line['name']:9s} {line['positive_class']}, {line['side']}: probability {line['probability']:.3f}, "
-              f"threshold {line['threshold']:.3f}: {line['verdict'].upper()}" for line in report["results"]]
+    lines += [
+        f"{line['name']:9s} {line['positive_class']}, {line['side']}: probability {line['probability']:.3f}, "
+        f"threshold {line['threshold']:.3f}: {line['verdict'].upper()}"
+        for line in report["results"]
+    ]
     lines += [f"FLAG      {flag}" for flag in report["flags"]] or ["flags     none"]
     return "\n".join([*lines, f"written   {', '.join(map(str, files))}", report["note"]])
 
 
-def draw_on_scan(path: Path, model: Model, prediction: Prediction, hemispheres: torch.Tensor, prepared: Prepared,
-                 volumes: dict[str, Volume]) -> None:
+def draw_on_scan(
+    path: Path,
+    model: Model,
+    prediction: Prediction,
+    hemispheres: torch.Tensor,
+    prepared: Prepared,
+    volumes: dict[str, Volume],
+) -> None:
     """Draw the map on the patient's own DWI slices, and on the FLAIR brought to them.
 
     The map is made on the atlas grid and comes back through the inverse of b0 -> atlas; a slice of the DWI lies
@@ -204,9 +249,17 @@ def draw_on_scan(path: Path, model: Model, prediction: Prediction, hemispheres: 
         weight = explanation.heat[..., z] if explanation.heat[..., z].any() else prepared.mask[..., z]
         x, y = np.unravel_index(np.argmax(weight), weight.shape)
         own = int(np.clip(np.rint((to_voxel @ [x, y, z, 1])[2]), 0, dwi.data.shape[2] - 1))
-        captions.setdefault(own, f"slice {own + 1} (atlas {z + 1}): "
-                            f"{gradcam_page.amount(model, explanation.contributions[z])}")
+        captions.setdefault(
+            own, f"slice {own + 1} (atlas {z + 1}): {gradcam_page.amount(model, explanation.contributions[z])}"
+        )
     shown = sorted(captions)
-    figures.draw_gradcam(path, {"DWI": dwi.data, "FLAIR": flair}, heat, shown, [captions[z] for z in shown],
-                         gradcam_page.title(model, prediction, "new patient", "on the patient's own scans"),
-                         gradcam_page.scale(model, prediction), voxel_sizes(dwi.affine))
+    figures.draw_gradcam(
+        path,
+        {"DWI": dwi.data, "FLAIR": flair},
+        heat,
+        shown,
+        [captions[z] for z in shown],
+        gradcam_page.title(model, prediction, "new patient", "on the patient's own scans"),
+        gradcam_page.scale(model, prediction),
+        voxel_sizes(dwi.affine),
+    )

@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tss.baselines import lee2020, linear, tissue_clock
 from tss.baselines.infarct_roi import find_infarct, make_maps
-from tss.data.cohort import TASKS, Patient, read_prepared
+from tss.data.cohort import Patient
 from tss.data.nifti import load, voxel_sizes
+from tss.data.prepared import read_prepared
+from tss.data.tasks import POSITIVE, TASKS, lines_of
 from tss.errors import InputError
-from tss.evaluation.inference import POSITIVE, SECONDS_BETWEEN_LINES, Prediction, lines_of
-from tss.evaluation.older_methods import lee2020, linear, tissue_clock
+from tss.evaluation.inference import SECONDS_BETWEEN_LINES, Prediction
 from tss.evaluation.scores import coverage, proportions, score
 from tss.metrics.roc import confusion, youden_threshold
 
@@ -86,8 +88,9 @@ def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measure
     scans = {kind: load(folder / f"{patient.id}_{kind}.nii.gz") for kind in ("dwi", "t2w", "flair", "mask")}
     brain = scans["mask"].data > 0
     try:
-        maps = make_maps(*(scans[kind].data for kind in ("dwi", "t2w", "flair")), brain,
-                         voxel_sizes(scans["mask"].affine))
+        maps = make_maps(
+            *(scans[kind].data for kind in ("dwi", "t2w", "flair")), brain, voxel_sizes(scans["mask"].affine)
+        )
         region = load(folder / f"{patient.id}_lesion.nii.gz").data > 0 if drawn else find_infarct(maps)
         region = region & brain
         if not region.any():
@@ -112,8 +115,10 @@ def predict(measured: list[Measured], method: str, task: str, split: str, seed: 
     if method not in METHODS:
         raise InputError(f"{method!r} is none of the methods {', '.join(METHODS)}.")
     if TASKS.get(task) is None:
-        raise InputError(f"{method} tells times apart; the task {task!r} is not about time. Give "
-                         f"{' or '.join(name for name, limit in TASKS.items() if limit is not None)}.")
+        raise InputError(
+            f"{method} tells times apart; the task {task!r} is not about time. Give "
+            f"{' or '.join(name for name, limit in TASKS.items() if limit is not None)}."
+        )
     chosen = [one for one in measured if one.patient.split == split]
     if not chosen:
         raise InputError(f"there is no patient in the split {split!r}. Give another one.")
@@ -140,12 +145,18 @@ def _numbers(one: Measured, method: str) -> list[float]:
 
 def _known(measured: list[Measured], method: str, task: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return x (N, F) and y (N,) of a split's patients that the method can process and whose time is known."""
-    rows = [(numbers, label) for one in measured for _, label in lines_of(one.patient, task)
-            if one.patient.split == split and (numbers := _numbers(one, method)) and label >= 0]
+    rows = [
+        (numbers, label)
+        for one in measured
+        for _, label in lines_of(one.patient, task)
+        if one.patient.split == split and (numbers := _numbers(one, method)) and label >= 0
+    ]
     positives = sum(label for _, label in rows)
     if min(positives, len(rows) - positives) < FEWEST_OF_A_CLASS:
-        raise InputError(f"{method}, {task}: of {len(rows)} {split} patients that it can process {positives} are "
-                         f"positive; it needs {FEWEST_OF_A_CLASS} of each class.")
+        raise InputError(
+            f"{method}, {task}: of {len(rows)} {split} patients that it can process {positives} are "
+            f"positive; it needs {FEWEST_OF_A_CLASS} of each class."
+        )
     return np.array([numbers for numbers, _ in rows]), np.array([label for _, label in rows])
 
 
@@ -158,19 +169,28 @@ def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np
     models = {name: lee2020.fit(train, val, name, seed) for name in names}
     name, model = max(models.items(), key=lambda item: item[1].val_auc)
     setting = "patients in a leaf" if name == "random forest" else "C"
-    return model.probability, (f"{name}, {setting} {model.setting:g}, {len(model.columns)} features, validation AUC "
-                               f"{model.val_auc:.3f}")
+    return model.probability, (
+        f"{name}, {setting} {model.setting:g}, {len(model.columns)} features, validation AUC {model.val_auc:.3f}"
+    )
 
 
 def _at_cutoffs(chosen: list[Measured], task: str) -> list[dict]:
     """Return the figures of "short where FLAIR ratio <= cut-off" for each published one: points on the clock's ROC."""
-    pairs = [(label, -one.ratios["flair"]) for one in chosen for _, label in lines_of(one.patient, task)
-             if one.ratios and label >= 0]
+    pairs = [
+        (label, -one.ratios["flair"])
+        for one in chosen
+        for _, label in lines_of(one.patient, task)
+        if one.ratios and label >= 0
+    ]
     if not pairs:
         return []
     y, scores = zip(*pairs, strict=True)
-    return [{"cutoff": cutoff, "source": source, "n": len(y)} | (counts := confusion(y, scores, -cutoff))._asdict()
-            | proportions(*counts) for cutoff, source in tissue_clock.CUTOFFS.items()]
+    return [
+        {"cutoff": cutoff, "source": source, "n": len(y)}
+        | (counts := confusion(y, scores, -cutoff))._asdict()
+        | proportions(*counts)
+        for cutoff, source in tissue_clock.CUTOFFS.items()
+    ]
 
 
 def figures(baseline: Baseline) -> tuple[dict, dict]:
@@ -179,15 +199,22 @@ def figures(baseline: Baseline) -> tuple[dict, dict]:
     A failure's probability is 0 where the answer is 1, and 1 where it is 0. Patients that failed or were
     rejected before are in neither, as for a network.
     """
-    about = {"method": baseline.method, "task": baseline.task, "positive_class": POSITIVE[baseline.task],
-             "split": baseline.split, "unit": "patient", "chosen": baseline.chosen}
+    about = {
+        "method": baseline.method,
+        "task": baseline.task,
+        "positive_class": POSITIVE[baseline.task],
+        "split": baseline.split,
+        "unit": "patient",
+        "chosen": baseline.chosen,
+    }
     can = about | {"name": f"{baseline.method}, where it can be used", "notes": [], "cutoffs": baseline.cutoffs}
     can |= score(baseline.predictions, baseline.threshold) | coverage(baseline.predictions)
     every = about | {"name": f"{baseline.method}, all patients", "notes": [AGAINST], "cutoffs": []}
     every |= score(baseline.everybody, baseline.threshold) | coverage(baseline.everybody)
     still = every["coverage"]["no_probability"]
     every["coverage"]["counted_against"] = {
-        patient: reason for patient, reason in can["coverage"]["no_probability"].items() if patient not in still}
+        patient: reason for patient, reason in can["coverage"]["no_probability"].items() if patient not in still
+    }
     return can, every
 
 

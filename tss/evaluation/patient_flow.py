@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tss.data.cohort import SPLITS, TASKS, Patient
+from tss.data.cohort import SPLITS, Patient
+from tss.data.tasks import TASKS
 
 IN_TABLE, TAKING_PART = "in cohort.csv", "taking part"
 LOST = {"": "not preprocessed yet", "failed": "failed preprocessing", "rejected": "rejected at quality control"}

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tss.data.cohort import TASKS, Patient
+from tss.data.cohort import Patient
+from tss.data.tasks import TASKS
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
@@ -26,8 +27,10 @@ MAJORITY = "majority"
 # Where model and reader meet, and whether the classes change places for it.
 POINTS = {"sensitivity_at_readers_specificity": False, "specificity_at_readers_sensitivity": True}
 FROM_THE_CURVE = "read off this split's own ROC curve: no threshold was fixed beforehand"
-EXPLAINED = (f"Sens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; difference from the reader's, 95% "
-             "by bootstrap.\np: McNemar's exact test at the model's own threshold.")
+EXPLAINED = (
+    f"Sens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; difference from the reader's, 95% "
+    "by bootstrap.\np: McNemar's exact test at the model's own threshold."
+)
 
 
 def figures(patients: Sequence[Patient]) -> dict:
@@ -40,13 +43,21 @@ def figures(patients: Sequence[Patient]) -> dict:
     known = [patient for patient in patients if patient.minutes is not None]
     each = {name: _counts(known, calls) for name, calls in calls_of(known, names).items()}
     by_all = [list(patient.readings.values()) for patient in patients if len(patient.readings) == len(names)]
-    pairs = {f"{a} and {b}": [(patient.readings[a], patient.readings[b]) for patient in patients
-                              if {a, b} <= patient.readings.keys()] for a, b in combinations(names, 2)}
+    pairs = {
+        f"{a} and {b}": [
+            (patient.readings[a], patient.readings[b]) for patient in patients if {a, b} <= patient.readings.keys()
+        ]
+        for a, b in combinations(names, 2)
+    }
     return {
-        "positive_call": "DWI-FLAIR mismatch", "n_onset_known": len(known), "each": each,
+        "positive_call": "DWI-FLAIR mismatch",
+        "n_onset_known": len(known),
+        "each": each,
         "fleiss_kappa": _agreement(fleiss_kappa, fleiss_kappa_ci, [by_all]) if len(names) > 1 else None,
-        "cohen_kappa": {pair: _agreement(cohen_kappa, cohen_kappa_ci, np.array(given).reshape(-1, 2).T)
-                        for pair, given in pairs.items()},
+        "cohen_kappa": {
+            pair: _agreement(cohen_kappa, cohen_kappa_ci, np.array(given).reshape(-1, 2).T)
+            for pair, given in pairs.items()
+        },
     }
 
 
@@ -71,8 +82,9 @@ def majority(readings: dict[str, int], readers: int) -> int | None:
     return 0 if 2 * (len(readings) - mismatches) > readers else None
 
 
-def compare(patients: Sequence[Patient], predictions: Sequence[Prediction], threshold: float,
-            rng: np.random.Generator) -> dict:
+def compare(
+    patients: Sequence[Patient], predictions: Sequence[Prediction], threshold: float, rng: np.random.Generator
+) -> dict:
     """Return the model beside each reader and their majority, on the patients that both have judged.
 
     McNemar's test is of the model's calls at its own threshold; Holm's correction is for all readers of this table.
@@ -82,10 +94,16 @@ def compare(patients: Sequence[Patient], predictions: Sequence[Prediction], thre
     both = [patient for patient in patients if patient.minutes is not None and patient.id in judged]
     beside = {}
     for name, calls in calls_of(both, names_of(patients)).items():
-        lines = [(_label(patient), judged[patient.id], call) for patient, call in zip(both, calls, strict=True)
-                 if call is not None]
-        beside[name] = _beside(*map(np.array, zip(*lines, strict=True)), threshold, rng) if lines else {
-            "n": 0, "reason": "no patient has a known onset, a probability and a reading"}
+        lines = [
+            (_label(patient), judged[patient.id], call)
+            for patient, call in zip(both, calls, strict=True)
+            if call is not None
+        ]
+        beside[name] = (
+            _beside(*map(np.array, zip(*lines, strict=True)), threshold, rng)
+            if lines
+            else {"n": 0, "reason": "no patient has a known onset, a probability and a reading"}
+        )
     tested = [entry["mcnemar"] for entry in beside.values() if "mcnemar" in entry]
     for test, corrected in zip(tested, holm([test["pvalue"] for test in tested]), strict=True):
         test["pvalue_holm"] = corrected
@@ -97,7 +115,8 @@ def _beside(y: np.ndarray, p: np.ndarray, reading: np.ndarray, threshold: float,
     calls = (p >= threshold).astype(int)
     test = mcnemar(y, calls, reading)
     entry = {
-        "n": len(y), "n_positive": int(y.sum()),
+        "n": len(y),
+        "n_positive": int(y.sum()),
         "mcnemar": {"only_model_right": test.only_a, "only_reader_right": test.only_b, "pvalue": test.pvalue},
         "cohen_kappa": _agreement(cohen_kappa, cohen_kappa_ci, [calls, reading]),
     }
@@ -108,6 +127,7 @@ def _beside(y: np.ndarray, p: np.ndarray, reading: np.ndarray, threshold: float,
 
 def _point(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool, rng: np.random.Generator) -> dict:
     """The model at the reader's operating point, with the bootstrap's interval of the difference."""
+
     def difference(lines: np.ndarray) -> float:
         model, reader = matched(y[lines], p[lines], reading[lines], swap)
         return model - reader
@@ -145,13 +165,23 @@ def _label(patient: Patient) -> int:
 
 def _counts(patients: list[Patient], calls: list[int | None]) -> dict:
     """Figures of one reader; who has no call is counted and left out."""
-    lines = [Prediction(patient.id, patient.side, _label(patient), call)
-             for patient, call in zip(patients, calls, strict=True)]
+    lines = [
+        Prediction(patient.id, patient.side, _label(patient), call)
+        for patient, call in zip(patients, calls, strict=True)
+    ]
     read = [(line.label, line.probability) for line in lines if line.probability is not None]
     y, call = np.array(read, dtype=int).reshape(-1, 2).T
     tp, fp, tn, fn = confusion(y, call, 0.5)
-    return {"n": len(read), "n_positive": int(y.sum()), "without_call": len(lines) - len(read),
-            "cases_sha256": cases_hash(lines), "tp": tp, "fp": fp, "tn": tn, "fn": fn} | proportions(tp, fp, tn, fn)
+    return {
+        "n": len(read),
+        "n_positive": int(y.sum()),
+        "without_call": len(lines) - len(read),
+        "cases_sha256": cases_hash(lines),
+        "tp": tp,
+        "fp": fp,
+        "tn": tn,
+        "fn": fn,
+    } | proportions(tp, fp, tn, fn)
 
 
 def _agreement(kappa: Callable, interval: Callable, ratings: Sequence) -> dict:
@@ -193,18 +223,40 @@ def readers_rows(results: Sequence[dict]) -> Shown | None:
     rows = [["", "n", "positive", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "accuracy"]]
     remarks = []
     for name, entry in readers["each"].items():
-        rows.append([name, *(str(entry[key]) for key in ("n", "n_positive", "tp", "fp", "tn", "fn")),
-                     *(with_interval(entry, key, 2) for key in ("sensitivity", "specificity", "accuracy"))])
+        rows.append(
+            [
+                name,
+                *(str(entry[key]) for key in ("n", "n_positive", "tp", "fp", "tn", "fn")),
+                *(with_interval(entry, key, 2) for key in ("sensitivity", "specificity", "accuracy")),
+            ]
+        )
         if entry["without_call"]:
-            remarks.append(f"{name}: {entry['without_call']} of {readers['n_onset_known']} patients "
-                           f"{'undecided' if name == MAJORITY else 'not read'}.")
+            remarks.append(
+                f"{name}: {entry['without_call']} of {readers['n_onset_known']} patients "
+                f"{'undecided' if name == MAJORITY else 'not read'}."
+            )
     if agreement := readers["fleiss_kappa"]:
         remarks.append(f"Fleiss' kappa of all readers: {_kappa_text(agreement)}.")
     if len(readers["cohen_kappa"]) > 1:
-        remarks.append("Cohen's kappa: " + "; ".join(
-            f"{pair} {_kappa_text(agreement)}" for pair, agreement in readers["cohen_kappa"].items()) + ".")
-    beside = [["", "n", "sens. at reader's spec.", "difference", "spec. at reader's sens.", "difference",
-               "only model right", "only reader right", "p", "p (Holm)"]]
+        remarks.append(
+            "Cohen's kappa: "
+            + "; ".join(f"{pair} {_kappa_text(agreement)}" for pair, agreement in readers["cohen_kappa"].items())
+            + "."
+        )
+    beside = [
+        [
+            "",
+            "n",
+            "sens. at reader's spec.",
+            "difference",
+            "spec. at reader's sens.",
+            "difference",
+            "only model right",
+            "only reader right",
+            "p",
+            "p (Holm)",
+        ]
+    ]
     for metrics in results:
         for name, entry in metrics["readers"]["model"].items():
             label = f"{metrics['name']} beside {name}"
@@ -212,9 +264,17 @@ def readers_rows(results: Sequence[dict]) -> Shown | None:
             if "mcnemar" in entry:
                 test = entry["mcnemar"]
                 points = (entry.get(key) for key in POINTS)
-                beside.append([label, str(entry["n"]), *(cell for point in points for cell in _cells(point)),
-                               str(test["only_model_right"]), str(test["only_reader_right"]), p_text(test["pvalue"]),
-                               p_text(test["pvalue_holm"])])
+                beside.append(
+                    [
+                        label,
+                        str(entry["n"]),
+                        *(cell for point in points for cell in _cells(point)),
+                        str(test["only_model_right"]),
+                        str(test["only_reader_right"]),
+                        p_text(test["pvalue"]),
+                        p_text(test["pvalue_holm"]),
+                    ]
+                )
     simulated = " (simulated: phantoms have no radiologists)" * ("ceiling" in results[0])
     return Shown(f"Readers: DWI-FLAIR mismatch = TSS < 4.5 h{simulated}", rows, remarks, beside)
 

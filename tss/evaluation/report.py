@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tss
-from tss.data.cohort import SPLITS, TASKS, Patient, table1_rows
+from tss.data.cohort import SPLITS, Patient
 from tss.data.files import write_text
+from tss.data.tasks import POSITIVE, TASKS
 from tss.display import html_page
+from tss.display.tables import table1_rows
 from tss.evaluation import report_plots, table2
 from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows
-from tss.evaluation.inference import POSITIVE
 from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, Step, patient_flow
 from tss.evaluation.readers import EXPLAINED, readers_rows
 from tss.evaluation.scores import with_interval
@@ -31,8 +32,11 @@ NAMES = ("report.html", "figures")
 PHANTOMS = "Phantoms: not clinical results."  # ends every caption
 MOST_PICTURES = 12e6  # bytes of Grad-CAM in the page; our choice: a mail with it stays under 20 MB
 MOST_REASONS = 10  # our choice: shown of a step; all are in cohort.csv
-GRADCAM = {"share_in_lesion": "share of the map in the lesion", "overlap_over_half": "over half of the lesion lit",
-           "pointing": "hottest place in the lesion"}  # of metrics["gradcam"]
+GRADCAM = {
+    "share_in_lesion": "share of the map in the lesion",
+    "overlap_over_half": "over half of the lesion lit",
+    "pointing": "hottest place in the lesion",
+}  # of metrics["gradcam"]
 LIMITS = (
     "With few patients the intervals are wide: a difference that is smaller than they are has not been shown.",
     "All patients are of one cohort, which the networks were trained on another part of. Another hospital, scanner or "
@@ -94,14 +98,29 @@ class Findings(NamedTuple):
         """Return pictures side by side under one caption; nothing where there are none."""
         shown = "".join(html_page.picture(path.read_bytes(), f"{path.stem}. {caption}") for path in paths)
         return f'<figure class="{kind}"><div>{shown}</div><figcaption>{self.caption(caption)}</figcaption></figure>' * (
-            bool(shown))
+            bool(shown)
+        )
 
 
 def write_report(folder: Path, found: Findings) -> None:
     """Write report.html and the pictures of figures/."""
-    parts = [_heading(found), _in_short(found), _flow(found), _table2(found), _roc(folder, found), _bars(folder, found),
-             _comparisons(found), _readers(found), _calibration(folder, found), _subgroups(found), _measured(found),
-             _thresholds(found), _limits(found), _origin(found), _maps(found)]
+    parts = [
+        _heading(found),
+        _in_short(found),
+        _flow(found),
+        _table2(found),
+        _roc(folder, found),
+        _bars(folder, found),
+        _comparisons(found),
+        _readers(found),
+        _calibration(folder, found),
+        _subgroups(found),
+        _measured(found),
+        _thresholds(found),
+        _limits(found),
+        _origin(found),
+        _maps(found),
+    ]
     title = "Time since stroke from MRI" + ", phantoms: not clinical results" * found.phantoms
     write_text(folder / NAMES[0], html_page.frame(title, STYLE, "\n".join(filter(None, parts)), narrow=True))
 
@@ -125,20 +144,33 @@ def _heading(found: Findings) -> str:
     here = [patient for patient in found.patients if patient.split == found.split]
     scored = sum(patient.status == "ok" for patient in here)
     times = " or ".join(POSITIVE[task].removeprefix("TSS < ") for task in found.timed)
-    asked = f"the probability that it began less than {times} before the scan" if times else (
-        "the probability of a stroke in each half of the brain")
-    beside = [words for kind, words in (("older method", "simpler methods"), ("reader", "readers of the same scans"))
-              if any(row["kind"] == kind for row in found.run)]
-    seen = ("None of them was used to train the programs or to choose their thresholds." if found.split == "test" else
-            f"They are the {found.split} patients, which were used to make the programs: the figures are optimistic.")
-    made_up = (" <strong>These patients are phantoms: made-up scans with a known answer. Phantom scores are not "
-               "clinical results, and say nothing about any real patient.</strong>" * found.phantoms)
-    return ("<h1>Time since stroke from MRI: how well it was told</h1>\n<p class='about'>Computer programs (neural "
-            f"networks after Zhang, Polson et al. 2021) were given the MRI scans of {scored} patients with an "
-            f"ischaemic stroke, of {len(here)} in the {found.split} group, and answered with {asked}. This page says "
-            f"how often they were right, how sure one can be of that{', and how ' * bool(beside)}{' and '.join(beside)}"
-            f"{' did' * bool(beside)}. {seen}{made_up} It is a research result, not a medical device: it may not be "
-            "used to diagnose or to treat anyone, nor to choose patients for thrombolysis.</p>")
+    asked = (
+        f"the probability that it began less than {times} before the scan"
+        if times
+        else ("the probability of a stroke in each half of the brain")
+    )
+    beside = [
+        words
+        for kind, words in (("older method", "simpler methods"), ("reader", "readers of the same scans"))
+        if any(row["kind"] == kind for row in found.run)
+    ]
+    seen = (
+        "None of them was used to train the programs or to choose their thresholds."
+        if found.split == "test"
+        else f"They are the {found.split} patients, which were used to make the programs: the figures are optimistic."
+    )
+    made_up = (
+        " <strong>These patients are phantoms: made-up scans with a known answer. Phantom scores are not "
+        "clinical results, and say nothing about any real patient.</strong>" * found.phantoms
+    )
+    return (
+        "<h1>Time since stroke from MRI: how well it was told</h1>\n<p class='about'>Computer programs (neural "
+        f"networks after Zhang, Polson et al. 2021) were given the MRI scans of {scored} patients with an "
+        f"ischaemic stroke, of {len(here)} in the {found.split} group, and answered with {asked}. This page says "
+        f"how often they were right, how sure one can be of that{', and how ' * bool(beside)}{' and '.join(beside)}"
+        f"{' did' * bool(beside)}. {seen}{made_up} It is a research result, not a medical device: it may not be "
+        "used to diagnose or to treat anyone, nor to choose patients for thrombolysis.</p>"
+    )
 
 
 def _in_short(found: Findings) -> str:
@@ -147,19 +179,31 @@ def _in_short(found: Findings) -> str:
     for task in found.timed:
         for row in report_plots.last_networks(found.rows, task):
             time = POSITIVE[task].removeprefix("TSS < ")
-            lines.append(f"{POSITIVE[task]}, {row['model'].upper()} network ({row['name']}): it recognised "
-                         f"{row['tp']} of the {row['n_positive']} patients who were scanned within {time}, and "
-                         f"{row['tn']} of the {row['n'] - row['n_positive']} who were scanned later. AUC "
-                         f"{with_interval(row, 'auc', 3)}.")
-        lines += [f"{POSITIVE[task]}, one number instead of a network, how bright the lesion is on FLAIR beside its "
-                  f"mirror region: AUC {with_interval(row, 'auc', 3)}, in the {row['n']} patients in whom it can be "
-                  "measured." for row in report_plots.where_used(found.rows)
-                  if (row["task"], row["method"]) == (task, report_plots.CLOCK)]
-        lines += [f"{POSITIVE[task]}: {CEILING_NOTE} is {row['ceiling']:.3f}."
-                  for row in found.networks if row["task"] == task and "ceiling" in row][:1]
-    return _section("In short", _list(lines), "<p>AUC: the chance that, of two patients, one scanned within the time "
-                    "and one later, the first gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: "
-                    "95 % confidence interval.</p>" * bool(lines))
+            lines.append(
+                f"{POSITIVE[task]}, {row['model'].upper()} network ({row['name']}): it recognised "
+                f"{row['tp']} of the {row['n_positive']} patients who were scanned within {time}, and "
+                f"{row['tn']} of the {row['n'] - row['n_positive']} who were scanned later. AUC "
+                f"{with_interval(row, 'auc', 3)}."
+            )
+        lines += [
+            f"{POSITIVE[task]}, one number instead of a network, how bright the lesion is on FLAIR beside its "
+            f"mirror region: AUC {with_interval(row, 'auc', 3)}, in the {row['n']} patients in whom it can be "
+            "measured."
+            for row in report_plots.where_used(found.rows)
+            if (row["task"], row["method"]) == (task, report_plots.CLOCK)
+        ]
+        lines += [
+            f"{POSITIVE[task]}: {CEILING_NOTE} is {row['ceiling']:.3f}."
+            for row in found.networks
+            if row["task"] == task and "ceiling" in row
+        ][:1]
+    return _section(
+        "In short",
+        _list(lines),
+        "<p>AUC: the chance that, of two patients, one scanned within the time "
+        "and one later, the first gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: "
+        "95 % confidence interval.</p>" * bool(lines),
+    )
 
 
 def _flow(found: Findings) -> str:
@@ -167,20 +211,36 @@ def _flow(found: Findings) -> str:
     kinds = {POSITIVE[task] if TASKS[task] is None else "Time since stroke": task for task in found.tasks}
     for words, task in kinds.items():
         same = [other for other in found.tasks if (TASKS[other] is None) == (TASKS[task] is None)]
-        no_answer = {patient: reason for row in found.networks if row["task"] in same
-                     for patient, reason in row["coverage"]["no_probability"].items()}
+        no_answer = {
+            patient: reason
+            for row in found.networks
+            if row["task"] in same
+            for patient, reason in row["coverage"]["no_probability"].items()
+        }
         steps = patient_flow(found.patients, task, found.split, no_answer)
         rows = [["Patients", *SPLITS], *map(_step_row, steps)]
-        reasons += [f"{count} {step.name}: {reason}" for step in steps for reason, count in
-                    sorted(step.reasons.items(), key=lambda item: -item[1])[:MOST_REASONS]]
-        tables.append(found.table(rows, f"Patient flow, {words}. Taking part: the networks learn from those in train; "
-                                  "those in val choose epoch and threshold; those in test are kept for the end. This "
-                                  f"page is about {found.split}. Every patient of cohort.csv is counted in one line "
-                                  "between the first and the last, or in the last."))
+        reasons += [
+            f"{count} {step.name}: {reason}"
+            for step in steps
+            for reason, count in sorted(step.reasons.items(), key=lambda item: -item[1])[:MOST_REASONS]
+        ]
+        tables.append(
+            found.table(
+                rows,
+                f"Patient flow, {words}. Taking part: the networks learn from those in train; "
+                "those in val choose epoch and threshold; those in test are kept for the end. This "
+                f"page is about {found.split}. Every patient of cohort.csv is counted in one line "
+                "between the first and the last, or in the last.",
+            )
+        )
     groups = table1_rows(found.patients)
     groups[0][0] = ""
-    return _section("The patients", *tables, _list(dict.fromkeys(reasons)), found.table(
-        groups, "The cohort (the paper's Table 1): n (%), or median and interquartile range."))
+    return _section(
+        "The patients",
+        *tables,
+        _list(dict.fromkeys(reasons)),
+        found.table(groups, "The cohort (the paper's Table 1): n (%), or median and interquartile range."),
+    )
 
 
 def _step_row(step: Step) -> list[str]:
@@ -195,21 +255,32 @@ def _table2(found: Findings) -> str:
     for stage, *cells in lines:
         rows += [[stage]] * bool(stage) + [cells]
     count = sum(patient.split == found.split for patient in found.patients)
-    return _section("All results: Table 2", found.table(
-        rows, f"Table 2 of the paper for these {count} patients, {found.split} split. table2.csv has every figure in "
-        "full."), _paragraphs([table2.EXPLAINED]),
-        _list([*table2.notes(found.run), *table2.different_patients(found.run), *missing]), kind="broad")
+    return _section(
+        "All results: Table 2",
+        found.table(
+            rows,
+            f"Table 2 of the paper for these {count} patients, {found.split} split. table2.csv has every figure in "
+            "full.",
+        ),
+        _paragraphs([table2.EXPLAINED]),
+        _list([*table2.notes(found.run), *table2.different_patients(found.run), *missing]),
+        kind="broad",
+    )
 
 
 def _roc(folder: Path, found: Findings) -> str:
     parts = []
     for task in found.tasks:
-        caption = (f"ROC curves, {POSITIVE[task]} (the paper's Fig. 8): {report_plots.cases(_of(found, task))}. AUC with "
-                   "95 % interval in the legend.")
+        caption = (
+            f"ROC curves, {POSITIVE[task]} (the paper's Fig. 8): {report_plots.cases(_of(found, task))}. AUC with "
+            "95 % interval in the legend."
+        )
         if TASKS[task] is not None:
-            caption += (" Black in every panel: the FLAIR ratio alone, of the patients in whom it can be measured; a "
-                        "network that cannot beat it is seen not to. Yellow dots: published cut-offs of the FLAIR "
-                        "ratio (Table 2 names their sources).")
+            caption += (
+                " Black in every panel: the FLAIR ratio alone, of the patients in whom it can be measured; a "
+                "network that cannot beat it is seen not to. Yellow dots: published cut-offs of the FLAIR "
+                "ratio (Table 2 names their sources)."
+            )
         if any(row["task"] == task and row["kind"] == "reader" for row in found.run):
             caption += " White marks: readers, of all patients whose onset is known."
         parts.append(found.pictures(report_plots.draw_roc(folder / NAMES[1], found.rows, task), caption))
@@ -217,12 +288,20 @@ def _roc(folder: Path, found: Findings) -> str:
 
 
 def _bars(folder: Path, found: Findings) -> str:
-    return _section("What did the networks know before? First weights", *(found.pictures(
-        report_plots.draw_bars(folder / NAMES[1], found.rows, task), "AUC by what the weights were at first, "
-        f"{POSITIVE[task]} (the paper's Fig. {'6' if task == 'tss<3h' else '7'}): {report_plots.cases(_of(found, task))}. "
-        "Lines are 95 % intervals. The older methods' are of the patients that they can process. "
-        f"\"{table2.NOT_RUN}\": this network was not trained or not given; the reason, where known, is below Table 2.",
-        "panels single") for task in found.timed))
+    return _section(
+        "What did the networks know before? First weights",
+        *(
+            found.pictures(
+                report_plots.draw_bars(folder / NAMES[1], found.rows, task),
+                "AUC by what the weights were at first, "
+                f"{POSITIVE[task]} (the paper's Fig. {'6' if task == 'tss<3h' else '7'}): {report_plots.cases(_of(found, task))}. "
+                "Lines are 95 % intervals. The older methods' are of the patients that they can process. "
+                f'"{table2.NOT_RUN}": this network was not trained or not given; the reason, where known, is below Table 2.',
+                "panels single",
+            )
+            for task in found.timed
+        ),
+    )
 
 
 def _of(found: Findings, task: str) -> list[dict]:
@@ -230,11 +309,19 @@ def _of(found: Findings, task: str) -> list[dict]:
 
 
 def _comparisons(found: Findings) -> str:
-    return _section("Is one better than another?", _paragraphs([found.how_compared] * bool(found.how_compared)), *(
-        found.table(comparisons_rows(pairs), f"Differences in AUC, {POSITIVE[task]}, on the patients that both rows "
-                    "have: DeLong's test, with Holm's correction for the tests of this table "
-                    f"({sum(pair['pvalue'] is not None for pair in pairs)}). {TRAINED_ONCE}")
-        for task, pairs in found.compared.items()))
+    return _section(
+        "Is one better than another?",
+        _paragraphs([found.how_compared] * bool(found.how_compared)),
+        *(
+            found.table(
+                comparisons_rows(pairs),
+                f"Differences in AUC, {POSITIVE[task]}, on the patients that both rows "
+                "have: DeLong's test, with Holm's correction for the tests of this table "
+                f"({sum(pair['pvalue'] is not None for pair in pairs)}). {TRAINED_ONCE}",
+            )
+            for task, pairs in found.compared.items()
+        ),
+    )
 
 
 def _readers(found: Findings) -> str:
@@ -242,38 +329,73 @@ def _readers(found: Findings) -> str:
     shown = readers_rows(last)
     if shown is None:
         return ""
-    beside = "" if len(shown.beside) == 1 else found.table(
-        shown.beside, f"The last network of 2D and of 3D beside each reader. {EXPLAINED} Holm: over one network's "
-        "readers. metrics.json has the other networks.")
+    beside = (
+        ""
+        if len(shown.beside) == 1
+        else found.table(
+            shown.beside,
+            f"The last network of 2D and of 3D beside each reader. {EXPLAINED} Holm: over one network's "
+            "readers. metrics.json has the other networks.",
+        )
+    )
     known = next(row["readers"]["n_onset_known"] for row in last if "readers" in row)
-    return _section("Beside the readers", found.table(
-        shown.readers, f"{shown.heading}; onset known in {known} patients. 95 % intervals by Wilson."),
-        _list(shown.remarks), beside)
+    return _section(
+        "Beside the readers",
+        found.table(shown.readers, f"{shown.heading}; onset known in {known} patients. 95 % intervals by Wilson."),
+        _list(shown.remarks),
+        beside,
+    )
 
 
 def _calibration(folder: Path, found: Findings) -> str:
     parts = []
     for task in found.timed:
-        parts.append(found.pictures(report_plots.draw_calibration(folder / NAMES[1], found.rows, task),
-                     f"{POSITIVE[task]}, the last network of 2D and of 3D: {report_plots.cases(_of(found, task))}. Left: "
-                     "patients in fifths by probability, share that was positive with its 95 % interval; on the dashed "
-                     "line probabilities mean what they say. Right, the decision curve: what calling positive from a "
-                     "probability on is worth, a false positive costing threshold / (1 - threshold) of a true one."))
+        parts.append(
+            found.pictures(
+                report_plots.draw_calibration(folder / NAMES[1], found.rows, task),
+                f"{POSITIVE[task]}, the last network of 2D and of 3D: {report_plots.cases(_of(found, task))}. Left: "
+                "patients in fifths by probability, share that was positive with its 95 % interval; on the dashed "
+                "line probabilities mean what they say. Right, the decision curve: what calling positive from a "
+                "probability on is worth, a false positive costing threshold / (1 - threshold) of a true one.",
+            )
+        )
     rows = [["", "n", "Brier score [95 % CI]"]] + [
         [f"{row['name']}, {POSITIVE[row['task']]}", str(row["n"]), with_interval(row, "brier", 3)]
-        for row in found.run if row["task"] in found.timed and "brier" in row]
-    return _section("Do the probabilities mean what they say?", *parts, found.table(
-        rows, "Brier score: mean squared distance of the probability from what was true; 0 is perfect, and 0.25 is "
-        "what always saying one half gets.") if len(rows) > 1 else "")
+        for row in found.run
+        if row["task"] in found.timed and "brier" in row
+    ]
+    return _section(
+        "Do the probabilities mean what they say?",
+        *parts,
+        found.table(
+            rows,
+            "Brier score: mean squared distance of the probability from what was true; 0 is perfect, and 0.25 is "
+            "what always saying one half gets.",
+        )
+        if len(rows) > 1
+        else "",
+    )
 
 
 def _subgroups(found: Findings) -> str:
-    cells = [(row, row["subgroups"]) for task in found.timed for row in report_plots.last_networks(found.rows, task)
-             if row.get("subgroups")]
-    return _section("In groups of patients", *(found.table(
-        subgroups_rows(groups), f"{row['name']}, {POSITIVE[row['task']]}: figures in groups, {row['n']} patients in "
-        f"all. Withheld where fewer than {FEWEST} patients (for the AUC, of each class) are behind a figure.")
-        for row, groups in cells), "<p>Of the other networks metrics.json has them.</p>" * bool(cells))
+    cells = [
+        (row, row["subgroups"])
+        for task in found.timed
+        for row in report_plots.last_networks(found.rows, task)
+        if row.get("subgroups")
+    ]
+    return _section(
+        "In groups of patients",
+        *(
+            found.table(
+                subgroups_rows(groups),
+                f"{row['name']}, {POSITIVE[row['task']]}: figures in groups, {row['n']} patients in "
+                f"all. Withheld where fewer than {FEWEST} patients (for the AUC, of each class) are behind a figure.",
+            )
+            for row, groups in cells
+        ),
+        "<p>Of the other networks metrics.json has them.</p>" * bool(cells),
+    )
 
 
 def _measured(found: Findings) -> str:
@@ -285,13 +407,28 @@ def _measured(found: Findings) -> str:
         first = table2.WEIGHTS.get(row["weights"], row["weights"])
         for words, part in ((f"trained, first {first}", own), ("drawn anew", own.get("randomised") or {})):
             chance = part.get("chance") or own.get("chance") or {}
-            rows.append([f"{row['name']}, {POSITIVE[row['task']]}", words, str(own["measured"]), *(
-                cell for name in GRADCAM for cell in (
-                    _share(part.get(name)), _share(chance.get(name)), _above(part.get(name))))])
-    caption = (f"Grad-CAM measured on the lesion masks of {max(row['gradcam']['measured'] for row in measured)} "
-               "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. Where the "
-               "interval of what is above chance holds 0, the maps were not shown to know where the lesion is. "
-               f"{measured[0]['gradcam'].get('definition', '')}") if measured else ""
+            rows.append(
+                [
+                    f"{row['name']}, {POSITIVE[row['task']]}",
+                    words,
+                    str(own["measured"]),
+                    *(
+                        cell
+                        for name in GRADCAM
+                        for cell in (_share(part.get(name)), _share(chance.get(name)), _above(part.get(name)))
+                    ),
+                ]
+            )
+    caption = (
+        (
+            f"Grad-CAM measured on the lesion masks of {max(row['gradcam']['measured'] for row in measured)} "
+            "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. Where the "
+            "interval of what is above chance holds 0, the maps were not shown to know where the lesion is. "
+            f"{measured[0]['gradcam'].get('definition', '')}"
+        )
+        if measured
+        else ""
+    )
     return _section("Where the networks looked, measured", found.table(rows, caption) if measured else "")
 
 
@@ -326,25 +463,40 @@ def _maps(found: Findings) -> str:
         if room < 0:
             left.append(patient)
             continue
-        shown = "".join(found.pictures([path], f"{patient}: {row['name']}, {POSITIVE[row['task']]}, first weights: "
-                                       f"{table2.WEIGHTS.get(row['weights'], row['weights'])}.", "map")
-                        for row, path in there)
+        shown = "".join(
+            found.pictures(
+                [path],
+                f"{patient}: {row['name']}, {POSITIVE[row['task']]}, first weights: "
+                f"{table2.WEIGHTS.get(row['weights'], row['weights'])}.",
+                "map",
+            )
+            for row, path in there
+        )
         parts.append(f"<h3>{escape(patient)}</h3><div class='maps'>{shown}</div>")
-    more = (f"<p>For want of room the pictures of {escape(', '.join(left))} are not on this page; they lie in the "
-            "folder gradcam of each network.</p>" * bool(left))
+    more = (
+        f"<p>For want of room the pictures of {escape(', '.join(left))} are not on this page; they lie in the "
+        "folder gradcam of each network.</p>" * bool(left)
+    )
     return _section("Where the networks looked, patient by patient (the paper's Fig. 9)", *parts, more)
 
 
 def _thresholds(found: Findings) -> str:
     best = [row for row in found.run if table2.BEST in row]
     return _section(
-        "How the thresholds were chosen", "<p>A network's threshold is the probability from which it calls positive. "
+        "How the thresholds were chosen",
+        "<p>A network's threshold is the probability from which it calls positive. "
         "It was chosen on the validation patients (the largest sum of sensitivity and specificity, Youden's J), stored "
         "with the network before the test patients were looked at, and not changed. The tissue clock and Lee 2020 were "
         "fitted to the training patients and had their thresholds chosen in the same way; published cut-offs are used "
         "as published; a reader needs none.</p>",
-        found.table(table2.best_rows(best), "Optimistic, for comparison only: the figures at the threshold that would "
-                    "be best for these very patients. Nobody knows it beforehand.") if best else "")
+        found.table(
+            table2.best_rows(best),
+            "Optimistic, for comparison only: the figures at the threshold that would "
+            "be best for these very patients. Nobody knows it beforehand.",
+        )
+        if best
+        else "",
+    )
 
 
 def _limits(found: Findings) -> str:
@@ -355,19 +507,26 @@ def _limits(found: Findings) -> str:
 def _origin(found: Findings) -> str:
     """Hashes and versions: what was evaluated, so that it can be told from something else."""
     rows = [["", "Checkpoint, SHA-256", "Started from, SHA-256", "Cases and labels, SHA-256"]] + [
-        [row["name"], row["checkpoint_sha256"], row["parent"], row["cases_sha256"]] for row in found.networks]
+        [row["name"], row["checkpoint_sha256"], row["parent"], row["cases_sha256"]] for row in found.networks
+    ]
     grid = " x ".join(map(str, found.settings.get("grid", [])))
-    said = [f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
-            f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
-            f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row['cohort'] for row in found.networks}))}. "
-            "It is the one that all networks were trained with: no patient scored here was trained on by these "
-            "trainings. Who is behind first weights from elsewhere is not known here." if (
-                found.split == "test") else f"Cohort, who is in which split, SHA-256: {found.networks[0]['cohort']}.",
-            "Beside this page lie table2.csv and table2.md, comparisons.json, the pictures of figures/, and for each "
-            "network metrics.json and predictions.csv.",
-            "The method: Zhang, Polson et al. 2021, Computerized Medical Imaging and Graphics 90:101926."]
-    return _section("Where the figures come from", _paragraphs(said), found.table(
-        rows, "The networks that were evaluated, by their files.", "hashes"))
+    said = [
+        f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
+        f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
+        f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row['cohort'] for row in found.networks}))}. "
+        "It is the one that all networks were trained with: no patient scored here was trained on by these "
+        "trainings. Who is behind first weights from elsewhere is not known here."
+        if (found.split == "test")
+        else f"Cohort, who is in which split, SHA-256: {found.networks[0]['cohort']}.",
+        "Beside this page lie table2.csv and table2.md, comparisons.json, the pictures of figures/, and for each "
+        "network metrics.json and predictions.csv.",
+        "The method: Zhang, Polson et al. 2021, Computerized Medical Imaging and Graphics 90:101926.",
+    ]
+    return _section(
+        "Where the figures come from",
+        _paragraphs(said),
+        found.table(rows, "The networks that were evaluated, by their files.", "hashes"),
+    )
 
 
 STYLE = """

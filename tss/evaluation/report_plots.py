@@ -9,9 +9,9 @@ See: tests/evaluation/test_report_plots.py
 from collections.abc import Sequence
 from pathlib import Path
 
+from tss.data.tasks import POSITIVE
 from tss.display import figures
 from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, rank
-from tss.evaluation.inference import POSITIVE
 from tss.evaluation.scores import with_interval
 from tss.evaluation.table2 import CUTOFF, NOT_RUN
 
@@ -33,18 +33,30 @@ def draw_roc(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
     networks = [row for row in drawn if row["kind"] == "network"]
     older = where_used(drawn)
     clock = [_curve(row) for row in older if row["method"] == CLOCK]
-    points = {name: {f"{row['name']}: sensitivity {row['sensitivity']:.2f}, specificity {row['specificity']:.2f}"
-                     if name == "reader" else f"{row['threshold']:.2f}": (1 - row["specificity"], row["sensitivity"])
-                     for row in rows if row["task"] == task and row["kind"] == name
-                     and None not in (row["sensitivity"], row["specificity"])} for name in ("reader", CUTOFF)}
-    groups = {"networks": networks} if len(networks) <= MOST_CURVES else {
-        words: [row for row in networks if row["model"] == model] for model, words in MODELS.items()}
+    points = {
+        name: {
+            f"{row['name']}: sensitivity {row['sensitivity']:.2f}, specificity {row['specificity']:.2f}"
+            if name == "reader"
+            else f"{row['threshold']:.2f}": (1 - row["specificity"], row["sensitivity"])
+            for row in rows
+            if row["task"] == task and row["kind"] == name and None not in (row["sensitivity"], row["specificity"])
+        }
+        for name in ("reader", CUTOFF)
+    }
+    groups = (
+        {"networks": networks}
+        if len(networks) <= MOST_CURVES
+        else {words: [row for row in networks if row["model"] == model] for model, words in MODELS.items()}
+    )
     paths = []
     for name, group in {**groups, "older methods": older}.items():
         if group:
             paths.append(folder / f"roc_{_stem(task)}_{name.replace(' ', '_').lower()}.png")
-            curves, cutoffs = ([_curve(row) for row in older], points[CUTOFF]) if group is older else (
-                [_curve(row) for row in group] + clock, {})
+            curves, cutoffs = (
+                ([_curve(row) for row in older], points[CUTOFF])
+                if group is older
+                else ([_curve(row) for row in group] + clock, {})
+            )
             figures.draw_rocs(paths[-1], curves, points["reader"], cutoffs, f"{POSITIVE[task]}: {name}\n{cases(group)}")
     return paths
 
@@ -56,18 +68,28 @@ def draw_bars(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
     groups = {}
     for model in MODELS:
         own = [row for row in networks if row["model"] == model]
-        slots = [kind for kind in SLOTS if (kind != IMAGENET or model == "2d")  # the paper has none in 3D
-                 and (kind != ATTENTION or any(row.get("attention") for row in networks))]
+        slots = [
+            kind
+            for kind in SLOTS
+            if (kind != IMAGENET or model == "2d")  # the paper has none in 3D
+            and (kind != ATTENTION or any(row.get("attention") for row in networks))
+        ]
         if own:
             groups[model.upper()] = [bar for kind in slots for bar in _bars(own, kind)]
     if older := where_used(here):
-        groups["older"] = [_bar("FLAIR ratio" if row["method"] == CLOCK else row["method"], row)
-                           for row in older if row["method"] in OLDER]
+        groups["older"] = [
+            _bar("FLAIR ratio" if row["method"] == CLOCK else row["method"], row)
+            for row in older
+            if row["method"] in OLDER
+        ]
     if not any(bar.auc is not None for bars in groups.values() for bar in bars):
         return []
     path = folder / f"auc_{_stem(task)}.png"
-    best = {f"the best that can be reached on average on such phantoms: {row['ceiling']:.3f}": row["ceiling"]
-            for row in networks if "ceiling" in row}
+    best = {
+        f"the best that can be reached on average on such phantoms: {row['ceiling']:.3f}": row["ceiling"]
+        for row in networks
+        if "ceiling" in row
+    }
     figures.draw_bars(path, groups, best, f"{POSITIVE[task]}: {cases(networks or older)}")
     return [path]
 
@@ -91,11 +113,20 @@ def draw_calibration(folder: Path, rows: Sequence[dict], task: str) -> list[Path
         return []
     names = [folder / f"{name}_{_stem(task)}.png" for name in ("calibration", "decision")]
     title = f"{POSITIVE[task]}: {cases(list(shown.values()))}"
-    figures.draw_calibration(names[0], {f"{name}: Brier score {with_interval(row, 'brier', 3)}": row["calibration"]
-                                        for name, row in shown.items()}, title)
+    figures.draw_calibration(
+        names[0],
+        {f"{name}: Brier score {with_interval(row, 'brier', 3)}": row["calibration"] for name, row in shown.items()},
+        title,
+    )
     same = {row["cases_sha256"] for row in shown.values()}
-    beside = {row["name"]: row for row in rows if row["task"] == task and row.get("method") in OLDER
-              and row.get("cases_sha256") in same and "counted_against" in row["coverage"]}
+    beside = {
+        row["name"]: row
+        for row in rows
+        if row["task"] == task
+        and row.get("method") in OLDER
+        and row.get("cases_sha256") in same
+        and "counted_against" in row["coverage"]
+    }
     figures.draw_decision(names[1], {name: row["decision_curve"] for name, row in (shown | beside).items()}, title)
     return names
 
@@ -113,8 +144,11 @@ def last_networks(rows: Sequence[dict], task: str) -> list[dict]:
 
 def where_used(rows: Sequence[dict]) -> list[dict]:
     """Return the rows of older methods that are of the patients whom the method can process."""
-    return [row for row in rows if row["kind"] == "older method" and row["stage"] != NOT_RUN
-            and "counted_against" not in row["coverage"]]
+    return [
+        row
+        for row in rows
+        if row["kind"] == "older method" and row["stage"] != NOT_RUN and "counted_against" not in row["coverage"]
+    ]
 
 
 def cases(rows: Sequence[dict]) -> str:
@@ -136,8 +170,9 @@ def kind_of(row: dict) -> int:
 
 def _curve(row: dict) -> figures.Curve:
     name = row.get("method") or row["name"]
-    return figures.Curve(f"{name}: AUC {with_interval(row, 'auc', 3)}, n = {row['n']}", *row["roc"].values(),
-                         kind_of(row))
+    return figures.Curve(
+        f"{name}: AUC {with_interval(row, 'auc', 3)}, n = {row['n']}", *row["roc"].values(), kind_of(row)
+    )
 
 
 def _stem(task: str) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.evaluation.inference import POSITIVE, Prediction
+from tss.evaluation.inference import Prediction
 from tss.metrics.bootstrap import bootstrap_ci
 from tss.metrics.calibration import judge
 from tss.metrics.roc import confusion, delong_ci, roc_auc, roc_curve, wilson, youden_threshold
@@ -25,16 +26,27 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
     y, p = labels_and_probabilities(predictions)
     positives = int(y.sum())
     tp, fp, tn, fn = confusion(y, p, threshold)
-    metrics = {"n": len(y), "n_positive": positives, "cases_sha256": cases_hash(predictions), "auc": None,
-               "auc_ci": None}
+    metrics = {
+        "n": len(y),
+        "n_positive": positives,
+        "cases_sha256": cases_hash(predictions),
+        "auc": None,
+        "auc_ci": None,
+    }
     if 0 < positives < len(y):
         metrics |= {"auc": roc_auc(y, p), "auc_ci": list(auc_interval(y, p, predictions))}
         if metrics["auc"] in (0.0, 1.0):
             metrics["auc_reason"] = "a perfect AUC is given no width: its interval ignores the sample's size"
     else:
         metrics["auc_reason"] = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
-    metrics |= proportions(tp, fp, tn, fn) | {"threshold": threshold, "threshold_from": "validation",
-                                              "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    metrics |= proportions(tp, fp, tn, fn) | {
+        "threshold": threshold,
+        "threshold_from": "validation",
+        "tp": tp,
+        "fp": fp,
+        "tn": tn,
+        "fn": fn,
+    }
     if len(y):
         metrics |= judge(y, p)
     if metrics["auc"] is not None:
@@ -86,23 +98,29 @@ def cases_hash(predictions: list[Prediction]) -> str:
 def proportions(tp: int, fp: int, tn: int, fn: int) -> dict:
     """Return sensitivity, specificity and accuracy, each with its Wilson interval; None where nobody is counted."""
     parts = {"sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "accuracy": (tp + tn, tp + fp + tn + fn)}
-    return {key: value for name, (k, n) in parts.items()
-            for key, value in ((name, k / n if n else None), (f"{name}_ci", list(wilson(k, n)) if n else None))}
+    return {
+        key: value
+        for name, (k, n) in parts.items()
+        for key, value in ((name, k / n if n else None), (f"{name}_ci", list(wilson(k, n)) if n else None))
+    }
 
 
 def coverage(predictions: list[Prediction]) -> dict:
     """Return who is and who is not behind the figures, and why."""
+
     def who(lines: list[Prediction]) -> list[str]:
         return list(dict.fromkeys(line.patient for line in lines))
 
     without = [line for line in predictions if line.probability is None]
-    return {"coverage": {
-        "patients": len(who(predictions)),
-        "scored": len(who([p for p in predictions if p.label >= 0 and p.probability is not None])),
-        "no_probability": {line.patient: line.remark for line in without},
-        "label_unknown": who([p for p in predictions if p.label < 0 and p.probability is not None]),
-        "side_chosen_by_phase_1": who([p for p in predictions if p.remark and p.probability is not None]),
-    }}
+    return {
+        "coverage": {
+            "patients": len(who(predictions)),
+            "scored": len(who([p for p in predictions if p.label >= 0 and p.probability is not None])),
+            "no_probability": {line.patient: line.remark for line in without},
+            "label_unknown": who([p for p in predictions if p.label < 0 and p.probability is not None]),
+            "side_chosen_by_phase_1": who([p for p in predictions if p.remark and p.probability is not None]),
+        }
+    }
 
 
 def coverage_line(metrics: dict) -> str:
@@ -119,22 +137,42 @@ def summary_table(results: Sequence[dict]) -> str:
     results: as `evaluate` returns them; those of phantoms have the best reachable AUC beside theirs.
     """
     phantoms = any("ceiling" in metrics for metrics in results)
-    head = ["", "positive class", "n", "positive", "AUC [95% CI]", *["ceiling"] * phantoms, "sensitivity",
-            "specificity", "accuracy", "threshold"]
+    head = [
+        "",
+        "positive class",
+        "n",
+        "positive",
+        "AUC [95% CI]",
+        *["ceiling"] * phantoms,
+        "sensitivity",
+        "specificity",
+        "accuracy",
+        "threshold",
+    ]
     rows = [head]
     for metrics in results:
         ceiling = [f"{metrics['ceiling']:.3f}" if "ceiling" in metrics else "-"] * phantoms
-        rows.append([metrics["name"], POSITIVE[metrics["task"]], str(metrics["n"]), str(metrics["n_positive"]),
-                     with_interval(metrics, "auc", 3), *ceiling,
-                     *(with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
-                     f"{metrics['threshold']:.3f}"])
+        rows.append(
+            [
+                metrics["name"],
+                POSITIVE[metrics["task"]],
+                str(metrics["n"]),
+                str(metrics["n_positive"]),
+                with_interval(metrics, "auc", 3),
+                *ceiling,
+                *(with_interval(metrics, name, 2) for name in ("sensitivity", "specificity", "accuracy")),
+                f"{metrics['threshold']:.3f}",
+            ]
+        )
     lines = [aligned(rows)]
     lines += [f"{metrics['name']}: {metrics['auc_reason']}." for metrics in results if "auc_reason" in metrics]
     for metrics in results:
         if best := metrics.get("youden_on_this_split_optimistic"):
-            lines.append(f"{metrics['name']}: with the best threshold for this very split, {best['threshold']:.3f}, it "
-                         f"would be {best['sensitivity']:.2f}, {best['specificity']:.2f}, {best['accuracy']:.2f} "
-                         "(optimistic: chosen on the answers).")
+            lines.append(
+                f"{metrics['name']}: with the best threshold for this very split, {best['threshold']:.3f}, it "
+                f"would be {best['sensitivity']:.2f}, {best['specificity']:.2f}, {best['accuracy']:.2f} "
+                "(optimistic: chosen on the answers)."
+            )
     notes = [note for metrics in results for note in metrics["notes"]]
     return "\n".join(lines + list(dict.fromkeys(notes)))
 

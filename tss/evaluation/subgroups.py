@@ -29,7 +29,7 @@ BANDS_H = (3.0, 6.0)  # FIELD 4.10: the band in which the scans leave most doubt
 
 
 def volume(patient: Patient) -> str:
-    """"up to 15 ml", "over 15 ml", "" where the table names no mask, or that the one it names cannot be read."""
+    """ "up to 15 ml", "over 15 ml", "" where the table names no mask, or that the one it names cannot be read."""
     if not patient.path("lesion"):
         return ""
     try:
@@ -49,7 +49,9 @@ def band(patient: Patient) -> str:
 
 
 GROUPS: dict[str, Callable[[Patient], str]] = {
-    "lesion": volume, "onset to MRI": band, "side": lambda patient: patient.side,
+    "lesion": volume,
+    "onset to MRI": band,
+    "side": lambda patient: patient.side,
     "field strength": lambda patient: patient.row.get("field_strength", ""),
 }
 
@@ -94,7 +96,9 @@ def subgroups_rows(cells: Sequence[dict]) -> list[list[str]]:
     """Return what `by_group` found as rows of cells, the header first."""
     rows = [["group", "", "n", "positive", "AUC [95% CI]", "sensitivity", "specificity", "accuracy"]]
     for cell in cells:
-        shown = [WITHHELD if cell[name] is None else with_interval(cell, name, digits) for name, digits in
-                 (("auc", 3), ("sensitivity", 2), ("specificity", 2), ("accuracy", 2))]
+        shown = [
+            WITHHELD if cell[name] is None else with_interval(cell, name, digits)
+            for name, digits in (("auc", 3), ("sensitivity", 2), ("specificity", 2), ("accuracy", 2))
+        ]
         rows.append([cell["group"], cell["cell"], str(cell["n"]), str(cell["n_positive"]), *shown])
     return rows

@@ -18,8 +18,13 @@ DRAWS = 2000  # our choice: the ends of an interval then move by about a twentie
 MOST_WITHOUT_ANSWER = 0.5  # share of draws, such as draws of one class only
 
 
-def bootstrap_ci(statistic: Callable[[np.ndarray], float], patients: Sequence, rng: np.random.Generator,
-                 draws: int = DRAWS, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_ci(
+    statistic: Callable[[np.ndarray], float],
+    patients: Sequence,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    level: float = 0.95,
+) -> tuple[float, float]:
     """Percentile interval (Efron 1979) of statistic(lines), `lines` being whole numbers into the n lines.
 
     Args:
@@ -40,7 +45,9 @@ def bootstrap_ci(statistic: Callable[[np.ndarray], float], patients: Sequence, r
         except InputError as error:
             reason = error
     if len(values) <= (1 - MOST_WITHOUT_ANSWER) * draws:
-        raise InputError(f"{draws - len(values)} of {draws} draws of the patients have no answer ({reason}): too few "
-                         "patients for an interval.")
+        raise InputError(
+            f"{draws - len(values)} of {draws} draws of the patients have no answer ({reason}): too few "
+            "patients for an interval."
+        )
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

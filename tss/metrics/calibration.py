@@ -46,9 +46,12 @@ def calibration_curve(y: ArrayLike, p: ArrayLike, groups: int = GROUPS) -> list[
     """Group the cases by quantiles of p and compare; equal probabilities stay together, so groups may be fewer."""
     y, p = _checked(y, p)
     group = np.searchsorted(np.quantile(p, np.linspace(0, 1, groups + 1))[1:-1], p)
-    return [CalibrationPoint(len(inside), float(p[inside].mean()), float(y[inside].mean()),
-                             wilson(int(y[inside].sum()), len(inside)))
-            for inside in (np.flatnonzero(group == number) for number in np.unique(group))]
+    return [
+        CalibrationPoint(
+            len(inside), float(p[inside].mean()), float(y[inside].mean()), wilson(int(y[inside].sum()), len(inside))
+        )
+        for inside in (np.flatnonzero(group == number) for number in np.unique(group))
+    ]
 
 
 class DecisionPoint(NamedTuple):
@@ -80,9 +83,12 @@ def decision_curve(y: ArrayLike, p: ArrayLike, thresholds: ArrayLike = THRESHOLD
 
 def judge(y: ArrayLike, p: ArrayLike) -> dict:
     """Return all three as plain values for JSON: brier, brier_ci, calibration and decision_curve (lists of dicts)."""
-    return {"brier": brier(y, p), "brier_ci": list(brier_ci(y, p)),
-            "calibration": [point._asdict() for point in calibration_curve(y, p)],
-            "decision_curve": [point._asdict() for point in decision_curve(y, p)]}
+    return {
+        "brier": brier(y, p),
+        "brier_ci": list(brier_ci(y, p)),
+        "calibration": [point._asdict() for point in calibration_curve(y, p)],
+        "decision_curve": [point._asdict() for point in decision_curve(y, p)],
+    }
 
 
 def _squares(y: ArrayLike, p: ArrayLike) -> np.ndarray:

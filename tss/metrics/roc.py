@@ -37,8 +37,11 @@ def roc_curve(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.nd
     """
     y, p = _checked(y, p)
     thresholds, true_positives, false_positives = _counts(y, p)
-    return (np.append(0.0, false_positives / (~y).sum()), np.append(0.0, true_positives / y.sum()),
-            np.append(np.inf, thresholds))
+    return (
+        np.append(0.0, false_positives / (~y).sum()),
+        np.append(0.0, true_positives / y.sum()),
+        np.append(np.inf, thresholds),
+    )
 
 
 def delong_ci(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -79,8 +82,9 @@ def delong_test(y: ArrayLike, p1: ArrayLike, p2: ArrayLike) -> PairedTest:
     above, below = (first - second for first, second in zip(_placements(y, p1), _placements(y, p2), strict=True))
     difference, variance = float(above.sum() / (y.sum() * (~y).sum())), _delong_variance(above, below)
     if variance == 0 and difference != 0:
-        raise InputError(f"the AUCs differ by {difference:.3f} and neither varies from case to case: DeLong's test has "
-                         "no answer.")
+        raise InputError(
+            f"the AUCs differ by {difference:.3f} and neither varies from case to case: DeLong's test has no answer."
+        )
     z = difference / math.sqrt(variance) if difference else 0.0
     return PairedTest(difference, _around(difference, variance, 0.95, -1.0, 1.0), z, math.erfc(abs(z) / math.sqrt(2)))
 
@@ -148,8 +152,12 @@ def confusion(y: ArrayLike, p: ArrayLike, threshold: float) -> Confusion:
     """Count the calls when p >= threshold means positive. One class only is allowed here: counts need no second."""
     y, p = _checked(y, p, both_classes=False)
     called = p >= threshold
-    return Confusion(tp=int((called & y).sum()), fp=int((called & ~y).sum()),
-                     tn=int((~called & ~y).sum()), fn=int((~called & y).sum()))
+    return Confusion(
+        tp=int((called & y).sum()),
+        fp=int((called & ~y).sum()),
+        tn=int((~called & ~y).sum()),
+        fn=int((~called & y).sum()),
+    )
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -33,11 +33,14 @@ import numpy as np
 import scipy
 import torch
 
-from tss.data.cohort import SPLITS, TASKS, Patient, as_csv, assign_splits, in_balance, stratum, table1, write_cohort
+from tss.data.cohort import SPLITS, Patient, as_csv, write_cohort
 from tss.data.files import read_json, sha256, write_json
-from tss.display.tables import aligned
+from tss.data.splits import assign_splits, in_balance, stratum
+from tss.data.tasks import TASKS
+from tss.display.tables import aligned, table1
 from tss.errors import InputError
-from tss.phantom.cohort_phantom import ORDINARY, Difficulty, draw_person, make_patient, on_cores, visible, write_atlas
+from tss.phantom import visible
+from tss.phantom.cohort_phantom import ORDINARY, Difficulty, draw_person, make_patient, on_cores, write_atlas
 from tss.phantom.ideal_observer import auc, ceilings, realised
 from tss.phantom.simulated_readers import PUBLISHED
 
@@ -68,8 +71,15 @@ def make(folder: Path, level: str, n: int | None = None, jobs: int = 1, say: Cal
     folder, n = Path(folder), PATIENTS if n is None else n
     if not 1 <= n <= PATIENTS:
         raise InputError(f"--patients {n}: TSS-Phantom has 1 to {PATIENTS}")
-    about = {"name": "TSS-Phantom", "version": VERSION, "level": level, "seed": SEED, "spread": SPREADS[level],
-             "patients": n, "note": NOTE}
+    about = {
+        "name": "TSS-Phantom",
+        "version": VERSION,
+        "level": level,
+        "seed": SEED,
+        "spread": SPREADS[level],
+        "patients": n,
+        "note": NOTE,
+    }
     check_folder(folder, about)
     patients = table(folder, level)[:n]
     check_table(level)
@@ -102,21 +112,27 @@ def check_folder(folder: Path, about: dict) -> None:
     there = read_json(folder / ABOUT)
     for name in ("version", "level"):
         if there.get(name) != about[name]:
-            raise InputError(f"{folder} holds TSS-Phantom of {name} {there.get(name)}, not {about[name]}. Choose "
-                             "another folder with --out.")
+            raise InputError(
+                f"{folder} holds TSS-Phantom of {name} {there.get(name)}, not {about[name]}. Choose "
+                "another folder with --out."
+            )
     if there["patients"] > about["patients"]:
-        raise InputError(f"{folder} is of {there['patients']} patients and can grow, not shrink to "
-                         f"{about['patients']}. Choose another folder with --out.")
+        raise InputError(
+            f"{folder} is of {there['patients']} patients and can grow, not shrink to "
+            f"{about['patients']}. Choose another folder with --out."
+        )
 
 
 def check_table(level: str) -> None:
     """Refuse a machine on which the random numbers, and so the patients, are others."""
     found = hashlib.sha256(as_csv(table(Path(), level), Path()).encode()).hexdigest()
     if found != TABLE_SHA256[level]:
-        raise InputError(f"tss/phantom/benchmark.py: the table of level {level} has the hash {found[:12]} here, not "
-                         f"{TABLE_SHA256[level][:12]}: this would not be TSS-Phantom {VERSION}. Install the versions "
-                         "in requirements.txt; if you changed a law of the phantom, give VERSION and TABLE_SHA256 new "
-                         "values.")
+        raise InputError(
+            f"tss/phantom/benchmark.py: the table of level {level} has the hash {found[:12]} here, not "
+            f"{TABLE_SHA256[level][:12]}: this would not be TSS-Phantom {VERSION}. Install the versions "
+            "in requirements.txt; if you changed a law of the phantom, give VERSION and TABLE_SHA256 new "
+            "values."
+        )
 
 
 def difficulty(level: str) -> Difficulty:
@@ -126,8 +142,10 @@ def difficulty(level: str) -> Difficulty:
 
 def table(folder: Path, level: str) -> list[Patient]:
     """Return all patients, without making their scans. Any first N have the split's and the time bands' shares."""
-    return [Patient(draw_person(name_of(number), rng_of(number), difficulty(level))[1] | {"split": split}, folder)
-            for number, (_, split) in enumerate(order())]
+    return [
+        Patient(draw_person(name_of(number), rng_of(number), difficulty(level))[1] | {"split": split}, folder)
+        for number, (_, split) in enumerate(order())
+    ]
 
 
 def name_of(number: int) -> str:
@@ -142,8 +160,10 @@ def rng_of(number: int) -> np.random.Generator:
 @lru_cache
 def order() -> list[tuple[int, str]]:
     """Return for each line of the table the number with which the patient was drawn, and the split; of all levels."""
-    drawn = [Patient(draw_person(str(i), np.random.default_rng([SEED, i]), difficulty("middle"))[1], Path())
-             for i in range(PATIENTS)]
+    drawn = [
+        Patient(draw_person(str(i), np.random.default_rng([SEED, i]), difficulty("middle"))[1], Path())
+        for i in range(PATIENTS)
+    ]
     rng = np.random.default_rng(SEED)
     assign_splits(drawn, rng, {name: n / PATIENTS for name, n in SPLIT.items()})
     return [(int(p.id), p.split) for p in in_balance(drawn, rng, lambda p: (p.split, *stratum(p)[:2]))]
@@ -154,9 +174,15 @@ def _make_one(folder: Path, level: str, numbers: list[int], index: int) -> str:
     number = numbers[index]
     name = name_of(number)
     make_patient(folder, name, rng_of(number), difficulty(level))
-    write_json(truth_of(folder, name), read_json(truth_of(folder, name)) | {
-        "tss_phantom": [VERSION, level], "voxels_sha256": hash_voxels(folder, name),
-        "flair_ratio_seen": visible.flair_ratio(folder, name)})
+    write_json(
+        truth_of(folder, name),
+        read_json(truth_of(folder, name))
+        | {
+            "tss_phantom": [VERSION, level],
+            "voxels_sha256": hash_voxels(folder, name),
+            "flair_ratio_seen": visible.flair_ratio(folder, name),
+        },
+    )
     return name
 
 
@@ -181,11 +207,13 @@ def hash_voxels(folder: Path, name: str) -> str:
 def describe(folder: Path, level: str, patients: list[Patient]) -> dict:
     """Return hashes, ceilings and readers of a finished cohort."""
     truths = [read_json(truth_of(folder, patient.id)) for patient in patients]
-    voxels = "".join(f"{patient.id} {truth['voxels_sha256']}\n"
-                     for patient, truth in zip(patients, truths, strict=True))
+    voxels = "".join(
+        f"{patient.id} {truth['voxels_sha256']}\n" for patient, truth in zip(patients, truths, strict=True)
+    )
     seen = [truth["flair_ratio_seen"] for truth in truths]
     groups = {"all": range(len(patients))} | {
-        name: [i for i, patient in enumerate(patients) if patient.split == name] for name in SPLITS}
+        name: [i for i, patient in enumerate(patients) if patient.split == name] for name in SPLITS
+    }
     minutes = np.array([patient.minutes for patient in patients])
     readable = np.array([ratio is not None for ratio in seen])
     brightness = np.array([np.nan if ratio is None else ratio for ratio in seen])
@@ -195,15 +223,30 @@ def describe(folder: Path, level: str, patients: list[Patient]) -> dict:
         "table_sha256": sha256(folder / "cohort.csv"),
         "voxels_sha256": hashlib.sha256(voxels.encode()).hexdigest(),
         "ceilings": ceilings(SPREADS[level]),
-        "ideal_observer": {name: _known(realised(folder / "cohort.csv", "" if name == "all" else name))
-                           for name in groups},
-        "readers": {reader: {name: figures(minutes, said, chosen) for name, chosen in groups.items()}
-                    for reader, said in calls.items()},
-        "raw_flair_ratio": {"cut": visible.CUT, "auc": _known({
-            task: auc(minutes[readable] < limit, -brightness[readable])
-            for task, limit in TASKS.items() if limit is not None})},
-        "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "torch": str(torch.__version__),
-                     "python": platform.python_version(), "machine": platform.machine()},
+        "ideal_observer": {
+            name: _known(realised(folder / "cohort.csv", "" if name == "all" else name)) for name in groups
+        },
+        "readers": {
+            reader: {name: figures(minutes, said, chosen) for name, chosen in groups.items()}
+            for reader, said in calls.items()
+        },
+        "raw_flair_ratio": {
+            "cut": visible.CUT,
+            "auc": _known(
+                {
+                    task: auc(minutes[readable] < limit, -brightness[readable])
+                    for task, limit in TASKS.items()
+                    if limit is not None
+                }
+            ),
+        },
+        "versions": {
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
     }
 
 
@@ -223,30 +266,54 @@ def figures(minutes: np.ndarray, calls: list[bool | None], chosen: Iterable[int]
     read = [i for i in chosen if calls[i] is not None]
     early = [calls[i] for i in read if minutes[i] < MISMATCH_MIN]
     late = [not calls[i] for i in read if minutes[i] >= MISMATCH_MIN]
-    return {"n": len(read), "sensitivity": float(np.mean(early)) if early else None,
-            "specificity": float(np.mean(late)) if late else None}
+    return {
+        "n": len(read),
+        "sensitivity": float(np.mean(early)) if early else None,
+        "specificity": float(np.mean(late)) if late else None,
+    }
 
 
 def summary(about: dict, patients: list[Patient]) -> str:
     """Return what the command prints at its end: Table 1, the levels with their ceilings, readers and hashes."""
+
     def shown(figure: float | None) -> str:
         return "-" if figure is None else f"{figure:.3f}"
 
     tasks = list(TASKS)
     levels = [["best AUC by the law", "spread", *tasks]] + [
-        [level + (" (this one)" if level == about["level"] else ""), f"{spread:.2f}",
-         *(f"{ceilings(spread)[task]:.3f}" for task in tasks)] for level, spread in SPREADS.items()]
+        [
+            level + (" (this one)" if level == about["level"] else ""),
+            f"{spread:.2f}",
+            *(f"{ceilings(spread)[task]:.3f}" for task in tasks),
+        ]
+        for level, spread in SPREADS.items()
+    ]
     ideal = [["best AUC on these patients", "n", *tasks]] + [
         [name, str(about["split"].get(name, about["patients"])), *(shown(best[task]) for task in tasks)]
-        for name, best in about["ideal_observer"].items()]
-    readers = [["mismatch = TSS < 4.5 h", "n", "sensitivity", "specificity",
-                "test: n", "sensitivity", "specificity"]] + [
-        [reader, *(text for name in ("all", "test") for text in (
-            str(row[name]["n"]), shown(row[name]["sensitivity"]), shown(row[name]["specificity"])))]
-        for reader, row in about["readers"].items()]
+        for name, best in about["ideal_observer"].items()
+    ]
+    readers = [
+        ["mismatch = TSS < 4.5 h", "n", "sensitivity", "specificity", "test: n", "sensitivity", "specificity"]
+    ] + [
+        [
+            reader,
+            *(
+                text
+                for name in ("all", "test")
+                for text in (str(row[name]["n"]), shown(row[name]["sensitivity"]), shown(row[name]["specificity"]))
+            ),
+        ]
+        for reader, row in about["readers"].items()
+    ]
     folder = patients[0].folder
-    return "\n\n".join([
-        table1(patients), aligned(levels), aligned(ideal), aligned(readers),
-        f"table_sha256   {about['table_sha256']}\nvoxels_sha256  {about['voxels_sha256']}\n{NOTE}",
-        f"Next: python run_preprocess.py {folder / 'cohort.csv'} --atlas {folder / 'atlas_t2w.nii.gz'} --tools builtin "
-        f"--out data"])
+    return "\n\n".join(
+        [
+            table1(patients),
+            aligned(levels),
+            aligned(ideal),
+            aligned(readers),
+            f"table_sha256   {about['table_sha256']}\nvoxels_sha256  {about['voxels_sha256']}\n{NOTE}",
+            f"Next: python run_preprocess.py {folder / 'cohort.csv'} --atlas {folder / 'atlas_t2w.nii.gz'} --tools builtin "
+            f"--out data",
+        ]
+    )

@@ -30,13 +30,25 @@ from scipy import special
 
 from tss.data.files import write_json, write_text, write_whole
 from tss.errors import InputError
-from tss.phantom.cohort_phantom import infarct, onset_law, simulated_readers
+from tss.phantom import infarct, onset_law, simulated_readers
 from tss.phantom.individual_head import Subject, make_subject, noise_at, vary
 from tss.phantom.mr_signal import Contrast, Lesion, render, signals
 from tss.phantom.scanner import add_noise, apply, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 
-COLUMNS = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "age", "sex", "nihss", "lesion",
-           "phantom", *simulated_readers.PUBLISHED)
+COLUMNS = (
+    "patient",
+    "dwi",
+    "b0",
+    "flair",
+    "onset_to_mri_min",
+    "stroke_side",
+    "age",
+    "sex",
+    "nihss",
+    "lesion",
+    "phantom",
+    *simulated_readers.PUBLISHED,
+)
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choice
 NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
@@ -81,12 +93,29 @@ class Difficulty:
 
 
 ORDINARY = Difficulty()
-HARD = Difficulty(tilt=20.0, shift=30.0, neck=70.0, cut_top=12.0, bias=(0.3, 0.6), snr=(9.0, 18.0), stripped=0.15,
-                  volume_ml=(17.0, 2.0), volume_range=(0.4, 260.0), old_infarct=0.4, midline_shift=8.0)
+HARD = Difficulty(
+    tilt=20.0,
+    shift=30.0,
+    neck=70.0,
+    cut_top=12.0,
+    bias=(0.3, 0.6),
+    snr=(9.0, 18.0),
+    stripped=0.15,
+    volume_ml=(17.0, 2.0),
+    volume_range=(0.4, 260.0),
+    old_infarct=0.4,
+    midline_shift=8.0,
+)
 
 
-def make_cohort(folder, n: int, seed: int, difficulty: Difficulty = ORDINARY, jobs: int = 1,
-                progress: bool | Callable[[str], None] = True) -> Path:
+def make_cohort(
+    folder,
+    n: int,
+    seed: int,
+    difficulty: Difficulty = ORDINARY,
+    jobs: int = 1,
+    progress: bool | Callable[[str], None] = True,
+) -> Path:
     """Writes n patients and their table. The same (n, seed, difficulty) gives the same files whatever `jobs`.
 
     Args:
@@ -102,8 +131,10 @@ def make_cohort(folder, n: int, seed: int, difficulty: Difficulty = ORDINARY, jo
     for row in on_cores(task, n, min(jobs, n)):
         rows.append(row)
         left = (time.monotonic() - start) / len(rows) * (n - len(rows))
-        say(f"phantom {row['patient']}  {len(rows):{len(str(n))}d}/{n}  {row['onset_to_mri_min'] or '?':>6} min  "
-            f"{row['stroke_side'] or 'unknown':7s}  {left:4.0f} s left")
+        say(
+            f"phantom {row['patient']}  {len(rows):{len(str(n))}d}/{n}  {row['onset_to_mri_min'] or '?':>6} min  "
+            f"{row['stroke_side'] or 'unknown':7s}  {left:4.0f} s left"
+        )
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -141,11 +172,20 @@ def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficul
     image = render(subject, lesions, contrast, texture)
 
     affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
-    write_json(folder / "truth" / f"{id}.json", {
-        "b0_to_atlas": affines[0].tolist(), "flair_to_b0": affines[1].tolist(),
-        "latent": person["latent"], "flair_ratio": ratio, "adc_ratios": [acute.adc_ratio for acute in lesions],
-        "onset_to_mri_min": person["minutes"], "stroke_side": person["side"],
-        "lesion_ml": float(sum(i.ml for i in infarcts)), "arteries": [i.artery for i in infarcts]})
+    write_json(
+        folder / "truth" / f"{id}.json",
+        {
+            "b0_to_atlas": affines[0].tolist(),
+            "flair_to_b0": affines[1].tolist(),
+            "latent": person["latent"],
+            "flair_ratio": ratio,
+            "adc_ratios": [acute.adc_ratio for acute in lesions],
+            "onset_to_mri_min": person["minutes"],
+            "stroke_side": person["side"],
+            "lesion_ml": float(sum(i.ml for i in infarcts)),
+            "arteries": [i.artery for i in infarcts],
+        },
+    )
     if rng.uniform() < difficulty.unknown_onset:
         row["onset_to_mri_min"] = ""
     if rng.uniform() < difficulty.unknown_side:
@@ -160,10 +200,17 @@ def draw_person(id: str, rng: np.random.Generator, difficulty: Difficulty = ORDI
     readings = simulated_readers.draw_readings(rng.spawn(1)[0], person["latent"], difficulty.readers)
     files = {name: f"scans/{id}_{name}.nii.gz" for name in ("dwi", "b0", "flair")}
     return person, {
-        "patient": id, **files, "onset_to_mri_min": f"{person['minutes']:.0f}", "stroke_side": person["side"],
-        "age": f"{person['age']:.0f}", "sex": person["sex"], "nihss": f"{person['nihss']:.0f}",
-        "lesion": f"truth/{id}_lesion.nii.gz", "phantom": f"{difficulty.spread}",
-        **{reader: str(reading) for reader, reading in readings.items()}}
+        "patient": id,
+        **files,
+        "onset_to_mri_min": f"{person['minutes']:.0f}",
+        "stroke_side": person["side"],
+        "age": f"{person['age']:.0f}",
+        "sex": person["sex"],
+        "nihss": f"{person['nihss']:.0f}",
+        "lesion": f"truth/{id}_lesion.nii.gz",
+        "phantom": f"{difficulty.spread}",
+        **{reader: str(reading) for reader, reading in readings.items()},
+    }
 
 
 def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:
@@ -173,9 +220,11 @@ def _person(rng: np.random.Generator, difficulty: Difficulty) -> dict:
     severity = VOLUME_AND_NIHSS * size + np.sqrt(1 - VOLUME_AND_NIHSS**2) * own
     median, log_sd = difficulty.volume_ml
     return {
-        "age": float(np.interp(rng.uniform(), QUARTILES, AGE_YEARS)), "sex": "F" if rng.uniform() < FEMALE else "M",
+        "age": float(np.interp(rng.uniform(), QUARTILES, AGE_YEARS)),
+        "sex": "F" if rng.uniform() < FEMALE else "M",
         "side": "both" if rng.uniform() < difficulty.both else ("left", "right")[rng.integers(2)],
-        "minutes": minutes, "latent": onset_law.draw_latent(rng, minutes, difficulty.spread),
+        "minutes": minutes,
+        "latent": onset_law.draw_latent(rng, minutes, difficulty.spread),
         "ml": float(np.clip(median * np.exp(log_sd * size), *difficulty.volume_range)),
         "nihss": float(np.interp(special.ndtr(severity), QUARTILES, NIHSS_POINTS)),
     }
@@ -211,15 +260,18 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
 
     masks = np.zeros((2, *image.shape[1:]), np.float32)
     masks.reshape(2, -1)[0, subject.head.inside] = subject.brain
-    for infarct in infarcts:
-        masks.reshape(2, -1)[1, subject.head.inside[infarct.index]] = 1
+    for one in infarcts:
+        masks.reshape(2, -1)[1, subject.head.inside[one.index]] = 1
     b0, dwi, brain, acute = scan(np.concatenate([image[:2], masks]), subject, *dwi_grid, pose)
     stripped = rng.uniform() < difficulty.stripped
     flair = scan(np.concatenate([image[2:], masks[:stripped]]), subject, *flair_grid, motion @ pose)
 
     coil = bias_field(rng, dwi_grid[0], rng.uniform(*difficulty.bias))
-    biases = {"b0": coil, "dwi": coil * bias_field(rng, dwi_grid[0], DWI_BIAS),
-              "flair": bias_field(rng, flair_grid[0], rng.uniform(*difficulty.bias))}
+    biases = {
+        "b0": coil,
+        "dwi": coil * bias_field(rng, dwi_grid[0], DWI_BIAS),
+        "flair": bias_field(rng, flair_grid[0], rng.uniform(*difficulty.bias)),
+    }
     noise = signals(contrast, ["white"])[1, 0] / rng.uniform(*difficulty.snr)
     scans = {"b0": (b0, dwi_grid, brain), "dwi": (dwi, dwi_grid, brain), "flair": (flair[0], flair_grid, flair[-1])}
     axes = STORED_AXES[rng.integers(len(STORED_AXES))]

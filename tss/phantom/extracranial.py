@@ -127,5 +127,6 @@ def paint_orbit(label: np.ndarray, points) -> None:
 def marbling(points) -> np.ndarray:
     """A fixed pattern of about unit size, elongated downwards: fat planes between muscles."""
     x, y, z = points
-    return (np.sin(x / 7 + 1.5 * np.sin(y / 13)) * np.cos(y / 9 + 1.5 * np.sin(x / 17 + z / 25))
-            + 0.5 * np.sin(z / 17 + x / 11 - y / 13))
+    return np.sin(x / 7 + 1.5 * np.sin(y / 13)) * np.cos(y / 9 + 1.5 * np.sin(x / 17 + z / 25)) + 0.5 * np.sin(
+        z / 17 + x / 11 - y / 13
+    )

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from tss.data.cohort import TASKS
 from tss.data.files import read_json
-from tss.phantom.cohort_phantom import onset_law
+from tss.data.tasks import TASKS
+from tss.phantom import onset_law
 
 PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
 CEILING_NOTE = "the best AUC that can be reached on average on such patients"
@@ -33,7 +33,7 @@ STROKE_CEILING = 1.0
 
 
 def ceilings(spread: float = onset_law.SPREAD) -> dict[str, float]:
-    """Best reachable AUC for each task of tss.data.cohort.TASKS, by integration over both classes' times."""
+    """Best reachable AUC for each task of tss.data.tasks.TASKS, by integration over both classes' times."""
     return {task: STROKE_CEILING if limit is None else ceiling(limit, spread) for task, limit in TASKS.items()}
 
 
@@ -68,8 +68,7 @@ def realised(cohort_csv, split: str = "") -> dict[str, float]:
             if row["onset_to_mri_min"] and truth.is_file() and split in ("", row.get("split")):
                 pairs.append((float(row["onset_to_mri_min"]), read_json(truth)["latent"]))
     minutes, latent = np.array(pairs).reshape(-1, 2).T
-    return {task: STROKE_CEILING if limit is None else auc(minutes < limit, -latent)
-            for task, limit in TASKS.items()}
+    return {task: STROKE_CEILING if limit is None else auc(minutes < limit, -latent) for task, limit in TASKS.items()}
 
 
 def auc(positive: np.ndarray, score: np.ndarray) -> float:

@@ -168,8 +168,17 @@ def tissues(head: Head, variation: Variation, cortex, crumple, rng) -> tuple[np.
     deep = deep + STEM_NUCLEI * head.stem * (1 - deep - iron)
     solid = 1 - share(head.ventricle - variation.ventricle_mm, 1.8)
     gliosis = white_matter_disease(head, variation, rng)
-    matter = np.stack([solid, grey * solid * keep, white * solid * keep * (1 - gliosis), deep * solid * (1 - head.dark),
-                       iron * solid * (1 - head.dark), white * solid * keep * gliosis, head.dark])
+    matter = np.stack(
+        [
+            solid,
+            grey * solid * keep,
+            white * solid * keep * (1 - gliosis),
+            deep * solid * (1 - head.dark),
+            iron * solid * (1 - head.dark),
+            white * solid * keep * gliosis,
+            head.dark,
+        ]
+    )
     matter[0] = np.maximum(1 - matter[1:].sum(0), 0)
     return matter, share(variation.atrophy_mm - head.hull)
 
@@ -219,5 +228,5 @@ def smooth_warp(variation: Variation, rng) -> tuple[np.ndarray, np.ndarray]:
             axis += variation.warp_mm / np.sqrt(3) * noise_field(rng, axis.shape, WARP_REACH_MM * 2.5, False, WARP_STEP)
     if variation.shift_mm:
         x, y, z = np.meshgrid(nodes, nodes, nodes, indexing="ij", sparse=True)
-        warp[0] -= variation.shift_mm * np.exp(-(x / 30) ** 2 - ((y + 5) / 45) ** 2 - ((z - 10) / 35) ** 2)
+        warp[0] -= variation.shift_mm * np.exp(-((x / 30) ** 2) - ((y + 5) / 45) ** 2 - ((z - 10) / 35) ** 2)
     return warp, np.full(3, WARP_LOW)

@@ -54,8 +54,18 @@ IRON = {  # dark on T2
 }
 # tubes: (x, y, z, radius) along the axis
 CAUDATE_TAIL = [(15, 6, 16, 3.5), (17, -8, 20, 3), (21, -22, 19, 2)]
-FRONTAL_HORN = [(17, 34, 2, 2), (13, 26, 6, 4.2), (7.5, 14, 10, 4.4), (6.5, 4, 14, 4.2), (8.5, -10, 19, 4),
-                (12, -24, 19, 4.4), (22, -37, 15, 6), (26, -46, 9, 5.5), (25, -58, 6, 4), (22, -72, 5, 1.6)]
+FRONTAL_HORN = [
+    (17, 34, 2, 2),
+    (13, 26, 6, 4.2),
+    (7.5, 14, 10, 4.4),
+    (6.5, 4, 14, 4.2),
+    (8.5, -10, 19, 4),
+    (12, -24, 19, 4.4),
+    (22, -37, 15, 6),
+    (26, -46, 9, 5.5),
+    (25, -58, 6, 4),
+    (22, -72, 5, 1.6),
+]
 TEMPORAL_HORN = [(25, -40, 10, 4.5), (33, -38, -2, 3), (34, -26, -13, 2.2), (29, -12, -20, 2)]
 THIRD_VENTRICLE = ((0, -12, -2), (2.2, 14, 10), 25, 0)
 AQUEDUCT = [(0, -28, -3, 1.2), (0, -36, -20, 1.4)]
@@ -129,8 +139,16 @@ def fissures(points) -> np.ndarray:
 def mean_head() -> Head:
     """The mean head (about 3 s the first time)."""
     points = x, y, z = grid_points()
-    stem = union([ellipsoid(points, *MIDBRAIN), tube(points, PEDUNCLE), ellipsoid(points, *PONS),
-                  tube(points, MEDULLA), tube(points, CEREBELLAR_ARM)], 3.0)
+    stem = union(
+        [
+            ellipsoid(points, *MIDBRAIN),
+            tube(points, PEDUNCLE),
+            ellipsoid(points, *PONS),
+            tube(points, MEDULLA),
+            tube(points, CEREBELLAR_ARM),
+        ],
+        3.0,
+    )
     hemisphere = shapes(points, CEREBRUM, 4.0)
     hindbrain = ellipsoid(points, *CEREBELLUM)
     petrous = tube(points, PETROUS)
@@ -146,9 +164,15 @@ def mean_head() -> Head:
     cerebellum = (hindbrain < 0) & (above < -1.2) & (petrous > 1) & ~cistern & behind & (envelope < 0)
     depth, crown = depth_and_surface(cerebrum, points)
 
-    ventricle = union([tube(scale_height(points), lift(FRONTAL_HORN)), tube(points, TEMPORAL_HORN),
-                       ellipsoid(points, *THIRD_VENTRICLE), tube(points, AQUEDUCT),
-                       ellipsoid(points, *FOURTH_VENTRICLE)])
+    ventricle = union(
+        [
+            tube(scale_height(points), lift(FRONTAL_HORN)),
+            tube(points, TEMPORAL_HORN),
+            ellipsoid(points, *THIRD_VENTRICLE),
+            tube(points, AQUEDUCT),
+            ellipsoid(points, *FOURTH_VENTRICLE),
+        ]
+    )
     septum = (z > 2) & (z < 24) & (y > -24) & (y < 32)
     ventricle = np.where(septum, np.maximum(ventricle, 0.9 - x), ventricle)
     ellipse = np.sqrt(((y + 6) / 38) ** 2 + ((z - 4) / 25) ** 2)
@@ -160,8 +184,17 @@ def mean_head() -> Head:
     dark = np.maximum(dark, 0.8 * np.maximum(falx, tent))
 
     label = outer_tissues(points, envelope, stem, petrous)
-    fields = [-envelope, depth, ventricle, callosum, share(grey), share(shapes(points, IRON)),
-              distance_into(cerebellum) - STEP[0] / 2, share(stem), dark]
+    fields = [
+        -envelope,
+        depth,
+        ventricle,
+        callosum,
+        share(grey),
+        share(shapes(points, IRON)),
+        distance_into(cerebellum) - STEP[0] / 2,
+        share(stem),
+        dark,
+    ]
     return assemble(label, crown, fields)
 
 
@@ -169,10 +202,12 @@ def assemble(label: np.ndarray, crown: list[np.ndarray], fields: list[np.ndarray
     """Mirrors the right half and keeps of each field what lies in the brain (fields[0] is depth under its hull)."""
     hull = mirror(fields[0])
     near = hull > -EDGE_MM
-    box = tuple(slice(int(np.flatnonzero(near.any(other))[0]), int(np.flatnonzero(near.any(other))[-1]) + 1)
-                for other in ((1, 2), (0, 2), (0, 1)))
+    box = tuple(
+        slice(int(np.flatnonzero(near.any(other))[0]), int(np.flatnonzero(near.any(other))[-1]) + 1)
+        for other in ((1, 2), (0, 2), (0, 1))
+    )
     surface = np.stack([mirror(c)[box] for c in crown])
-    surface[0, :surface.shape[1] // 2] *= -1
+    surface[0, : surface.shape[1] // 2] *= -1
     inside, boxed = np.flatnonzero(near), np.flatnonzero(near[box])
     affine = np.diag([*STEP, 1.0])
     affine[:3, 3] = np.array(LOW) + np.array(STEP) / 2
@@ -198,6 +233,7 @@ def depth_and_surface(inside: np.ndarray, points) -> tuple[np.ndarray, list[np.n
     smooth = ndimage.gaussian_filter(depth, [1.6 / step for step in STEP], mode="nearest")
     slopes = np.gradient(smooth, *STEP)
     length = np.sqrt(sum(s * s for s in slopes)) + 1e-3
-    nearest = [np.asarray(p - depth * s / np.maximum(length, 0.5), np.float32)
-               for p, s in zip(points, slopes, strict=True)]
+    nearest = [
+        np.asarray(p - depth * s / np.maximum(length, 0.5), np.float32) for p, s in zip(points, slopes, strict=True)
+    ]
     return depth, [ndimage.gaussian_filter(c, [1.5 / step for step in STEP], mode="nearest") for c in nearest]

@@ -26,12 +26,15 @@ BVALS, BVECS = (0, 1000, 1000, 1000), np.eye(3, 4, k=1)  # the b0 first, then th
 VERSION = "1.10.0"
 COLUMNS = {  # for participants.json
     "onset_to_mri_min": {"Description": "time from onset to MRI", "Units": "min"},
-    "stroke_side": {"Description": "hemisphere with the acute infarct", "Levels": {
-        "left": "the patient's left", "right": "the patient's right", "both": "both hemispheres"}},
+    "stroke_side": {
+        "Description": "hemisphere with the acute infarct",
+        "Levels": {"left": "the patient's left", "right": "the patient's right", "both": "both hemispheres"},
+    },
     "age": {"Description": "age", "Units": "year"},
     "sex": {"Description": "sex", "Levels": {"F": "female", "M": "male"}},
     "nihss": {"Description": "National Institutes of Health Stroke Scale, 0 to 42"},
-    "phantom": {"Description": "spread of the clock that made this patient up"}}
+    "phantom": {"Description": "spread of the clock that made this patient up"},
+}
 
 
 def write(cohort: str | os.PathLike, folder: str | os.PathLike) -> Path:
@@ -45,8 +48,10 @@ def write(cohort: str | os.PathLike, folder: str | os.PathLike) -> Path:
     """
     folder, patients = Path(folder), read_cohort(cohort)
     if real := [patient.id for patient in patients if not patient.row.get("phantom")]:
-        raise InputError(f"{cohort}: {real[0]} is not a phantom (column phantom is empty). Directions of DWI are made "
-                         "up for made-up patients only.")
+        raise InputError(
+            f"{cohort}: {real[0]} is not a phantom (column phantom is empty). Directions of DWI are made "
+            "up for made-up patients only."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already. Name a new folder.")
     labels = {patient.id: "sub-" + re.sub("[^A-Za-z0-9]", "", patient.id) for patient in patients}
@@ -61,8 +66,10 @@ def write(cohort: str | os.PathLike, folder: str | os.PathLike) -> Path:
     write_text(folder / "README", "Made-up stroke patients (phantoms), written by tss. No patient was ever scanned.\n")
     name = {"Name": "tss phantoms", "BIDSVersion": VERSION}
     write_json(folder / "dataset_description.json", name | {"DatasetType": "raw"})
-    write_json(folder / "derivatives" / "truth" / "dataset_description.json",
-               name | {"DatasetType": "derivative", "GeneratedBy": [{"Name": "truth"}]})
+    write_json(
+        folder / "derivatives" / "truth" / "dataset_description.json",
+        name | {"DatasetType": "derivative", "GeneratedBy": [{"Name": "truth"}]},
+    )
     return folder
 
 
@@ -82,8 +89,11 @@ def _write_subject(patient: Patient, label: str, folder: Path) -> None:
     write_json(f"{stem}.json", made_up | {"ImageType": ["ORIGINAL", "PRIMARY"]})
     if patient.path("lesion"):
         mask = nibabel.load(patient.path("lesion"))
-        _save(folder / "derivatives" / "truth" / label / "dwi" / f"{label}_space-orig_label-lesion_mask.nii.gz",
-              mask.get_fdata(dtype=np.float32), mask)
+        _save(
+            folder / "derivatives" / "truth" / label / "dwi" / f"{label}_space-orig_label-lesion_mask.nii.gz",
+            mask.get_fdata(dtype=np.float32),
+            mask,
+        )
 
 
 def _save(path: str | os.PathLike, data: np.ndarray, like: nibabel.Nifti1Image) -> None:

@@ -141,8 +141,9 @@ def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.n
     return np.sqrt(real * real + imaginary * imaginary)
 
 
-def save_scan(path, data: np.ndarray, affine: np.ndarray, axes: str = "RAS", dtype=np.float32,
-              slope: float = 0) -> None:
+def save_scan(
+    path, data: np.ndarray, affine: np.ndarray, axes: str = "RAS", dtype=np.float32, slope: float = 0
+) -> None:
     """Writes (X, Y, Z) RAS data with its voxels stored along `axes` (such as "LPS" or "SAL"); world mm stay.
 
     With a slope the file holds integers, value = slope * integer, as converters leave them."""

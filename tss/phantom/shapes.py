@@ -17,10 +17,11 @@ LOW, HIGH = (-90.0, -125.0, -120.0), (90.0, 110.0, 97.5)  # mm; neck to crown, o
 
 def grid_points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right half of the grid as broadcastable coordinates (X, 1, 1), (1, Y, 1), (1, 1, Z) in mm."""
-    axes = [np.arange(low + step / 2, high, step, dtype=np.float32)
-            for low, high, step in zip(LOW, HIGH, STEP, strict=True)]
+    axes = [
+        np.arange(low + step / 2, high, step, dtype=np.float32) for low, high, step in zip(LOW, HIGH, STEP, strict=True)
+    ]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
-    return x[len(axes[0]) // 2:], y, z
+    return x[len(axes[0]) // 2 :], y, z
 
 
 def ellipsoid(points, centre, radii, pitch=0.0, yaw=0.0) -> np.ndarray:

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from tss.data.cohort import TASKS
-from tss.phantom.cohort_phantom import onset_law
+from tss.data.tasks import TASKS
+from tss.phantom import onset_law
 
 PUBLISHED = {"reader_1": (0.5476, 0.8500), "reader_2": (0.4286, 0.9250), "reader_3": (0.5714, 0.6500)}  # Table 2
 KAPPA = 0.46  # paper 3
@@ -61,8 +61,9 @@ def _one_reader(sensitivity: float, specificity: float, spread: float) -> tuple[
     def threshold(total: float) -> float:
         return optimize.brentq(lambda x: special.ndtr((x - early) / total).mean() - sensitivity, -20, 20)
 
-    total = optimize.brentq(lambda total: special.ndtr((late - threshold(total)) / total).mean() - specificity,
-                            spread, 20 * spread)
+    total = optimize.brentq(
+        lambda total: special.ndtr((late - threshold(total)) / total).mean() - specificity, spread, 20 * spread
+    )
     return threshold(total), total
 
 
@@ -71,8 +72,10 @@ def _means(spread: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean latents at NODES times before and after 4.5 h."""
     share = float(onset_law.share_before(TASKS["tss<4.5h"]))
     middles = (np.arange(NODES) + 0.5) / NODES
-    return (onset_law.mean_latent(onset_law.onset_at(share * middles), spread),
-            onset_law.mean_latent(onset_law.onset_at(share + (1 - share) * middles), spread))
+    return (
+        onset_law.mean_latent(onset_law.onset_at(share * middles), spread),
+        onset_law.mean_latent(onset_law.onset_at(share + (1 - share) * middles), spread),
+    )
 
 
 def _kappa(threshold: np.ndarray, total: np.ndarray, noise: np.ndarray, alike: float, spread: float) -> float:

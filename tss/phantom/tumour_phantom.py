@@ -37,8 +37,16 @@ from tss.phantom.shapes import ellipsoid, share
 TYPES = ("meningioma", "glioma", "pituitary")  # dealt in turn; Cheng 2015 has 82, 89 and 62 patients
 COLUMNS = ("patient", "t1", "flair", "t1ce", "type", "tumour")
 TR_MS, TE_MS = 550.0, 12.0  # our choice: a usual spin echo
-UPTAKE = {"meningioma": 2.6, "glioma": 1.6, "adenoma": 1.5, "mucosa": 1.5, "muscle": 0.3, "skin": 0.3, "grey": 0.04,
-          "deep": 0.04}  # 1/s that contrast agent adds to 1/T1; our choice, within what enhancing tissue is seen to do
+UPTAKE = {
+    "meningioma": 2.6,
+    "glioma": 1.6,
+    "adenoma": 1.5,
+    "mucosa": 1.5,
+    "muscle": 0.3,
+    "skin": 0.3,
+    "grey": 0.04,
+    "deep": 0.04,
+}  # 1/s that contrast agent adds to 1/T1; our choice, within what enhancing tissue is seen to do
 # Our choice, all of these, mm: radii of what is solid, and how far oedema reaches beyond it
 RADIUS_MM = {"meningioma": (10.0, 23.0), "glioma": (9.0, 22.0), "pituitary": (7.0, 13.0)}
 OEDEMA_MM = {"meningioma": (-6.0, 8.0), "glioma": (4.0, 13.0)}  # below 0: none
@@ -52,8 +60,9 @@ TILT, SHIFT, NECK = 8.0, 8.0, 8.0  # degrees and mm, as in tss.phantom.cohort_ph
 BIAS, SNR = (0.03, 0.15), (25.0, 45.0)  # the coil's field, +- share; white matter before contrast over the noise
 
 
-def make_tumours(folder, patients: int, seed: int, jobs: int = 1,
-                 say: Callable[[str], None] = lambda line: None) -> Path:
+def make_tumours(
+    folder, patients: int, seed: int, jobs: int = 1, say: Callable[[str], None] = lambda line: None
+) -> Path:
     """Write patients and their table. The same (patients, seed) gives the same files whatever `jobs`.
 
     Returns: path of tumours.csv, written last.
@@ -101,8 +110,9 @@ def weighted(names) -> np.ndarray:
     """(3, K) noise-free signals of the named substances: T1, FLAIR, T1 after contrast."""
     pd, t1, t2, _ = np.array([SUBSTANCES[name] for name in names]).T
     uptake = np.array([UPTAKE.get(name, 0.0) for name in names])
-    before, after = (pd * (1 - np.exp(-TR_MS / time)) * np.exp(-TE_MS / t2)
-                     for time in (t1, 1 / (1 / t1 + uptake / 1000)))
+    before, after = (
+        pd * (1 - np.exp(-TR_MS / time)) * np.exp(-TE_MS / t2) for time in (t1, 1 / (1 / t1 + uptake / 1000))
+    )
     return np.stack([before, signals(Contrast(), names)[2], after])
 
 

@@ -26,8 +26,9 @@ def flair_ratio(folder: Path, patient: str) -> float | None:
     """Return median FLAIR in the infarct / median in its mirror region's healthy brain; None where that is empty."""
     truth = read_json(folder / "truth" / f"{patient}.json")
     flair = nifti.load(folder / "scans" / f"{patient}_flair.nii.gz")
-    brain, infarct = (nifti.load(folder / "truth" / f"{patient}_{name}.nii.gz", mask=True)
-                      for name in ("brain", "lesion"))
+    brain, infarct = (
+        nifti.load(folder / "truth" / f"{patient}_{name}.nii.gz", mask=True) for name in ("brain", "lesion")
+    )
     to_atlas = np.array(truth["b0_to_atlas"]) @ infarct.affine
     to_flair = np.linalg.inv(np.array(truth["flair_to_b0"]) @ flair.affine) @ infarct.affine  # voxels to voxels
 

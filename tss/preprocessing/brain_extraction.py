@@ -12,9 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 import tss
-from tss.data.nifti import Volume, resample, voxel_sizes
+from tss.data.nifti import Volume, resample, shrink, voxel_sizes
 from tss.errors import InputError
-from tss.preprocessing.registration import register, shrink
 
 BRAIN_LEVEL = 0.6  # our choice: of the median of bright voxels on DWI; midway from brain (1.0) to CSF (0.2)
 NECK_MM = 7.0  # our choice: bridges from brain to eyes, scalp or muscle are thinner than twice this
@@ -24,8 +23,6 @@ CORD_SHARE = 0.03  # our choice: of the largest slice's area; cord and medulla h
 BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
 STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
 STRIPPED_ZEROS = 0.5  # our choice: share of voxels set to zero where the skull has been taken away
-MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
-SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
 
 
 def describe() -> str:
@@ -53,8 +50,10 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     if (stripped := left_over(dwi, millilitres)) is not None:
         return stripped
     if not BRAIN_ML[0] <= millilitres <= BRAIN_ML[1]:
-        raise InputError(f"{dwi.path or 'the DWI'}: what looks like brain in it measures {millilitres:.0f} ml. "
-                         "Is it a DWI (b1000) of a head? Look at it, and at the b0.")
+        raise InputError(
+            f"{dwi.path or 'the DWI'}: what looks like brain in it measures {millilitres:.0f} ml. "
+            "Is it a DWI (b1000) of a head? Look at it, and at the b0."
+        )
     fine = resample(Volume(brain.astype(np.float32), small.affine), dwi.data.shape, dwi.affine)
     return fine > 0.5
 
@@ -122,33 +121,3 @@ def left_over(dwi: Volume, brain_ml: float) -> np.ndarray | None:
 
 def _is_stripped(signal: np.ndarray) -> bool:
     return bool(np.mean(np.abs(signal) < 1e-3 * np.percentile(signal, 99)) > STRIPPED_ZEROS)
-
-
-def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
-    """Return the world affine (4, 4) moving -> fixed.
-
-    Args:
-        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
-        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
-
-    Raises:
-        InputError: one of the two is empty.
-    """
-    mask = fixed.data > 0 if fixed_mask is None else fixed_mask
-    if not mask.any() or not moving.data.any():
-        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
-    whole_heads = dof == 6 and not _is_stripped(moving.data)
-    near = _depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
-    if dof == 12:
-        return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
-    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
-    middle = _centre(mask, fixed.affine)
-    centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
-    # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
-    coarse = mask if whole_heads else near
-    return register(moving, fixed, (coarse, coarse, near), dof, centres)
-
-
-def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    index = np.array(ndimage.center_of_mass(np.clip(weights, 0, None)))
-    return affine[:3, :3] @ index + affine[:3, 3]

@@ -27,8 +27,11 @@ import scipy
 
 import tss
 from tss.data import bids, nifti
-from tss.data.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, assign_splits, read_cohort, table1, write_cohort
+from tss.data.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, read_cohort, write_cohort
 from tss.data.files import read_json, sha256, write_json, write_text
+from tss.data.prepared import GRID, path_of
+from tss.data.splits import assign_splits
+from tss.display.tables import table1
 from tss.errors import InputError
 from tss.preprocessing import patient_record, pipeline, qc_page
 
@@ -45,7 +48,7 @@ class Choices:
     out: Path
     atlas: Path
     tools: str  # "fsl", "literal" or "builtin"
-    grid: tuple[int, int, int] = pipeline.GRID
+    grid: tuple[int, int, int] = GRID
     reference: str | None = None
     jobs: int = 1
     shard: tuple[int, int] = (1, 1)
@@ -63,26 +66,40 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     tools = pipeline.find_tools(choices.tools)
     atlas = pipeline.load_atlas(choices.atlas, choices.grid)
     settings = {
-        "format": FORMAT, "tools": tools.describe(), "grid": list(choices.grid),
-        "atlas": str(choices.atlas), "atlas_sha256": sha256(choices.atlas), "atlas_skull": atlas.skull,
+        "format": FORMAT,
+        "tools": tools.describe(),
+        "grid": list(choices.grid),
+        "atlas": str(choices.atlas),
+        "atlas_sha256": sha256(choices.atlas),
+        "atlas_skull": atlas.skull,
         "seed": choices.seed,
-        "versions": {"tss": tss.__version__, "python": platform.python_version(), "numpy": np.__version__,
-                     "scipy": scipy.__version__, "nibabel": nibabel.__version__},  # of this run; a record has its own
+        "versions": {
+            "tss": tss.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "nibabel": nibabel.__version__,
+        },  # of this run; a record has its own
     }
     stored = _stored_settings(choices, settings)
     _settle_splits(patients, choices)
     print(table1(patients), end="\n\n", flush=True)
-    print(f"tools {settings['tools']}   grid {' x '.join(map(str, choices.grid))} voxels of "
-          f"{' x '.join(f'{s:.2f}' for s in nifti.voxel_sizes(atlas.affine))} mm   atlas {choices.atlas}", flush=True)
+    print(
+        f"tools {settings['tools']}   grid {' x '.join(map(str, choices.grid))} voxels of "
+        f"{' x '.join(f'{s:.2f}' for s in nifti.voxel_sizes(atlas.affine))} mm   atlas {choices.atlas}",
+        flush=True,
+    )
 
     first, shards = choices.shard
-    mine = patients[first - 1::shards]
+    mine = patients[first - 1 :: shards]
     if stored:
         settings["reference"] = stored["reference"]
     if dry_run:
         left = [p for p in mine if choices.overwrite or not patient_record.is_finished(p, choices.out, settings)]
-        print(f"dry run: {len(left)} of {len(mine)} patients would be preprocessed into {choices.out}; "
-              "nothing was written.")
+        print(
+            f"dry run: {len(left)} of {len(mine)} patients would be preprocessed into {choices.out}; "
+            "nothing was written."
+        )
         return 0
 
     if not stored:
@@ -91,17 +108,23 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     judged = _verdicts(choices.out / "cohort.csv")
     if choices.overwrite:
         for patient in mine:
-            patient_record.path_of(choices.out, patient).unlink(missing_ok=True)
+            path_of(choices.out, patient).unlink(missing_ok=True)
     write_json(choices.out / "settings.json", settings)
     table = _assemble(patients, choices.out, settings)
     _say_lost_verdicts(judged, table)
     rejected = [patient.id for patient in table if patient.status == "rejected"]
     if rejected:
-        print(f"{len(rejected)} of {len(patients)} patients are rejected at quality control (column verdict of "
-              f"{choices.out / 'cohort.csv'}): they take no part in training and evaluation", flush=True)
+        print(
+            f"{len(rejected)} of {len(patients)} patients are rejected at quality control (column verdict of "
+            f"{choices.out / 'cohort.csv'}): they take no part in training and evaluation",
+            flush=True,
+        )
     if settings["reference"]["patient"] in rejected:
-        print("the histogram reference is one of them, and all others are matched to it: name a better one with "
-              "--reference PATIENT --overwrite", flush=True)
+        print(
+            "the histogram reference is one of them, and all others are matched to it: name a better one with "
+            "--reference PATIENT --overwrite",
+            flush=True,
+        )
 
     left = [p for p in mine if not patient_record.is_finished(p, choices.out, settings)]
     if len(left) < len(mine):
@@ -111,8 +134,11 @@ def run(choices: Choices, dry_run: bool = False) -> int:
         remaining = (time.monotonic() - started) / number * (len(left) - number)
         verdict = record["status"] if not record["flags"] else "flagged"
         remark = record["reason"] or "; ".join(record["flags"])
-        print(f"{number:4d}/{len(left)}  {record['patient']:<12}  {verdict:<7}  {seconds:4.1f} s  "
-              f"{_minutes(remaining)} left  {remark}".rstrip(), flush=True)
+        print(
+            f"{number:4d}/{len(left)}  {record['patient']:<12}  {verdict:<7}  {seconds:4.1f} s  "
+            f"{_minutes(remaining)} left  {remark}".rstrip(),
+            flush=True,
+        )
     rejected = {patient.id for patient in _assemble(patients, choices.out, settings) if patient.status == "rejected"}
     return _summary(mine, choices, settings, rejected)
 
@@ -127,19 +153,32 @@ def _stored_settings(choices: Choices, settings: dict) -> dict | None:
         return None
     if not file.exists():
         if any(not entry.name.startswith(".") for entry in out.iterdir()):  # .123.settings.json: another shard's
-            raise InputError(f"{out} exists, is not empty and was not made by run_preprocess.py. "
-                             "Name another folder with --out, or add --overwrite to use it.")
+            raise InputError(
+                f"{out} exists, is not empty and was not made by run_preprocess.py. "
+                "Name another folder with --out, or add --overwrite to use it."
+            )
         return None
     stored = read_json(file)
-    names = {"tools": "tools", "grid": "grid", "atlas_sha256": "atlas", "atlas_skull": "skull of the atlas taken off",
-             "seed": "seed", "format": "format"}
-    differing = [f"{said} was {stored.get(name)}, now {settings[name]}" for name, said in names.items()
-                 if stored.get(name) != settings[name]]
+    names = {
+        "tools": "tools",
+        "grid": "grid",
+        "atlas_sha256": "atlas",
+        "atlas_skull": "skull of the atlas taken off",
+        "seed": "seed",
+        "format": "format",
+    }
+    differing = [
+        f"{said} was {stored.get(name)}, now {settings[name]}"
+        for name, said in names.items()
+        if stored.get(name) != settings[name]
+    ]
     if choices.reference and choices.reference != stored["reference"]["patient"]:
         differing.append(f"reference was {stored['reference']['patient']}, now {choices.reference}")
     if differing:
-        raise InputError(f"{out} was made with other settings: {'; '.join(differing)}. "
-                         "Name another folder with --out, or add --overwrite to do every patient again.")
+        raise InputError(
+            f"{out} was made with other settings: {'; '.join(differing)}. "
+            "Name another folder with --out, or add --overwrite to do every patient again."
+        )
     return stored
 
 
@@ -156,8 +195,10 @@ def _settle_splits(patients: list[Patient], choices: Choices) -> None:
         for patient in patients:
             given = before.get(patient.id, "")
             if given and patient.split and patient.split != given and not choices.overwrite:
-                raise InputError(f"{choices.cohort}: patient {patient.id} is in split {patient.split}, but in {given} "
-                                 f"in {table}. Correct the table, or name another --out.")
+                raise InputError(
+                    f"{choices.cohort}: patient {patient.id} is in split {patient.split}, but in {given} "
+                    f"in {table}. Correct the table, or name another --out."
+                )
             patient.row["split"] = patient.split or given
     assign_splits(patients, np.random.default_rng(choices.seed))
 
@@ -172,20 +213,27 @@ def _find_reference(patients: list[Patient], choices: Choices, atlas: pipeline.A
     if choices.reference:
         training = [patient for patient in training if patient.id == choices.reference]
         if not training:
-            raise InputError(f"--reference {choices.reference} is not a training patient of {choices.cohort}. The "
-                             "reference may not be seen in validation or test: name one whose split is train.")
+            raise InputError(
+                f"--reference {choices.reference} is not a training patient of {choices.cohort}. The "
+                "reference may not be seen in validation or test: name one whose split is train."
+            )
     for patient in training:
         prepared, reason = patient_record.attempt(patient, atlas, choices.tools, None)
         if prepared:
-            histograms = {name: " ".join(f"{share:.4f}" for share in matched)
-                          for name, (_, matched) in prepared.histograms.items()}
+            histograms = {
+                name: " ".join(f"{share:.4f}" for share in matched)
+                for name, (_, matched) in prepared.histograms.items()
+            }
             return {"patient": patient.id, "landmarks": prepared.landmarks, "histograms": histograms}
         if choices.reference:
             raise InputError(f"--reference {choices.reference} cannot be preprocessed: {reason}")
-        print(f"{patient.id} cannot be the histogram reference ({reason}); trying the next training patient",
-              flush=True)
-    raise InputError(f"{choices.cohort}: no training patient can be preprocessed, so there is no histogram reference. "
-                     "The reasons are above.")
+        print(
+            f"{patient.id} cannot be the histogram reference ({reason}); trying the next training patient", flush=True
+        )
+    raise InputError(
+        f"{choices.cohort}: no training patient can be preprocessed, so there is no histogram reference. "
+        "The reasons are above."
+    )
 
 
 def _preprocessed(patients: list[Patient], choices: Choices, settings: dict) -> Iterator[tuple[dict, float]]:
@@ -196,13 +244,17 @@ def _preprocessed(patients: list[Patient], choices: Choices, settings: dict) -> 
         return
     # spawn: a fork of a process that has run threaded libraries may hang.
     with ProcessPoolExecutor(choices.jobs, get_context("spawn"), _start_worker) as pool:
-        tasks = [pool.submit(patient_record.make, patient, choices.out, choices.tools, settings) for patient in patients]
+        tasks = [
+            pool.submit(patient_record.make, patient, choices.out, choices.tools, settings) for patient in patients
+        ]
         try:
             for task in as_completed(tasks):
                 yield task.result()
         except BrokenProcessPool as error:
-            raise InputError("a worker was killed, most often for want of memory. Run the same line again, with "
-                             "fewer --jobs; finished patients are kept.") from error
+            raise InputError(
+                "a worker was killed, most often for want of memory. Run the same line again, with "
+                "fewer --jobs; finished patients are kept."
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -222,12 +274,16 @@ def _assemble(patients: list[Patient], out: Path, settings: dict) -> list[Patien
     patient is being done again or fails now, goes too.
     """
     seen, written, rounds = None, [], 0
-    while ((found := [patient_record.read(patient, out, settings) for patient in patients]) != seen
-           and (rounds < ROUNDS or None not in found)):
+    while (found := [patient_record.read(patient, out, settings) for patient in patients]) != seen and (
+        rounds < ROUNDS or None not in found
+    ):
         seen, written, rounds, verdicts = found, [], rounds + 1, _verdicts(out / "cohort.csv")
         for patient, record in zip(patients, found, strict=True):
-            outcome = {"status": record["status"] if record else "", "reason": record["reason"] if record else "",
-                       "flags": "; ".join(record["flags"]) if record else ""}
+            outcome = {
+                "status": record["status"] if record else "",
+                "reason": record["reason"] if record else "",
+                "flags": "; ".join(record["flags"]) if record else "",
+            }
             if outcome["status"] == "ok":
                 outcome |= verdicts.get(patient.id, {})
             written.append(Patient(patient.row | outcome, patient.folder))
@@ -242,14 +298,19 @@ def _say_lost_verdicts(judged: dict[str, dict[str, str]], table: list[Patient]) 
     if lost:
         rejected = sorted(name for name in lost if judged[name]["verdict"] == "reject")
         whom = f" Rejected were {', '.join(rejected)}: judge them again." if rejected else ""
-        print(f"{len(lost)} verdicts of quality control go with the pictures that they were of, which are made anew."
-              f"{whom}", flush=True)
+        print(
+            f"{len(lost)} verdicts of quality control go with the pictures that they were of, which are made anew."
+            f"{whom}",
+            flush=True,
+        )
 
 
 def _verdicts(table: Path) -> dict[str, dict[str, str]]:
     """Return patient -> verdict and remark, of those that somebody judged."""
-    given = {patient.id: {name: patient.row.get(name, "") for name in VERDICT_COLUMNS}
-             for patient in (read_cohort(table) if table.is_file() else ())}
+    given = {
+        patient.id: {name: patient.row.get(name, "") for name in VERDICT_COLUMNS}
+        for patient in (read_cohort(table) if table.is_file() else ())
+    }
     return {name: verdict for name, verdict in given.items() if any(verdict.values())}
 
 
@@ -258,16 +319,20 @@ def _summary(patients: list[Patient], choices: Choices, settings: dict, rejected
     failed = [record for record in found if record["status"] != "ok"]
     flagged = [record for record in found if record["flags"]]
     part = "" if choices.shard == (1, 1) else f" (part {choices.shard[0]} of {choices.shard[1]})"
-    print(f"\n{len(patients)} patients in{part}, {len(patients) - len(failed)} finished, {len(flagged)} of them "
-          f"flagged, {len(failed)} failed")
+    print(
+        f"\n{len(patients)} patients in{part}, {len(patients) - len(failed)} finished, {len(flagged)} of them "
+        f"flagged, {len(failed)} failed"
+    )
     splits = Counter(patient.split for patient, record in zip(patients, found, strict=True) if record["status"] == "ok")
     print("  finished " + ", ".join(f"{splits[split]} {split}" for split in SPLITS))
     if thrown_out := [patient.id for patient in patients if patient.id in rejected]:
         print(f"  rejected at quality control {len(thrown_out)}, who take no part in what follows")
     _print_kinds("flagged", [(flag, record["patient"]) for record in flagged for flag in record["flags"]])
     _print_kinds("failed", [(record["reason"], record["patient"]) for record in failed])
-    print(f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --phase all --data {choices.out}",
-          flush=True)
+    print(
+        f"look at {choices.out / 'qc' / 'index.html'}; next: python run_train.py --phase all --data {choices.out}",
+        flush=True,
+    )
     return 1 if failed else 0
 
 

@@ -60,8 +60,10 @@ def bet(scan: Volume, options: Sequence[str] = BET_OPTIONS) -> np.ndarray:
         mask_file = Path(folder, "brain_mask.nii.gz")
         run(bet_command(given.name, "brain", options), makes=mask_file)
         if not np.asanyarray(nibabel.load(mask_file).dataobj).any():
-            raise InputError(f"{scan.path or 'the scan'}: BET found no brain in it (an empty mask). Look at the scan; "
-                             "if it is a good one, try --tools builtin.")
+            raise InputError(
+                f"{scan.path or 'the scan'}: BET found no brain in it (an empty mask). Look at the scan; "
+                "if it is a good one, try --tools builtin."
+            )
         return resample(load(mask_file), scan.data.shape, scan.affine, order=0) > 0.5
 
 
@@ -105,8 +107,10 @@ def _read_matrix(path: Path, moving: Volume, fixed: Volume) -> np.ndarray:
     except ValueError:
         matrix = np.zeros(0)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-3:
-        raise InputError(f"FLIRT left no usable affine for {moving.path or 'the moving scan'} -> "
-                         f"{fixed.path or 'the fixed scan'}. Look at the two; try --tools builtin.")
+        raise InputError(
+            f"FLIRT left no usable affine for {moving.path or 'the moving scan'} -> "
+            f"{fixed.path or 'the fixed scan'}. Look at the two; try --tools builtin."
+        )
     return matrix
 
 
@@ -179,14 +183,18 @@ def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
                                    errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
     except OSError as error:
-        raise InputError(f"{program} cannot be started: {error.strerror}. Is this FSL made for this machine? "
-                         "--tools builtin does without.") from error
+        raise InputError(
+            f"{program} cannot be started: {error.strerror}. Is this FSL made for this machine? "
+            "--tools builtin does without."
+        ) from error
     with process:
         try:
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as expired:
-            raise InputError(f"FSL's {command[0]} was ended after {timeout:g} s without a result ({said}). Look at the "
-                             "scan; --tools builtin does without FSL.") from expired
+            raise InputError(
+                f"FSL's {command[0]} was ended after {timeout:g} s without a result ({said}). Look at the "
+                "scan; --tools builtin does without FSL."
+            ) from expired
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -208,8 +216,10 @@ def find_program(name: str) -> str:
     searched = os.pathsep.join(folders)
     found = shutil.which(name, path=searched) or shutil.which(DEBIAN_PREFIX + name, path=searched)
     if found is None:
-        raise InputError(f"FSL's {name} was not found: no {name} or {DEBIAN_PREFIX}{name} in {', '.join(folders)}. "
-                         "Set FSLDIR to the folder where FSL is installed, or use --tools builtin.")
+        raise InputError(
+            f"FSL's {name} was not found: no {name} or {DEBIAN_PREFIX}{name} in {', '.join(folders)}. "
+            "Set FSLDIR to the folder where FSL is installed, or use --tools builtin."
+        )
     return os.path.abspath(found)
 
 

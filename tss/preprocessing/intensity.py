@@ -28,7 +28,6 @@ ENOUGH = 50_000  # our choice: voxels to take percentiles of; ten times as many 
 PERCENTILES = (5, 10, 25, 50, 75, 90, 95)  # our choice: landmarks within the healthy bulk
 BULK = 2.5  # our choice: healthy bulk = median +- so many robust standard deviations; lesions and CSF lie outside
 MOST_STRETCH = 0.02  # our choice: matching changes a gain by 2 % at most, so any contrast by 4 % (DESIGN 7: 10 %)
-CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit scale, in medians of healthy brain.
 # Acute lesions reach 3 on DWI and 2 on FLAIR, CSF 4-5 on b0: nothing but artefact is clipped. No higher than that,
 # since b0's bright CSF would drown what the other two show: with 6, 6 and 5 phase 1 learned from DWI at half the pace.
 
@@ -87,8 +86,10 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
             coefficients = np.linalg.solve(weighted.T @ slopes + stiff, weighted.T @ steps)
         strength = max(WEAK, _evaluate(coefficients, positions)[inside].std())
 
-    voxels = [np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
-              for length, part in zip(volume.shape, box, strict=True)]  # beyond the box the field stays as at its face
+    voxels = [
+        np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
+        for length, part in zip(volume.shape, box, strict=True)
+    ]  # beyond the box the field stays as at its face
     field = np.exp(_evaluate(coefficients, voxels))
     return field * ((volume[mask] / field[mask]).mean(dtype=np.float64) / volume[mask].mean(dtype=np.float64))
 
@@ -98,14 +99,21 @@ def _blocks(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
     factor = np.maximum(1, np.round(np.array(volume.shape) / BLOCKS)).astype(int)
     padding = [(0, -length % step) for length, step in zip(volume.shape, factor, strict=True)]
     signal = mask & (volume > DARKEST * np.median(volume[mask]))
-    shape = [part for length, (_, more), step in zip(volume.shape, padding, factor, strict=True)
-             for part in ((length + more) // step, step)]
-    total, count = (np.pad(data, padding).reshape(shape).sum((1, 3, 5), dtype=np.float64)
-                    for data in (np.where(signal, volume, 0), signal))
+    shape = [
+        part
+        for length, (_, more), step in zip(volume.shape, padding, factor, strict=True)
+        for part in ((length + more) // step, step)
+    ]
+    total, count = (
+        np.pad(data, padding).reshape(shape).sum((1, 3, 5), dtype=np.float64)
+        for data in (np.where(signal, volume, 0), signal)
+    )
     inside = count > 0.5 * np.prod(factor)
     logs = np.log(np.where(inside, total, 1) / np.maximum(count, 1)).astype(np.float32)
-    centres = [np.minimum(np.arange(n) * step + (step - 1) / 2, length - 1)
-               for n, step, length in zip(inside.shape, factor, volume.shape, strict=True)]
+    centres = [
+        np.minimum(np.arange(n) * step + (step - 1) / 2, length - 1)
+        for n, step, length in zip(inside.shape, factor, volume.shape, strict=True)
+    ]
     return logs, inside, [2 * at / max(length - 1, 1) - 1 for at, length in zip(centres, volume.shape, strict=True)]
 
 
@@ -168,7 +176,7 @@ def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     values = volume[mask]
     values = values[values > 0]
-    values = values[::max(1, values.size // ENOUGH)]
+    values = values[:: max(1, values.size // ENOUGH)]
     for _ in range(10):
         if values.size < 100:
             raise ValueError("fewer than 100 brain voxels with signal")
@@ -201,8 +209,3 @@ def match(volume: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, reference
     matched = np.where(scaled < own[0], scaled * (aim[0] / own[0]), matched)
     matched = np.where(scaled > own[-1], scaled * (aim[-1] / own[-1]), matched)
     return np.where(mask, matched, 0).astype(np.float32)
-
-
-def to_unit(volume: np.ndarray, channel: str) -> np.ndarray:
-    """Map a matched volume to [0, 1] by the channel's fixed ceiling; healthy brain lies near 1 / CEILING."""
-    return np.clip(volume / np.float32(CEILING[channel]), 0, 1)

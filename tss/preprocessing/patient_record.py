@@ -19,6 +19,7 @@ from tss.data import nifti
 from tss.data.cohort import SCANS, Patient
 from tss.data.files import read_json, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
+from tss.data.prepared import path_of
 from tss.errors import InputError
 from tss.preprocessing import pipeline, quality_control
 
@@ -33,9 +34,17 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
     """
     started = time.monotonic()
     _sweep([path_of(out, patient)])
-    record = {"patient": patient.id, "status": "ok", "reason": "", "flags": [], "tools": settings["tools"],
-              "versions": settings["versions"], "settings": identity(settings), "scans": scans_of(patient),
-              "figures": {}}
+    record = {
+        "patient": patient.id,
+        "status": "ok",
+        "reason": "",
+        "flags": [],
+        "tools": settings["tools"],
+        "versions": settings["versions"],
+        "settings": identity(settings),
+        "scans": scans_of(patient),
+        "figures": {},
+    }
     atlas = _atlas(settings["atlas"], tuple(settings["grid"]))
     prepared, reason = attempt(patient, atlas, tools, settings["reference"]["landmarks"])
     if prepared is None:
@@ -43,8 +52,10 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         _remove(patient.id, out)
     else:
         record |= {
-            "flags": prepared.flags, "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
-            "b0_to_atlas": prepared.b0_to_atlas.tolist(), "flair_to_b0": prepared.flair_to_b0.tolist(),
+            "flags": prepared.flags,
+            "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
+            "b0_to_atlas": prepared.b0_to_atlas.tolist(),
+            "flair_to_b0": prepared.flair_to_b0.tolist(),
             "dwi_to_b0": prepared.dwi_to_b0.tolist(),
         }
         _write(patient.id, prepared, atlas, settings["reference"], out)
@@ -52,13 +63,15 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
     return record, time.monotonic() - started
 
 
-def attempt(patient: Patient, atlas: pipeline.Atlas, tools: str,
-            reference: dict | None) -> tuple[pipeline.Prepared | None, str]:
+def attempt(
+    patient: Patient, atlas: pipeline.Atlas, tools: str, reference: dict | None
+) -> tuple[pipeline.Prepared | None, str]:
     """Return the prepared patient, or None and why it cannot be prepared."""
     try:
         scans = pipeline.load_scans(patient)
-        return pipeline.prepare(scans["dwi"], scans["b0"], scans["flair"], atlas, pipeline.find_tools(tools),
-                                  reference, scans.get("lesion")), ""
+        return pipeline.prepare(
+            scans["dwi"], scans["b0"], scans["flair"], atlas, pipeline.find_tools(tools), reference, scans.get("lesion")
+        ), ""
     except InputError as error:
         return None, str(error)
     except Exception as error:  # one odd file must not end a night's run; the record says what happened
@@ -84,18 +97,31 @@ def _write(name: str, prepared: pipeline.Prepared, atlas: pipeline.Atlas, refere
     write_whole(files[0], lambda beside: _save_array(beside, halves))
     for kind, file in registered.items():
         nifti.save(file, volumes[kind], prepared.affine)
-    histograms = {kind: {"edges": quality_control.BINS, "raw": raw, "matched": matched}
-                  for kind, (raw, matched) in prepared.histograms.items()}
+    histograms = {
+        kind: {"edges": quality_control.BINS, "raw": raw, "matched": matched}
+        for kind, (raw, matched) in prepared.histograms.items()
+    }
     for kind, shares in reference.get("histograms", {}).items():
         histograms[kind]["reference"] = np.array(shares.split(), float)
-    figures.draw_qc(files[1], prepared.volumes, prepared.mask, atlas.on_grid > 0, nifti.voxel_sizes(prepared.affine),
-                    f"{name}   {'; '.join(prepared.flags)}", prepared.lesion, histograms)
+    figures.draw_qc(
+        files[1],
+        prepared.volumes,
+        prepared.mask,
+        atlas.on_grid > 0,
+        nifti.voxel_sizes(prepared.affine),
+        f"{name}   {'; '.join(prepared.flags)}",
+        prepared.lesion,
+        histograms,
+    )
 
 
 def _remove(name: str, out: Path) -> None:
     """Take away what an earlier run has made of a patient that fails now: no files that the table denies."""
-    for file in (out / "hemispheres" / f"{name}.npy", out / "qc" / f"{name}.png",
-                 *(out / "registered" / f"{name}_{kind}.nii.gz" for kind in (*CHANNELS, "mask", "lesion"))):
+    for file in (
+        out / "hemispheres" / f"{name}.npy",
+        out / "qc" / f"{name}.png",
+        *(out / "registered" / f"{name}_{kind}.nii.gz" for kind in (*CHANNELS, "mask", "lesion")),
+    ):
         file.unlink(missing_ok=True)
 
 
@@ -113,45 +139,26 @@ def _sweep(files: list[Path]) -> None:
                     entry.unlink(missing_ok=True)
 
 
-def path_of(out: Path, patient: Patient) -> Path:
-    return out / "transforms" / f"{patient.id}.json"
-
-
 def identity(settings: dict) -> list:
     """Return what of the settings a patient's files depend on."""
     names = ("format", "tools", "grid", "atlas_sha256", "atlas_skull")
     return [settings[name] for name in names] + [settings["reference"]["patient"]]
 
 
-def otherwise_prepared(one: dict, other: dict) -> str:
-    """Say in what two settings.json differ that hemispheres depend on; "" where in nothing that both know of."""
-    def parts(settings: dict) -> dict[str, str]:
-        reference = settings.get("reference", {})
-        return {"tools": settings.get("tools", ""), "grid": " x ".join(map(str, settings.get("grid", ()))),
-                "atlas": settings.get("atlas_sha256", "")[:12],
-                "skull of the atlas taken off": settings.get("atlas_skull", "")[:20],
-                "histogram reference": reference.get("patient", ""),
-                # Of two cohorts the patient may have the same name.
-                "its medians": ", ".join(f"{name} {values[len(values) // 2]:.5g}"
-                                         for name, values in reference.get("landmarks", {}).items())}
-
-    there = parts(other)
-    return "; ".join(f"{name} {value}, there {there[name]}" for name, value in parts(one).items()
-                     if value and there[name] and value != there[name])
-
-
 def scans_of(patient: Patient) -> dict[str, list]:
     """Return column -> path and bytes of each scan; None bytes where it is not there."""
     paths = {name: patient.path(name) for name in SCANS if patient.path(name)}
-    return {name: [os.path.abspath(path), path.stat().st_size if path.is_file() else None]
-            for name, path in paths.items()}
+    return {
+        name: [os.path.abspath(path), path.stat().st_size if path.is_file() else None] for name, path in paths.items()
+    }
 
 
 def same_scans(then: dict[str, list], now: dict[str, list]) -> bool:
     """Were the same files read, by path and size? One in the archive by now is the same; so is one that was changed in
     place and kept its size, which compressed files hardly do."""
     return then.keys() == now.keys() and all(
-        path == then[name][0] and size in (None, then[name][1]) for name, (path, size) in now.items())
+        path == then[name][0] and size in (None, then[name][1]) for name, (path, size) in now.items()
+    )
 
 
 def read(patient: Patient, out: Path, settings: dict) -> dict | None:

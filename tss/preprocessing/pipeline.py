@@ -21,18 +21,19 @@ from tss.data.diffusion import B0_MOST, B_WANTED, load_dwi
 from tss.data.files import sha256
 from tss.data.nifti import Volume, atlas_grid, load, resample, voxel_sizes
 from tss.errors import InputError
-from tss.preprocessing import brain_extraction, fsl, intensity, literal, quality_control
+from tss.preprocessing import brain_extraction, fsl, intensity, literal, quality_control, registration
 
-GRID = (224, 224, 26)  # paper 2.1
 ATLAS_MARGIN_MM = 6.0  # our choice: brain further outside the atlas' is a remnant (the paper's second BET)
 SAME_SPACE_MM = 0.5  # our choice: how far corners of DWI and b0 may lie apart; converters round
 STRIPPED = 0.5  # our choice: an atlas with more zeros than this has no skull
 ADC_UNITS = {"10^-3 mm^2/s": (0.2, 5.0, 1.0), "10^-6 mm^2/s": (200, 5000, 1e-3)}  # range of the brain's median,
 # and the factor that brings it to units of b = 1000 s/mm^2. Brain is 0.6 to 1.2 in the first.
-ATLAS_ADVICE = ("Give the ICBM-152 T2w atlas with --atlas FILE: mni_icbm152_t2_tal_nlin_sym_09a.nii, in the archive "
-                "mni_icbm152_nlin_sym_09a_nifti.zip of the McConnell Brain Imaging Centre (nist.mni.mcgill.ca, "
-                "ICBM 152 nonlinear atlases version 2009), and leave its brain mask, "
-                "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii of the same archive, beside it.")
+ATLAS_ADVICE = (
+    "Give the ICBM-152 T2w atlas with --atlas FILE: mni_icbm152_t2_tal_nlin_sym_09a.nii, in the archive "
+    "mni_icbm152_nlin_sym_09a_nifti.zip of the McConnell Brain Imaging Centre (nist.mni.mcgill.ca, "
+    "ICBM 152 nonlinear atlases version 2009), and leave its brain mask, "
+    "mni_icbm152_t1_tal_nlin_sym_09a_mask.nii of the same archive, beside it."
+)
 FSL_ATLASES = ("MNI152_T2_1mm_brain", "MNI152_T2_2mm_brain", "MNI152_T2_1mm", "MNI152_T2_2mm")
 
 
@@ -108,8 +109,9 @@ def mask_beside(atlas: str | os.PathLike) -> Path | None:
     atlas = Path(atlas)
     stem = atlas.name.removesuffix(".gz").removesuffix(".nii")
     stems = dict.fromkeys((stem, stem.replace("_t2_", "_t1_"), stem.replace("_T2_", "_T1_")))
-    names = [f"{name}{mask}{suffix}" for name in stems for mask in ("_mask", "_brain_mask")
-             for suffix in (".nii", ".nii.gz")]
+    names = [
+        f"{name}{mask}{suffix}" for name in stems for mask in ("_mask", "_brain_mask") for suffix in (".nii", ".nii.gz")
+    ]
     return next((atlas.with_name(name) for name in names if atlas.with_name(name).is_file()), None)
 
 
@@ -122,8 +124,9 @@ def _without_skull(atlas: Volume) -> tuple[Volume, str]:
     try:
         return atlas._replace(data=np.where(brain_extraction.find_brain(atlas, atlas), atlas.data, 0)), "found"
     except InputError as error:
-        raise InputError(f"{atlas.path} is a whole head, and its brain is not found ({error}). {ATLAS_ADVICE}"
-                         ) from error
+        raise InputError(
+            f"{atlas.path} is a whole head, and its brain is not found ({error}). {ATLAS_ADVICE}"
+        ) from error
 
 
 def _laid_out(atlas: Volume, shape: tuple[int, int, int]) -> Atlas:
@@ -162,8 +165,10 @@ def load_scans(patient: Patient) -> dict[str, Volume]:
         check_same_space(dwi, adc)
         scans["b0"] = b0_from_adc(dwi, adc, b)
     else:
-        raise InputError(patient.row.get("not_found") or f"{dwi.path} holds no b0 (b <= {B0_MOST:.0f}), and neither "
-                         "b0 nor adc is given. Name one of the two.")
+        raise InputError(
+            patient.row.get("not_found")
+            or f"{dwi.path} holds no b0 (b <= {B0_MOST:.0f}), and neither b0 nor adc is given. Name one of the two."
+        )
     return scans
 
 
@@ -175,14 +180,18 @@ def check_same_space(dwi: Volume, other: Volume) -> None:
     """
     names = f"{dwi.path or 'DWI'} and {other.path or 'b0'}"
     if dwi.data.shape != other.data.shape:
-        raise InputError(f"{names} differ in shape, {dwi.data.shape} and {other.data.shape}. DWI, b0, ADC and "
-                         "lesion come from one acquisition: export them on the same grid.")
+        raise InputError(
+            f"{names} differ in shape, {dwi.data.shape} and {other.data.shape}. DWI, b0, ADC and "
+            "lesion come from one acquisition: export them on the same grid."
+        )
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(dwi.data.shape) - 1)
     corners = np.c_[corners, np.ones(8)].T
     apart = np.linalg.norm(((dwi.affine - other.affine) @ corners)[:3], axis=0).max()
     if apart > SAME_SPACE_MM:
-        raise InputError(f"{names} have the same shape but lie {apart:.1f} mm apart by their headers. "
-                         "DWI, b0, ADC and lesion come from one acquisition: export them on the same grid.")
+        raise InputError(
+            f"{names} have the same shape but lie {apart:.1f} mm apart by their headers. "
+            "DWI, b0, ADC and lesion come from one acquisition: export them on the same grid."
+        )
 
 
 def b0_from_adc(dwi: Volume, adc: Volume, b: float = B_WANTED) -> Volume:
@@ -197,12 +206,21 @@ def b0_from_adc(dwi: Volume, adc: Volume, b: float = B_WANTED) -> Volume:
             # Brain and CSF end near 3.2; what lies above is noise over noise, and its exponential would dwarf the head.
             exponent = np.clip(adc.data * factor, 0, 3.5) * (b / 1000)
             return Volume(dwi.data * np.exp(exponent), dwi.affine, adc.path)
-    raise InputError(f"{adc.path}: the median of positive voxels is {median:.3g}, which is neither "
-                     f"{' nor '.join(ADC_UNITS)} of a brain. Give b0 instead, or bring the ADC to one of these units.")
+    raise InputError(
+        f"{adc.path}: the median of positive voxels is {median:.3g}, which is neither "
+        f"{' nor '.join(ADC_UNITS)} of a brain. Give b0 instead, or bring the ADC to one of these units."
+    )
 
 
-def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleType,
-            reference: dict[str, list[float]] | None = None, lesion: Volume | None = None) -> Prepared:
+def prepare(
+    dwi: Volume,
+    b0: Volume,
+    flair: Volume,
+    atlas: Atlas,
+    tools: ModuleType,
+    reference: dict[str, list[float]] | None = None,
+    lesion: Volume | None = None,
+) -> Prepared:
     """Bring one patient into the atlas space, in comparable intensities (paper 2.1, Fig. 2).
 
     Args:
@@ -257,11 +275,13 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
     # "intensity was normalized, and histogram matching was performed using a reference study"
     landmarks = {name: _landmarks(on_grid[name], mask, name) for name in hemispheres.CHANNELS}
     aims = reference or landmarks
-    matched = {name: intensity.match(on_grid[name], mask, np.array(landmarks[name]), np.array(aims[name]))
-               for name in hemispheres.CHANNELS}
+    matched = {
+        name: intensity.match(on_grid[name], mask, np.array(landmarks[name]), np.array(aims[name]))
+        for name in hemispheres.CHANNELS
+    }
 
     # 2.3: "split into hemispheres along the midsagittal plane", "values normalized to a range of 0 to 1"
-    unit = np.stack([intensity.to_unit(matched[name], name) for name in hemispheres.CHANNELS])
+    unit = np.stack([hemispheres.to_unit(matched[name], name) for name in hemispheres.CHANNELS])
     halves = hemispheres.split(unit)
 
     figures = _figures(brain, dwi, flair, matched, mask, atlas, b0_to_atlas, flair_to_b0)
@@ -271,10 +291,29 @@ def prepare(dwi: Volume, b0: Volume, flair: Volume, atlas: Atlas, tools: ModuleT
         carried_lesion = _on_grid(lesion.data > 0, dwi.affine, atlas, to_atlas["dwi"])
         figures |= _lesion_figures(lesion, {"dwi": dwi, "flair": flair}, to_atlas, matched, mask, atlas)
     raw = {"dwi": dwi, "t2w": b0, "flair": flair}
-    histograms = {name: np.stack([quality_control.histogram(raw[name].data[brain_of[name]] / landmarks[name][3]),
-                                  quality_control.histogram(matched[name][mask])]) for name in hemispheres.CHANNELS}
-    return Prepared(halves, matched, mask, carried_lesion, atlas.affine, b0_to_atlas, flair_to_b0, dwi_to_b0,
-                    landmarks, histograms, figures, quality_control.flags(figures))
+    histograms = {
+        name: np.stack(
+            [
+                quality_control.histogram(raw[name].data[brain_of[name]] / landmarks[name][3]),
+                quality_control.histogram(matched[name][mask]),
+            ]
+        )
+        for name in hemispheres.CHANNELS
+    }
+    return Prepared(
+        halves,
+        matched,
+        mask,
+        carried_lesion,
+        atlas.affine,
+        b0_to_atlas,
+        flair_to_b0,
+        dwi_to_b0,
+        landmarks,
+        histograms,
+        figures,
+        quality_control.flags(figures),
+    )
 
 
 def _carried(mask: np.ndarray, source: Volume, target: Volume, world: np.ndarray) -> np.ndarray:
@@ -308,7 +347,7 @@ def _sameness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0
     exchange = np.diag([-1.0, 1, 1, 1])
     exchange[0, 3] = 2 * middle[0]
     exchanged = flair._replace(affine=exchange @ flair.affine)
-    found = brain_extraction.find_affine(exchanged, b0, 6, fixed_mask=brain)
+    found = registration.find_affine(exchanged, b0, 6, fixed_mask=brain)
     alike = []
     for scan, world in ((flair, flair_to_b0), (exchanged, found)):
         moved = resample(scan, b0.data.shape, b0.affine, world)
@@ -317,14 +356,24 @@ def _sameness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0
     return alike[0] - alike[1]
 
 
-def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, np.ndarray], mask: np.ndarray,
-             atlas: Atlas, b0_to_atlas: np.ndarray, flair_to_b0: np.ndarray) -> dict[str, float]:
+def _figures(
+    brain: np.ndarray,
+    dwi: Volume,
+    flair: Volume,
+    matched: dict[str, np.ndarray],
+    mask: np.ndarray,
+    atlas: Atlas,
+    b0_to_atlas: np.ndarray,
+    flair_to_b0: np.ndarray,
+) -> dict[str, float]:
     atlas_brain = atlas.on_grid > 0
     both = mask & atlas_brain
     return {
         "brain_ml": float(np.count_nonzero(brain) * np.prod(voxel_sizes(dwi.affine)) / 1000),
         "atlas_overlap": quality_control.dice(mask, atlas_brain),
-        "atlas_similarity": quality_control.similarity(atlas.on_grid[both], matched["t2w"][both]) if both.any() else 0.0,
+        "atlas_similarity": quality_control.similarity(atlas.on_grid[both], matched["t2w"][both])
+        if both.any()
+        else 0.0,
         "flair_similarity": quality_control.similarity(matched["t2w"][mask], matched["flair"][mask]),
         "dwi_coverage": quality_control.coverage(dwi, b0_to_atlas, atlas_brain, atlas.affine),
         "flair_coverage": quality_control.coverage(flair, b0_to_atlas @ flair_to_b0, mask, atlas.affine),
@@ -334,14 +383,23 @@ def _figures(brain: np.ndarray, dwi: Volume, flair: Volume, matched: dict[str, n
     }
 
 
-def _lesion_figures(lesion: Volume, raw: dict[str, Volume], to_atlas: dict[str, np.ndarray],
-                    matched: dict[str, np.ndarray], mask: np.ndarray, atlas: Atlas) -> dict[str, float]:
+def _lesion_figures(
+    lesion: Volume,
+    raw: dict[str, Volume],
+    to_atlas: dict[str, np.ndarray],
+    matched: dict[str, np.ndarray],
+    mask: np.ndarray,
+    atlas: Atlas,
+) -> dict[str, float]:
     """Lesion-to-mirror contrast at the same places of the head, on the raw scans and at last (DESIGN 7)."""
     here, mirror, in_mask = quality_control.mirrored_pairs(lesion, mask, atlas.affine, to_atlas["dwi"])
     figures = {"lesion_in_mask": in_mask}
     for name, scan in raw.items() if here.shape[1] >= quality_control.FEWEST_PAIRS else ():
         before = quality_control.contrast(scan, to_atlas[name], here, mirror)
         after = quality_control.contrast(Volume(matched[name], atlas.affine), np.eye(4), here, mirror)
-        figures |= {f"{name}_contrast_raw": before, f"{name}_contrast": after,
-                    f"{name}_contrast_kept": after / max(before, 1e-6)}
+        figures |= {
+            f"{name}_contrast_raw": before,
+            f"{name}_contrast": after,
+            f"{name}_contrast_kept": after / max(before, 1e-6),
+        }
     return figures

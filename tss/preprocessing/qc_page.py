@@ -33,17 +33,24 @@ def index_page(table: list[list[str]], records: list[dict | None], folder: Path)
     found.sort(key=lambda entry: ORDER.index(entry[0]))
     figures = list(dict.fromkeys(name for _, _, record in found for name in record["figures"]))
     columns = ["patient", "status", "verdict", *figures]
-    heads = "".join(f'<button data-column="{number}">{html.escape(name.replace("_", " "))}</button>'
-                    for number, name in enumerate(columns))
+    heads = "".join(
+        f'<button data-column="{number}">{html.escape(name.replace("_", " "))}</button>'
+        for number, name in enumerate(columns)
+    )
     cards = "\n".join(_card(mark, line, record, figures, folder) for mark, line, record in found)
     marks = [mark for mark, _, _ in found]
     counts = ", ".join(f"{marks.count(mark)} {mark}" for mark in ORDER)
     missing = len(records) - len(found)
-    note = (f"<p class='warning'>{missing} of {len(records)} patients are not preprocessed yet. Load this page again "
-            "when the run has ended, and download only then.</p>") * bool(missing)
+    note = (
+        f"<p class='warning'>{missing} of {len(records)} patients are not preprocessed yet. Load this page again "
+        "when the run has ended, and download only then.</p>"
+    ) * bool(missing)
     rows = _json({"columns": table[0], "rows": table[1:]})
     style = f":root {{ --figures: {max(len(figures), 1)} }}{STYLE}"
-    return html_page.frame(f"Quality control: {len(found)} patients", style, f"""<h1>Quality control: {counts}</h1>
+    return html_page.frame(
+        f"Quality control: {len(found)} patients",
+        style,
+        f"""<h1>Quality control: {counts}</h1>
 {HOW_TO}{note}
 <nav><div class="bar"><label>show <select id="filter">{OPTIONS}</select></label>
 <span id="progress"></span><button id="download">Download cohort.csv</button>
@@ -53,7 +60,9 @@ def index_page(table: list[list[str]], records: list[dict | None], folder: Path)
 {cards}
 </main>
 <script type="application/json" id="table">{rows}</script>
-<script>{SCRIPT}</script>""", script=True)
+<script>{SCRIPT}</script>""",
+        script=True,
+    )
 
 
 def _mark(record: dict) -> str:
@@ -63,20 +72,30 @@ def _mark(record: dict) -> str:
 def _card(mark: str, line: int, record: dict, figures: list[str], folder: Path) -> str:
     """Return one patient: a line of figures, what is wrong, the picture, and where the verdict is given."""
     name = html.escape(record["patient"])
-    cells = [_cell(name, name, "name"), _cell(ORDER.index(mark), mark, mark), '<span class="verdict" data-value="">'
-             '</span>', *(_figure(key, record["figures"].get(key)) for key in figures)]
-    remarks = "".join(f"<li>{html.escape(text)}</li>" for text in ([record["reason"]] if record["reason"] else [])
-                      + record["flags"])
+    cells = [
+        _cell(name, name, "name"),
+        _cell(ORDER.index(mark), mark, mark),
+        '<span class="verdict" data-value=""></span>',
+        *(_figure(key, record["figures"].get(key)) for key in figures),
+    ]
+    remarks = "".join(
+        f"<li>{html.escape(text)}</li>" for text in ([record["reason"]] if record["reason"] else []) + record["flags"]
+    )
     judging, key = "", ""
     if mark != "failed":
         picture = folder / f"{record['patient']}.png"
         content = picture.read_bytes() if picture.is_file() else b""
         key = f"tss verdict {name} {hashlib.sha256(content).hexdigest()[:KEY_LENGTH]}"
-        image = html_page.picture(content, record["patient"], 'loading="lazy" decoding="async"') if content else (
-            f"<p class='warning'>{name}.png is missing. Run run_preprocess.py again with --overwrite.</p>")
+        image = (
+            html_page.picture(content, record["patient"], 'loading="lazy" decoding="async"')
+            if content
+            else (f"<p class='warning'>{name}.png is missing. Run run_preprocess.py again with --overwrite.</p>")
+        )
         judging = image + JUDGING
-    return (f'<article class="{mark}" data-mark="{mark}" data-line="{line}" data-key="{key}">'
-            f'<div class="line">{"".join(cells)}</div><ul>{remarks}</ul>{judging}</article>')
+    return (
+        f'<article class="{mark}" data-mark="{mark}" data-line="{line}" data-key="{key}">'
+        f'<div class="line">{"".join(cells)}</div><ul>{remarks}</ul>{judging}</article>'
+    )
 
 
 def _cell(value: object, text: str, kind: str = "") -> str:
@@ -96,13 +115,25 @@ def _json(content: object) -> str:
     return json.dumps(content).replace("<", "\\u003c")
 
 
-OPTIONS = "".join(f'<option value="{value}">{text}</option>' for value, text in (
-    ("all", "all"), ("failed", "failed"), ("flagged", "flagged"), ("ok", "ok"), ("open", "not yet judged"),
-    ("accept", "accepted"), ("reject", "rejected"), ("unsure", "unsure")))
+OPTIONS = "".join(
+    f'<option value="{value}">{text}</option>'
+    for value, text in (
+        ("all", "all"),
+        ("failed", "failed"),
+        ("flagged", "flagged"),
+        ("ok", "ok"),
+        ("open", "not yet judged"),
+        ("accept", "accepted"),
+        ("reject", "rejected"),
+        ("unsure", "unsure"),
+    )
+)
 
-JUDGING = ('<div class="judge"><button data-verdict="accept">1 accept</button><button data-verdict="reject">2 reject'
-           '</button><button data-verdict="unsure">3 unsure</button><textarea rows="1" placeholder="remark"></textarea>'
-           "</div>")
+JUDGING = (
+    '<div class="judge"><button data-verdict="accept">1 accept</button><button data-verdict="reject">2 reject'
+    '</button><button data-verdict="unsure">3 unsure</button><textarea rows="1" placeholder="remark"></textarea>'
+    "</div>"
+)
 
 HOW_TO = """<p>Look at every picture. The patient's right is on the left. The mask (blue) should hold the brain and
 nothing else and lie within the atlas' outline (orange); the fissure should lie on the dotted line; FLAIR should lie

@@ -125,5 +125,8 @@ def histogram(values: np.ndarray) -> np.ndarray:
 
 def flags(figures: Mapping[str, float]) -> list[str]:
     """Return a sentence for each figure beyond its limits."""
-    return [sentence.format(figures[name]) for name, (low, high, sentence) in LIMITS.items()
-            if name in figures and not low <= figures[name] <= high]
+    return [
+        sentence.format(figures[name])
+        for name, (low, high, sentence) in LIMITS.items()
+        if name in figures and not low <= figures[name] <= high
+    ]

@@ -13,7 +13,9 @@ import numpy as np
 from scipy import ndimage, optimize
 from scipy.linalg import expm
 
-from tss.data.nifti import Volume, voxel_sizes
+from tss.data.nifti import Volume, shrink, to_world, voxel_sizes
+from tss.errors import InputError
+from tss.preprocessing.brain_extraction import _depth, _is_stripped
 
 BINS = 32  # our choice, as Mattes: of each image's histogram
 RADIUS_MM = 60.0  # of a head: turns and stretches count in mm at this distance, so that all parameters weigh alike
@@ -53,13 +55,19 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     Returns:
         World affine (4, 4) moving -> fixed.
     """
-    centre = _world(fixed.affine, np.argwhere(masks[0]).mean(0))
+    centre = to_world(fixed.affine, np.argwhere(masks[0]).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)
-    levels = [_images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
-              for mask, count, smooth in zip(masks, POINTS, SMOOTH_MM, strict=True)]
+    levels = [
+        _images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
+        for mask, count, smooth in zip(masks, POINTS, SMOOTH_MM, strict=True)
+    ]
 
-    starts = [_start(guess, turn, shift, centre) for guess in centres
-              for turn in product(TURNS_DEG, repeat=3) for shift in SHIFTS_MM]
+    starts = [
+        _start(guess, turn, shift, centre)
+        for guess in centres
+        for turn in product(TURNS_DEG, repeat=3)
+        for shift in SHIFTS_MM
+    ]
     costs = [_cost(start, levels[0])[0] for start in starts]
     found = [starts[index] for index in np.argsort(costs, kind="stable")]
     # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level, and in any case
@@ -77,13 +85,9 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     return np.linalg.inv(found[0])
 
 
-def _world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
-    return affine[:3, :3] @ index + affine[:3, 3]
-
-
 def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
     """Return by how many mm two affines differ on the surface of a head about a centre, at most roughly."""
-    return float(np.linalg.norm(_world(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2))
+    return float(np.linalg.norm(to_world(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2))
 
 
 def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -116,7 +120,7 @@ def _motions(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Return motions (..., 4, 4) about a centre. Parameters (..., 6, 7 or 12) in mm, in the order of GENERATORS."""
     there, back = np.eye(4), np.eye(4)
     there[:3, 3], back[:3, 3] = centre, -centre
-    return there @ expm(np.tensordot(parameters, GENERATORS[:parameters.shape[-1]], 1)) @ back
+    return there @ expm(np.tensordot(parameters, GENERATORS[: parameters.shape[-1]], 1)) @ back
 
 
 def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, steps: int) -> tuple[np.ndarray, float]:
@@ -126,11 +130,12 @@ def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, st
     def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         affines = start @ _motions(parameters + nudges, centre)
         value, slope = _cost(affines[0], images)
-        ways = (affines[1:dof + 1] - affines[dof + 1:])[:, :3] / (2 * DIFFERENCE_MM)
+        ways = (affines[1 : dof + 1] - affines[dof + 1 :])[:, :3] / (2 * DIFFERENCE_MM)
         return STEEPNESS * value, STEEPNESS * (ways * slope).sum((1, 2))
 
-    found = optimize.minimize(cost, np.zeros(dof), jac=True, method="L-BFGS-B",
-                              options={"maxiter": steps, "maxls": 8, "ftol": 1e-6})
+    found = optimize.minimize(
+        cost, np.zeros(dof), jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxls": 8, "ftol": 1e-6}
+    )
     return start @ _motions(found.x, centre), found.fun
 
 
@@ -166,7 +171,7 @@ def _spline(fraction: np.ndarray) -> tuple[list, list]:
     """Return the cubic B-spline's four weights at a fraction of a bin, and their derivatives."""
     f, g = fraction, 1 - fraction
     weights = [g**3 / 6, (4 - 6 * f**2 + 3 * f**3) / 6, (4 - 6 * g**2 + 3 * g**3) / 6, f**3 / 6]
-    return weights, [-g**2 / 2, (3 * f**2 - 4 * f) / 2, (4 * g - 3 * g**2) / 2, f**2 / 2]
+    return weights, [-(g**2) / 2, (3 * f**2 - 4 * f) / 2, (4 * g - 3 * g**2) / 2, f**2 / 2]
 
 
 def _sample(data: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -189,12 +194,18 @@ def _sample(data: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _images(moving: Volume, fixed: Volume, points: np.ndarray, smooth_mm: float) -> Images:
-    smooth = [ndimage.gaussian_filter(volume.data, smooth_mm / voxel_sizes(volume.affine), mode="nearest",
-                                      truncate=3.0) for volume in (moving, fixed)]
+    smooth = [
+        ndimage.gaussian_filter(volume.data, smooth_mm / voxel_sizes(volume.affine), mode="nearest", truncate=3.0)
+        for volume in (moving, fixed)
+    ]
     at_fixed = _sample(smooth[1], _move(np.linalg.inv(fixed.affine), points))[0]
     tissue = smooth[0][smooth[0] > AIR * smooth[0].mean()]
-    return Images(points, _to_bins(at_fixed, at_fixed, BINS - 1).round().astype(np.int32),
-                  _to_bins(smooth[0], tissue, BINS - 1), np.linalg.inv(moving.affine))
+    return Images(
+        points,
+        _to_bins(at_fixed, at_fixed, BINS - 1).round().astype(np.int32),
+        _to_bins(smooth[0], tissue, BINS - 1),
+        np.linalg.inv(moving.affine),
+    )
 
 
 def _to_bins(values: np.ndarray, sample: np.ndarray, last: int) -> np.ndarray:
@@ -215,12 +226,35 @@ def _points(mask: np.ndarray, affine: np.ndarray, count: int) -> np.ndarray:
     return _move(affine, index[:, inside].astype(np.float32))
 
 
-def shrink(volume: Volume) -> Volume:
-    """Average blocks of voxels until none is much finer than VOXEL_MM."""
-    factor = np.maximum(1, np.round(VOXEL_MM / voxel_sizes(volume.affine))).astype(int)
-    shape = np.array(volume.data.shape) // factor
-    cut = volume.data[tuple(slice(0, n) for n in shape * factor)]
-    blocks = cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
-    affine = volume.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] = _world(volume.affine, (factor - 1) / 2)
-    return Volume(np.ascontiguousarray(blocks.mean((1, 3, 5)), np.float32), affine)
+MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
+SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
+
+
+def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the world affine (4, 4) moving -> fixed.
+
+    Args:
+        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
+        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
+
+    Raises:
+        InputError: one of the two is empty.
+    """
+    mask = fixed.data > 0 if fixed_mask is None else fixed_mask
+    if not mask.any() or not moving.data.any():
+        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
+    whole_heads = dof == 6 and not _is_stripped(moving.data)
+    near = _depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
+    if dof == 12:
+        return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
+    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
+    middle = _centre(mask, fixed.affine)
+    centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
+    # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
+    coarse = mask if whole_heads else near
+    return register(moving, fixed, (coarse, coarse, near), dof, centres)
+
+
+def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    index = np.array(ndimage.center_of_mass(np.clip(weights, 0, None)))
+    return affine[:3, :3] @ index + affine[:3, 3]

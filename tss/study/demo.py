@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tss.phantom.cohort_phantom import cohort_phantom
+from tss.phantom import cohort_phantom
 from tss.study.table2_study import TUMOURS, Script, Study, type_in
 from tss.study.table2_study import run as run_whole_table
 
@@ -24,8 +24,11 @@ TWELVE = "--epochs 12 --patience 6 "
 TSS = {2: TWELVE + "--lr 5e-4 --final-lr 1e-2", 3: TWELVE + "--lr 5e-4 --final-lr 1e-2", 4: TWELVE + "--lr 5e-5"}
 FLAGS = {  # model -> phase -> what is typed besides
     "2d": {1: TWELVE + "--lr 2e-3"} | TSS,
-    "3d": {0: "--epochs 5 --batch-size 4 --lr 1e-2 --final-lr 1e-1",
-           1: "--epochs 20 --patience 10 --batch-size 8 --lr 2e-3"} | TSS,
+    "3d": {
+        0: "--epochs 5 --batch-size 4 --lr 1e-2 --final-lr 1e-1",
+        1: "--epochs 20 --patience 10 --batch-size 8 --lr 2e-3",
+    }
+    | TSS,
 }
 # Table 2: rows of one task differ in their first weights alone, so all of them are trained with the flags above.
 STUDY_PATIENTS = 160  # 102 to train, 26 to validate, 32 to test
@@ -33,8 +36,16 @@ TUMOUR_PATIENTS = 60  # our choice: enough to learn three kinds of tumour from, 
 TUMOUR_FLAGS = {"2d": TWELVE, "3d": "--epochs 8 --batch-size 2 --lr 1e-2 --final-lr 1e-1"}
 
 
-def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, evaluate: Script,
-        patients: int = PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
+def run(
+    out: Path,
+    model: str,
+    seed: int,
+    preprocess: Script,
+    train: Script,
+    evaluate: Script,
+    patients: int = PATIENTS,
+    grid: tuple[int, int, int] = GRID,
+) -> int:
     """Run the four steps, printing each as the command to type; a finished step is not done twice.
 
     Returns:
@@ -51,32 +62,58 @@ def run(out: Path, model: str, seed: int, preprocess: Script, train: Script, eva
     print("\n3. Train the phases, each from the one before", flush=True)
     for number, words in flags.items():
         start = ["--init", best[number - 1]] if number - 1 in best else ["--model", model, "--width", WIDTH[model]]
-        if code := type_in("run_train.py", train, [
-                "--phase", number, *start, "--data", data, "--out", runs, *words.split(), "--seed", seed, "--resume"]):
+        if code := type_in(
+            "run_train.py",
+            train,
+            ["--phase", number, *start, "--data", data, "--out", runs, *words.split(), "--seed", seed, "--resume"],
+        ):
             return code
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
-    if code := type_in("run_eval.py", evaluate, [
-            *(best[number] for number in flags if number > 0), "--data", data, "--out", results, "--table",
-            "--gradcam", 3, "--overwrite"]):
+    if code := type_in(
+        "run_eval.py",
+        evaluate,
+        [
+            *(best[number] for number in flags if number > 0),
+            "--data",
+            data,
+            "--out",
+            results,
+            "--table",
+            "--gradcam",
+            3,
+            "--overwrite",
+        ],
+    ):
         return code
-    print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
-          f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"
-          f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
-          f"  {results / 'table2.md'}    the paper's Table 2\n"
-          f"  {results / 'phase4' / 'roc.png'}    the test patients\n"
-          f"  {results / 'phase4' / 'gradcam'}    where the network looked", flush=True)
+    print(
+        f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
+        f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"
+        f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
+        f"  {results / 'table2.md'}    the paper's Table 2\n"
+        f"  {results / 'phase4' / 'roc.png'}    the test patients\n"
+        f"  {results / 'phase4' / 'gradcam'}    where the network looked",
+        flush=True,
+    )
     return 0
 
 
-def run_study(out: Path, models: Sequence[str], seed: int, preprocess: Script, train: Script, evaluate: Script,
-              patients: int = STUDY_PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
+def run_study(
+    out: Path,
+    models: Sequence[str],
+    seed: int,
+    preprocess: Script,
+    train: Script,
+    evaluate: Script,
+    patients: int = STUDY_PATIENTS,
+    grid: tuple[int, int, int] = GRID,
+) -> int:
     """Make phantom patients and phantoms with tumours, and run tss.study.table2_study on them; what is finished is not done twice.
 
     Returns:
         0; a script that does not end well has said why, and its exit code is returned.
     """
-    from tss.phantom.cohort_phantom import tumour_phantom
+    from tss.phantom import tumour_phantom
 
     started = time.monotonic()
     raw, data, scans = out / "phantom", out / "data", out / "tumours"
@@ -88,8 +125,11 @@ def run_study(out: Path, models: Sequence[str], seed: int, preprocess: Script, t
         tumour_phantom.make_tumours(scans, TUMOUR_PATIENTS, seed, jobs=os.cpu_count() or 1)
 
     print("\n4. Train every row of Table 2 that can be had, and evaluate", flush=True)
-    values = {(model, number): {"width": WIDTH[model]} | values_in(words)
-              for model in models for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS[model]}).items()}
+    values = {
+        (model, number): {"width": WIDTH[model]} | values_in(words)
+        for model in models
+        for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS[model]}).items()
+    }
     asked = Study(data, out / "study", tuple(models), tumours=scans / "tumours.csv", seed=seed, values=values)
     code = run_whole_table(asked, train, evaluate)
     if not code:
@@ -106,13 +146,31 @@ def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], 
         cohort_phantom.make_cohort(raw, patients, seed, jobs=jobs)
 
     print("\n2. Bring the scans into one space", flush=True)
-    return type_in("run_preprocess.py", preprocess, [
-        raw / "cohort.csv", "--out", data, "--atlas", atlas, "--grid", *grid, "--tools", "builtin",
-        "--jobs", jobs, "--seed", seed])
+    return type_in(
+        "run_preprocess.py",
+        preprocess,
+        [
+            raw / "cohort.csv",
+            "--out",
+            data,
+            "--atlas",
+            atlas,
+            "--grid",
+            *grid,
+            "--tools",
+            "builtin",
+            "--jobs",
+            jobs,
+            "--seed",
+            seed,
+        ],
+    )
 
 
 def values_in(flags: str) -> dict[str, int | float]:
     """Return "--final-lr 1e-2 --epochs 12" as {"final_lr": 0.01, "epochs": 12}."""
     words = flags.split()
-    return {name.removeprefix("--").replace("-", "_"): int(value) if value.isdigit() else float(value)
-            for name, value in zip(words[::2], words[1::2], strict=True)}
+    return {
+        name.removeprefix("--").replace("-", "_"): int(value) if value.isdigit() else float(value)
+        for name, value in zip(words[::2], words[1::2], strict=True)
+    }

@@ -74,14 +74,30 @@ def audit(path: str | os.PathLike) -> str:
         remarks += [f"{ways} ways on these patients"] * (ways > 1) + _others(fits)
         remarks += ["figures of different precision: were zeros at the end lost?"] * (len(set(_units(row))) > 1)
         auc = "-" if row.auc is None else "{:.3f} [{:.2f}-{:.2f}]".format(row.auc, *hanley_mcneil(row.auc, p, n))
-        table.append([row.name, f"{p} + {n} = {p + n}", *map(str, (tp, p - tp, tn, n - tn)), _share(tp, p),
-                      _share(tn, n), auc, "; ".join(remarks)])
+        table.append(
+            [
+                row.name,
+                f"{p} + {n} = {p + n}",
+                *map(str, (tp, p - tp, tn, n - tn)),
+                _share(tp, p),
+                _share(tn, n),
+                auc,
+                "; ".join(remarks),
+            ]
+        )
     lines = [aligned(table)]
     for group in dict.fromkeys(row.group for row in rows):
         members = [row for row in rows if row.group == group]
         lines += ["", *_one_test_set(group, members, found)] if len(members) > 1 else []
-    return "\n".join([*lines, "", "Shown: the fewest patients that give the printed figures, with Wilson's interval; "
-                      "the AUC's is Hanley and McNeil's (1982).", *unused])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Shown: the fewest patients that give the printed figures, with Wilson's interval; "
+            "the AUC's is Hanley and McNeil's (1982).",
+            *unused,
+        ]
+    )
 
 
 def explain(row: Row) -> tuple[str, list[Fit]]:
@@ -96,12 +112,16 @@ def fits_of(row: Row, reading: str = "rounded") -> Iterator[Fit]:
     """Yield the patients that can give the row's figures, fewest first."""
     sensitivity, specificity, accuracy = (
         [range(n + 1) if figure is None else _wholes(figure, reading, n) for n in range(row.n[1] + 1)]
-        for figure in row.figures)
+        for figure in row.figures
+    )
     for size in range(row.n[0], row.n[1] + 1):
         for p in range(1, size) if row.positives is None else [row.positives] * (row.positives < size):
             right, negative = accuracy[size], specificity[size - p]
-            found = [(tp, tns) for tp in sensitivity[p] if (tns := range(
-                max(negative.start, right.start - tp), min(negative.stop, right.stop - tp)))]
+            found = [
+                (tp, tns)
+                for tp in sensitivity[p]
+                if (tns := range(max(negative.start, right.start - tp), min(negative.stop, right.stop - tp)))
+            ]
             if found:
                 tp, tns = found[0]
                 yield Fit((p, size - p), tp, tns[0], sum(len(tns) for _, tns in found))
@@ -162,8 +182,7 @@ def _one_test_set(group: str, rows: list[Row], found: dict[str, tuple[str, list[
 
 def _nearest(row: Row, p: int, n: int) -> str:
     tp, tn = round(row.figures[0] * p), round(row.figures[1] * n)
-    return (f"nearest on {p} + {n}: {tp}/{p} = {tp / p:.4f}, {tn}/{n} = {tn / n:.4f}, accuracy "
-            f"{(tp + tn) / (p + n):.4f}")
+    return f"nearest on {p} + {n}: {tp}/{p} = {tp / p:.4f}, {tn}/{n} = {tn / n:.4f}, accuracy {(tp + tn) / (p + n):.4f}"
 
 
 def _share(k: int, n: int) -> str:
@@ -173,8 +192,9 @@ def _share(k: int, n: int) -> str:
 def hanley_mcneil(auc: float, positives: int, negatives: int) -> tuple[float, float]:
     """95 % interval of an AUC of which nothing but the numbers of cases is known (Hanley and McNeil 1982)."""
     two_positives, two_negatives = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = (auc * (1 - auc) + (positives - 1) * (two_positives - auc**2)
-                + (negatives - 1) * (two_negatives - auc**2)) / (positives * negatives)
+    variance = (
+        auc * (1 - auc) + (positives - 1) * (two_positives - auc**2) + (negatives - 1) * (two_negatives - auc**2)
+    ) / (positives * negatives)
     reach = Z * math.sqrt(max(0.0, variance))
     return max(0.0, auc - reach), min(1.0, auc + reach)
 
@@ -190,8 +210,10 @@ def read_rows(path: str | os.PathLike) -> tuple[list[Row], list[str]]:
     lines = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(lines, 1) if any(cells)]
     header = lines[0][1] if lines else []
     if missing := [name for name in NEEDED if name not in header]:
-        raise InputError(f"{path}: column {', '.join(missing)} is missing. The columns are {', '.join(NEEDED)}, and "
-                         f"where they are known {', '.join(COLUMNS[len(NEEDED):])}.")
+        raise InputError(
+            f"{path}: column {', '.join(missing)} is missing. The columns are {', '.join(NEEDED)}, and "
+            f"where they are known {', '.join(COLUMNS[len(NEEDED) :])}."
+        )
     rows, problems, empty = [], [], []
     for number, cells in lines[1:]:
         if len(cells) != len(header):
@@ -217,16 +239,19 @@ def read_rows(path: str | os.PathLike) -> tuple[list[Row], list[str]]:
 
 def _cell_problems(cells: dict[str, str]) -> list[str]:
     problems = [] if cells["row"] else ["row is empty; give it a name"]
-    problems += [f"{name} is {cells[name]!r}; write it with all its digits, as 0.7027 or 70.27%"
-                 for name in (*FIGURES, "auc")
-                 if (cells[name] or name in NEEDED) and not re.fullmatch(FIGURE, cells[name])]
+    problems += [
+        f"{name} is {cells[name]!r}; write it with all its digits, as 0.7027 or 70.27%"
+        for name in (*FIGURES, "auc")
+        if (cells[name] or name in NEEDED) and not re.fullmatch(FIGURE, cells[name])
+    ]
     if cells["n_positive"] and not re.fullmatch(r"[1-9]\d{0,3}", cells["n_positive"]):
         problems.append(f"n_positive is {cells['n_positive']!r}; write how many, or leave it empty")
     if cells["n"]:
         size = re.fullmatch(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", cells["n"])
         if not (size and 2 <= int(size[1]) <= int(size[2] or size[1])):
-            problems.append(f"n is {cells['n']!r}; write how many patients (up to 9999), a range as 70-90, or leave "
-                            "it empty")
+            problems.append(
+                f"n is {cells['n']!r}; write how many patients (up to 9999), a range as 70-90, or leave it empty"
+            )
         elif int(size[2] or size[1]) - int(size[1]) > LARGEST:
             problems.append(f"n is {cells['n']!r}; a range may be {LARGEST} wide")
         elif not problems and cells["n_positive"] and int(cells["n_positive"]) >= int(size[2] or size[1]):
@@ -238,8 +263,14 @@ def _row(cells: dict[str, str]) -> Row:
     positives = int(cells["n_positive"]) if cells["n_positive"] else None
     ends = [int(end) for end in cells["n"].split("-")] if cells["n"] else [2, (positives or 0) + LARGEST]
     figures = tuple(_figure(cells[name]) if cells[name] else None for name in FIGURES)
-    return Row(cells["row"], figures, (ends[0], ends[-1]), positives,
-               float(_figure(cells["auc"])) if cells["auc"] else None, cells["group"])
+    return Row(
+        cells["row"],
+        figures,
+        (ends[0], ends[-1]),
+        positives,
+        float(_figure(cells["auc"])) if cells["auc"] else None,
+        cells["group"],
+    )
 
 
 def _figure(text: str) -> Decimal:

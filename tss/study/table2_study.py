@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tss.data.cohort import RESTORE, Patient, read_prepared
+from tss.data.cohort import Patient
 from tss.data.files import read_json, write_json
+from tss.data.prepared import read_prepared
+from tss.data.tasks import POSITIVE, RESTORE
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.evaluation.inference import POSITIVE
 from tss.study.timing import seconds_a_hemisphere, steps_of
-from tss.training.epoch import choose_device
+from tss.training.device import choose_device
 from tss.training.phases import PHASES, WIDTH
 from tss.training.run_setup import FIRST_PHASE, Job, check_classes, open_parent, plan
 from tss.training.tumour_scans import read_tumours
@@ -94,8 +95,9 @@ class Training(NamedTuple):
         return "random" if self.phase == TUMOURS else STARTS.get(self.chain, "random")
 
 
-def run(study: Study, train: Script, evaluate: Script, shard: tuple[int, int] | None = None,
-        dry_run: bool = False) -> int:
+def run(
+    study: Study, train: Script, evaluate: Script, shard: tuple[int, int] | None = None, dry_run: bool = False
+) -> int:
     """Print the plan; train what is not finished; evaluate all and write the table.
 
     train, evaluate: main of run_train.py and of run_eval.py. shard: (I, N), train every N-th chain and no more.
@@ -115,20 +117,28 @@ def run(study: Study, train: Script, evaluate: Script, shard: tuple[int, int] | 
     for number, training in enumerate(todo, 1):
         print(f"\n{number} of {len(todo)}: {training.row}, from {training.weights}", flush=True)
         if code := type_in("run_train.py", train, words_of(study, training)):
-            print(f"The study stopped at {number} of {len(todo)} ({training.folder}). The same line continues it.",
-                  file=sys.stderr)
+            print(
+                f"The study stopped at {number} of {len(todo)} ({training.folder}). The same line continues it.",
+                file=sys.stderr,
+            )
             return code
     if shard:
-        print(f"\nShard {shard[0]} of {shard[1]} is trained. When all are, the same line without --shard writes the "
-              "table.", flush=True)
+        print(
+            f"\nShard {shard[0]} of {shard[1]} is trained. When all are, the same line without --shard writes the "
+            "table.",
+            flush=True,
+        )
         return 0
     print("\nEvaluation on the test patients", flush=True)
     write_json(study.out / "study.json", {"weights": words_for(study, chains), "not_run": not_run})
     outlined = any(patient.path("lesion") for patient in patients if patient.split == "test" and patient.status == "ok")
     if code := type_in("run_eval.py", evaluate, evaluation_of(study, chains, outlined)):
         return code
-    print(f"\nThe paper's Table 2 for {study.data}: {study.out / 'eval' / 'table2.md'}\n"
-          f"The whole report, to open in a browser: {study.out / 'eval' / 'report.html'}", flush=True)
+    print(
+        f"\nThe paper's Table 2 for {study.data}: {study.out / 'eval' / 'table2.md'}\n"
+        f"The whole report, to open in a browser: {study.out / 'eval' / 'report.html'}",
+        flush=True,
+    )
     return 0
 
 
@@ -148,9 +158,18 @@ def plan_of(study: Study) -> tuple[list[list[Training]], list[dict]]:
                 chains.append(chain)
                 continue
             prefix = f"{model}-" * (len(study.models) > 1)  # as tss.evaluation.inference.open_models names the others
-            not_run += [{"kind": "network", "name": f"{prefix}{name}-phase{number}", "task": PHASES[number].task,
-                         "phase": number, "model": model, "weights": STARTS[name],
-                         "reason": NEEDS[name].format(model=model)} for number in ALONE]
+            not_run += [
+                {
+                    "kind": "network",
+                    "name": f"{prefix}{name}-phase{number}",
+                    "task": PHASES[number].task,
+                    "phase": number,
+                    "model": model,
+                    "weights": STARTS[name],
+                    "reason": NEEDS[name].format(model=model),
+                }
+                for number in ALONE
+            ]
     return chains, not_run
 
 
@@ -168,8 +187,11 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
         return chain
     learned = Training(model, name, TUMOURS, "random", out)
     first = [learned] if name == "medical" and study.tumours and model not in study.medical else []
-    init = {"random": "random", "imagenet": study.imagenet,
-            "medical": learned.best if first else study.medical.get(model)}[name]
+    init = {
+        "random": "random",
+        "imagenet": study.imagenet,
+        "medical": learned.best if first else study.medical.get(model),
+    }[name]
     return first + [Training(model, name, number, init, out) for number in ALONE] if init else []
 
 
@@ -189,22 +211,42 @@ def words_of(study: Study, training: Training) -> list:
 def evaluation_of(study: Study, chains: Sequence[Sequence[Training]], outlined: bool) -> list:
     """Return what one types after run_eval.py. outlined: have test patients masks of their lesions?"""
     best = [training.best for chain in chains for training in chain if training.phase not in (0, TUMOURS)]
-    return [*best, "--data", study.data, "--out", study.out / "eval", "--report", "--study", study.out / "study.json",
-            "--gradcam", PICTURES, *["--gradcam-scores"] * outlined, *_unless_default(study, "device"), "--overwrite"]
+    return [
+        *best,
+        "--data",
+        study.data,
+        "--out",
+        study.out / "eval",
+        "--report",
+        "--study",
+        study.out / "study.json",
+        "--gradcam",
+        PICTURES,
+        *["--gradcam-scores"] * outlined,
+        *_unless_default(study, "device"),
+        "--overwrite",
+    ]
 
 
 def _unless_default(study: Study, *names: str) -> list[str]:
-    return [word for name in names if getattr(study, name) != getattr(Job, name)
-            for word in (f"--{name}", getattr(study, name))]
+    return [
+        word
+        for name in names
+        if getattr(study, name) != getattr(Job, name)
+        for word in (f"--{name}", getattr(study, name))
+    ]
 
 
 def words_for(study: Study, chains: Sequence[Sequence[Training]]) -> dict[str, str]:
     """Return checkpoint, relative to OUT -> first weights, where the checkpoint does not know on what they learned."""
     learned = {model: f" ({file.name})" for model, file in study.medical.items()}
-    return {os.path.relpath(training.best, study.out): STARTS[training.chain] + (
-                learned.get(training.model, " (tumours)") if training.chain == "medical" else "")
-            for chain in chains for training in chain
-            if training.chain in ("imagenet", "medical") and training.phase != TUMOURS}
+    return {
+        os.path.relpath(training.best, study.out): STARTS[training.chain]
+        + (learned.get(training.model, " (tumours)") if training.chain == "medical" else "")
+        for chain in chains
+        for training in chain
+        if training.chain in ("imagenet", "medical") and training.phase != TUMOURS
+    }
 
 
 def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Patient], tuple, dict[str, int]]:
@@ -232,15 +274,30 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
             check_classes(study.data, patients, PHASES[training.phase])
             if training.init in [other.best for other in chain]:
                 continue
-            job = Job(data=study.data, out=training.out, model=training.model, width=width, seed=study.seed,
-                      device=study.device, precision=study.precision, resume=True, values=values)
+            job = Job(
+                data=study.data,
+                out=training.out,
+                model=training.model,
+                width=width,
+                seed=study.seed,
+                device=study.device,
+                precision=study.precision,
+                resume=True,
+                values=values,
+            )
             about = plan(job, training.phase, str(training.init))[0].about
             widths[training.out] = about["width"]
     return patients, about["grid"], widths
 
 
-def show(study: Study, chains: Sequence[Sequence[Training]], not_run: Sequence[dict], patients: list[Patient],
-         grid: tuple[int, int, int], widths: Mapping[Path, int]) -> None:
+def show(
+    study: Study,
+    chains: Sequence[Sequence[Training]],
+    not_run: Sequence[dict],
+    patients: list[Patient],
+    grid: tuple[int, int, int],
+    widths: Mapping[Path, int],
+) -> None:
     """Print a line for each training, with what it costs at most, and one for each row that cannot be had."""
     device = choose_device(study.device)
     print(f"Table 2 of {study.data}, in {study.out}. Timing the kinds of training on {device} ...", flush=True)
@@ -257,16 +314,32 @@ def show(study: Study, chains: Sequence[Sequence[Training]], not_run: Sequence[d
                 timed[kind] = seconds_a_hemisphere(phase, *kind[:2], grid, frozen, device, study.precision)
             seconds = timed[kind] * steps_of(patients, phase.task) * epochs
             cost, total = f"{_time(seconds)}, {epochs} epochs", total + seconds
-        lines.append([str(len(lines)), training.row, training.weights, state, cost,
-                      shlex.join(map(str, words_of(study, training)))])
-    lines += [["-", f"{row['model'].upper()}, {POSITIVE[row['task']]}", row["weights"], "not run", "-", row["reason"]]
-              for row in not_run]
+        lines.append(
+            [
+                str(len(lines)),
+                training.row,
+                training.weights,
+                state,
+                cost,
+                shlex.join(map(str, words_of(study, training))),
+            ]
+        )
+    lines += [
+        ["-", f"{row['model'].upper()}, {POSITIVE[row['task']]}", row["weights"], "not run", "-", row["reason"]]
+        for row in not_run
+    ]
     print(aligned(lines), flush=True)
     if total:
-        print(f"At most {_time(total)} of training on {device}, by a few steps timed just now; early stopping usually "
-              "ends it sooner. Loading, drawing and the evaluation are not in it.", flush=True)
-    print("The evaluation puts beside them the tissue clock and Lee 2020, fitted to the same training patients, and "
-          "the readers of cohort.csv.", flush=True)
+        print(
+            f"At most {_time(total)} of training on {device}, by a few steps timed just now; early stopping usually "
+            "ends it sooner. Loading, drawing and the evaluation are not in it.",
+            flush=True,
+        )
+    print(
+        "The evaluation puts beside them the tissue clock and Lee 2020, fitted to the same training patients, and "
+        "the readers of cohort.csv.",
+        flush=True,
+    )
 
 
 def state_of(study: Study, training: Training) -> tuple[str, int]:

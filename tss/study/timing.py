@@ -12,9 +12,11 @@ import time
 import numpy as np
 import torch
 
-from tss.data.cohort import RESTORE, Patient, samples
+from tss.data.cohort import Patient
+from tss.data.tasks import RESTORE, samples
 from tss.training import restoration
-from tss.training.epoch import LOSS, Split, batches, build_optimizer, train_one_epoch
+from tss.training.dataset import Split, batches
+from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
 from tss.training.feature_cache import compute_once
 from tss.training.phases import FROZEN, Phase, build_model, freeze
 
@@ -24,8 +26,9 @@ HEMISPHERES = 2  # on the CPU, where the time is proportional to them; a GPU is 
 VALIDATION = 1 / 3  # of a training step: forwards alone, where backwards takes about twice as long
 
 
-def seconds_a_hemisphere(phase: Phase, model: str, width: int, grid: tuple[int, int, int], frozen: bool,
-                         device: torch.device, precision: str) -> float:
+def seconds_a_hemisphere(
+    phase: Phase, model: str, width: int, grid: tuple[int, int, int], frozen: bool, device: torch.device, precision: str
+) -> float:
     """Return the seconds that a training step takes for each of its hemispheres, about.
 
     grid: voxels X, Y, Z of the whole brain. frozen: are the layers in FROZEN frozen, and computed once?
@@ -46,8 +49,13 @@ def seconds_a_hemisphere(phase: Phase, model: str, width: int, grid: tuple[int, 
     for _ in range(3):  # the first is slow, since torch chooses its algorithms in it; others may be using the machine
         started = time.monotonic()
         if phase.task == RESTORE:
-            train_one_epoch(learner, optimizer, restoration.LOSS, restoration.batches(kept, range(size), size, device, 0, 1),
-                            precision)
+            train_one_epoch(
+                learner,
+                optimizer,
+                restoration.LOSS,
+                restoration.batches(kept, range(size), size, device, 0, 1),
+                precision,
+            )
         else:
             train_one_epoch(learner, optimizer, LOSS, batches(kept, range(size), size, device), precision)
         taken.append(time.monotonic() - started)

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tss.data.cohort import RESTORE, TUMOURS
 from tss.data.files import write_whole
+from tss.data.tasks import RESTORE, TUMOURS
 from tss.errors import InputError
 from tss.training.phases import PHASES, Phase, build_model
 
@@ -68,8 +68,10 @@ def read(path: str | os.PathLike) -> object:
     try:
         content = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give a checkpoint that run_train.py left, for "
-                         "example runs/2d/phase1/best.pt.") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. Give a checkpoint that run_train.py left, for "
+            "example runs/2d/phase1/best.pt."
+        ) from error
     in_zip = zipfile.is_zipfile(content)  # torch before 1.6 wrote none, and much that was published is older
     try:
         damaged = zipfile.ZipFile(content).testzip() if in_zip else None  # torch.load overlooks a flipped bit
@@ -80,14 +82,23 @@ def read(path: str | os.PathLike) -> object:
     try:
         content.seek(0)
         return torch.load(content, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError,
-            OSError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        EOFError,
+        OSError,
+    ) as error:
         if not in_zip:
             raise InputError(f"{path} is cut short, damaged, or not a checkpoint. {REMEDY}") from error
         if isinstance(error, pickle.UnpicklingError):
-            raise InputError(f"{path} holds more than tensors and plain values: it is of another program, or holds "
-                             "code that would run on loading. Nothing of it was run. Give a checkpoint of run_train.py."
-                             ) from error
+            raise InputError(
+                f"{path} holds more than tensors and plain values: it is of another program, or holds "
+                "code that would run on loading. Nothing of it was run. Give a checkpoint of run_train.py."
+            ) from error
         raise InputError(f"{path} is a zip file, but not a checkpoint. {REMEDY}") from error
 
 
@@ -103,32 +114,48 @@ def load(path: str | os.PathLike) -> dict:
 def check(path: str | os.PathLike, checkpoint: object) -> dict:
     """Refuse what is not a checkpoint of this suite and version."""
     if not isinstance(checkpoint, dict) or "format" not in checkpoint:
-        raise InputError(f"{path} is not a checkpoint of this suite: it has no 'format'. Give a checkpoint of "
-                         "run_train.py.")
+        raise InputError(
+            f"{path} is not a checkpoint of this suite: it has no 'format'. Give a checkpoint of run_train.py."
+        )
     if checkpoint["format"] != FORMAT:
-        raise InputError(f"{path} has the format {checkpoint['format']!r}, this version reads {FORMAT!r}. "
-                         "Use the version of the suite that wrote it.")
+        raise InputError(
+            f"{path} has the format {checkpoint['format']!r}, this version reads {FORMAT!r}. "
+            "Use the version of the suite that wrote it."
+        )
     task = checkpoint.get("task")
     may_be_none = (("val_auc", "threshold") if task in (RESTORE, *TUMOURS.values()) else ()) + (
-        ("phase",) if task in TUMOURS.values() else ())
-    wrong = [key for key, kind in KEYS.items() if not isinstance(checkpoint.get(key), kind)
-             and not (key in may_be_none and key in checkpoint)]
+        ("phase",) if task in TUMOURS.values() else ()
+    )
+    wrong = [
+        key
+        for key, kind in KEYS.items()
+        if not isinstance(checkpoint.get(key), kind) and not (key in may_be_none and key in checkpoint)
+    ]
     if wrong:
-        raise InputError(f"{path}: {', '.join(wrong)} missing or of the wrong type. "
-                         "Train its phase again with this version.")
+        raise InputError(
+            f"{path}: {', '.join(wrong)} missing or of the wrong type. Train its phase again with this version."
+        )
     return checkpoint
 
 
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
     checkpoint = load(path)
-    network = build_model(checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"],
-                          checkpoint["task"], len(checkpoint.get("types", ())))
+    network = build_model(
+        checkpoint["model"],
+        checkpoint["width"],
+        checkpoint["grid"],
+        checkpoint["attention"],
+        checkpoint["task"],
+        len(checkpoint.get("types", ())),
+    )
     try:
         network.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise InputError(f"{path}: its tensors do not fit its own description (model {checkpoint['model']}, width "
-                         f"{checkpoint['width']}). The file was changed; train its phase again.\n{error}") from error
+        raise InputError(
+            f"{path}: its tensors do not fit its own description (model {checkpoint['model']}, width "
+            f"{checkpoint['width']}). The file was changed; train its phase again.\n{error}"
+        ) from error
     return network.eval(), checkpoint
 
 
@@ -141,26 +168,39 @@ def check_parent(path: Path, parent: dict, phase: Phase, wanted: dict) -> None:
     if parent["phase"] is None:
         for key in ("model", "width"):
             if parent[key] != wanted[key]:
-                raise InputError(f"{path} ({parent['name']}) is for --{key} {parent[key]}, this run has {wanted[key]}. "
-                                 "Leave --model and --width away to take the file's.")
+                raise InputError(
+                    f"{path} ({parent['name']}) is for --{key} {parent[key]}, this run has {wanted[key]}. "
+                    "Leave --model and --width away to take the file's."
+                )
         if parent.get("task") in TUMOURS.values() and phase.number not in FROM_TUMOURS:
-            raise InputError(f"{path} was learned from tumours, for phases 2 and 3 to be compared with (Table 2). "
-                             f"Phase {phase.number} does not start from it.")
+            raise InputError(
+                f"{path} was learned from tumours, for phases 2 and 3 to be compared with (Table 2). "
+                f"Phase {phase.number} does not start from it."
+            )
         return
     number = phase.parent_of(wanted["model"])
     if parent["phase"] != number:
-        expected = ("random weights; leave --init away" if number is None
-                    else f"a checkpoint of phase {number} ({PHASES[number].task})")
-        raise InputError(f"phase {phase.number} starts from {expected}. {path} was written by phase "
-                         f"{parent['phase']} ({parent['task']}).")
+        expected = (
+            "random weights; leave --init away"
+            if number is None
+            else f"a checkpoint of phase {number} ({PHASES[number].task})"
+        )
+        raise InputError(
+            f"phase {phase.number} starts from {expected}. {path} was written by phase "
+            f"{parent['phase']} ({parent['task']})."
+        )
     for key in ("model", "width", "grid"):
         if parent[key] != wanted[key]:
-            raise InputError(f"{path} has {key} {parent[key]}, this run has {wanted[key]}. Leave --model and --width "
-                             "away to take the checkpoint's, and give --data of the same grid.")
+            raise InputError(
+                f"{path} has {key} {parent[key]}, this run has {wanted[key]}. Leave --model and --width "
+                "away to take the checkpoint's, and give --data of the same grid."
+            )
     if parent["cohort"] != wanted["cohort"]:
-        raise InputError(f"{path} was trained on another split of patients ({parent['cohort'][:12]}) than --data has "
-                         f"({wanted['cohort'][:12]}): patients it has seen may be in this test set. Give the data it "
-                         "was trained on, or train from the first phase on this data.")
+        raise InputError(
+            f"{path} was trained on another split of patients ({parent['cohort'][:12]}) than --data has "
+            f"({wanted['cohort'][:12]}): patients it has seen may be in this test set. Give the data it "
+            "was trained on, or train from the first phase on this data."
+        )
 
 
 def start_from(network: nn.Module, parent: dict, path: Path) -> str:
@@ -206,8 +246,10 @@ def fill(network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_lef
     misshapen = sorted(name for name in own.keys() & given.keys() if own[name].shape != given[name].shape)
     for problem, names in {"missing": missing, "left over": unknown, "of another shape": misshapen}.items():
         if names:
-            raise InputError(f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not fit its own "
-                             "description, or is not what it seems to be; nothing was loaded.")
+            raise InputError(
+                f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not fit its own "
+                "description, or is not what it seems to be; nothing was loaded."
+            )
     # A new classifier has no opinion of the learned features yet: at random it would have a loud one, which phase 2's
     # rate of 1e-5 takes ten epochs to quieten.
     silent = {name: torch.zeros_like(own[name]) for name in own.keys() - given.keys() if name.startswith("classifier")}

@@ -6,14 +6,13 @@ Paper: 2.3 (which layers stand still); that it is computed once is ours. It leav
 See: tests/training/test_feature_cache.py
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from tss.training.epoch import Split, at_least_float, at_precision
+from tss.training.dataset import Split, at_least_float
+from tss.training.device import at_precision, free_memory
 
 # Few, since the frozen layers' maps are the largest of all; but not one, for which torch on the CPU takes another
 # convolution than for a batch, slower and rounded otherwise.
@@ -32,8 +31,9 @@ class AfterFrozen(nn.Module):
         return self.network.after_frozen(features)
 
 
-def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.device, precision: str,
-                 say: Callable[[str], None]) -> tuple[nn.Module, list[Split]]:
+def compute_once(
+    network: nn.Module, splits: Sequence[Split], device: torch.device, precision: str, say: Callable[[str], None]
+) -> tuple[nn.Module, list[Split]]:
     """Put what the frozen layers give in the place of the hemispheres; returns what is left to train, and the splits.
 
     Where there is too little memory to keep it, it is computed whenever it is asked for, and that is said.
@@ -41,19 +41,25 @@ def compute_once(network: nn.Module, splits: Sequence[Split], device: torch.devi
     hemispheres = sum(len(split.hemispheres) for split in splits)
     one = give(network, splits[0].hemispheres[:AT_ONCE], device, precision)[0]
     size = hemispheres * one.nbytes
-    place = next((place for place in dict.fromkeys((device, torch.device("cpu"))) if size <= SHARE * free(place)), None)
+    place = next(
+        (place for place in dict.fromkeys((device, torch.device("cpu"))) if size <= SHARE * free_memory(place)), None
+    )
     text = f"{size / 2**30:.2f} GiB of {str(one.dtype).removeprefix('torch.')}, {tuple(one.shape)} a hemisphere"
     if place is None:
-        say(f"the frozen layers' output ({text}) does not fit into half of the free memory "
-            f"({free(torch.device('cpu')) / 2**30:.2f} GiB): they are computed anew in each step, same outcome")
+        say(
+            f"the frozen layers' output ({text}) does not fit into half of the free memory "
+            f"({free_memory(torch.device('cpu')) / 2**30:.2f} GiB): they are computed anew in each step, same outcome"
+        )
         return AfterFrozen(network), [
-            split._replace(hemispheres=Anew(network, split.hemispheres, device, precision)) for split in splits]
+            split._replace(hemispheres=Anew(network, split.hemispheres, device, precision)) for split in splits
+        ]
     say(f"the frozen layers are computed once: {text}, kept on {place}")
     kept = []
     for split in splits:
         # In the order in memory in which the layers give it: convolutions round otherwise in another.
-        features = torch.empty_strided((len(split.hemispheres), *one.shape), (one.numel(), *one.stride()),
-                                       dtype=one.dtype, device=place)
+        features = torch.empty_strided(
+            (len(split.hemispheres), *one.shape), (one.numel(), *one.stride()), dtype=one.dtype, device=place
+        )
         for end in range(AT_ONCE, len(features) + AT_ONCE, AT_ONCE):
             end = min(end, len(features))
             rows = slice(max(0, end - AT_ONCE), end)  # of an odd number the last one but one is computed twice
@@ -74,7 +80,7 @@ class Anew:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         chosen = self.hemispheres[rows]
         batch = chosen.expand(AT_ONCE, *chosen.shape[1:]) if len(chosen) == 1 else chosen  # see AT_ONCE
-        return give(self.network, batch, self.device, self.precision)[:len(chosen)]
+        return give(self.network, batch, self.device, self.precision)[: len(chosen)]
 
     def split(self, size: int) -> Iterator[Tensor]:
         return (self[start : start + size] for start in range(0, len(self), size))
@@ -85,35 +91,3 @@ def give(network: nn.Module, hemispheres: Tensor, device: torch.device, precisio
     """(N, C, D, H, W) -> what the frozen layers give."""
     with at_precision(precision, device):
         return network.frozen(at_least_float(hemispheres.to(device)))
-
-
-def free(device: torch.device) -> int:
-    """Free memory in bytes: the GPU's, or the machine's, within what a cluster gives this job (its cgroup)."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # what torch keeps of an earlier phase for later counts as taken
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # not Linux
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return min([machine, *job_limits()])
-
-
-def job_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What is left in each cgroup (version 2) that this process is in, from its own up to the root."""
-    try:
-        inside = root / own.read_text().split("0::/", 1)[1].splitlines()[0]
-    except (OSError, IndexError):
-        return []
-    left = []
-    for folder in (inside, *inside.parents):
-        try:
-            most = int((folder / "memory.max").read_text())  # "max" = no limit: ValueError
-            used = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            left.append(most - int(used["anon"]))  # files in the cache can be given back
-        except (OSError, ValueError, KeyError):
-            continue
-        if folder == root:
-            break
-    return left

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tss.data.cohort import RESTORE, TUMOURS
+from tss.data.tasks import RESTORE, TUMOURS
 from tss.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Phase:
     """One row of the schedule. Rates are AdaBound's: lr at first, drifting towards final_lr (SGD's)."""
 
     number: int
-    task: str  # a key of tss.data.cohort.TASKS, RESTORE, or one of TUMOURS
+    task: str  # a key of tss.data.tasks.TASKS, RESTORE, or one of TUMOURS
     starts_from: int | None  # the phase whose best checkpoint it takes; None, or not of this model: random weights
     freezes: bool  # do the layers in FROZEN stand still?
     attention: bool
@@ -109,8 +109,9 @@ FROZEN = {
 WIDTH = {"2d": 64, "3d": 32}  # channels of the first stage in the paper
 
 
-def build_model(model: str, width: int, grid: Sequence[int], attention: bool, task: str = "stroke",
-                types: int = 0) -> nn.Module:
+def build_model(
+    model: str, width: int, grid: Sequence[int], attention: bool, task: str = "stroke", types: int = 0
+) -> nn.Module:
     """A network with fresh random weights (torch's global generator): (N, C, D, H, W) -> logits (N,).
 
     model: "2d" or "3d"; grid: voxels [X, Y, Z] of the whole brain, so that a hemisphere is D, H, W = Z, Y, X / 2;

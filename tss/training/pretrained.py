@@ -21,8 +21,12 @@ from tss.training.checkpoint import DECODER
 CHANNELS = 3  # DWI, T2w, FLAIR
 
 # Models Genesis: its name for a part -> ours.
-DOWN = {"down_tr64": "encoder.down1", "down_tr128": "encoder.down2", "down_tr256": "encoder.down3",
-        "down_tr512": "encoder.down4"}
+DOWN = {
+    "down_tr64": "encoder.down1",
+    "down_tr128": "encoder.down2",
+    "down_tr256": "encoder.down3",
+    "down_tr512": "encoder.down4",
+}
 UP = {"up_tr256": "up3", "up_tr128": "up2", "up_tr64": "up1"}
 LAYERS = {"ops.0.conv1": "0", "ops.0.bn1": "1", "ops.1.conv1": "3", "ops.1.bn1": "4"}
 GENESIS = {
@@ -49,16 +53,20 @@ def recognise(content: object, path: Path) -> dict:
     """
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise InputError(f"{path} is neither a checkpoint of this suite nor a state_dict. Give a checkpoint of "
-                         "run_train.py, or published weights of Models Genesis (3D) or ResNet-18 (2D).")
+        raise InputError(
+            f"{path} is neither a checkpoint of this suite nor a state_dict. Give a checkpoint of "
+            "run_train.py, or published weights of Models Genesis (3D) or ResNet-18 (2D)."
+        )
     tensors = {str(name).removeprefix("module."): value for name, value in tensors.items()}  # left by DataParallel
     if "down_tr64.ops.0.conv1.weight" in tensors:
         return from_genesis(tensors, path)
     if RESNET_FIRST in tensors and "layer1.0.conv1.weight" in tensors:
         return from_resnet18(tensors)
-    raise InputError(f"{path} is not a checkpoint of this suite: it has no 'format', and its {len(tensors)} tensors "
-                     f"(first {next(iter(tensors), 'none')}) are not those of Models Genesis or ResNet-18, which are "
-                     "the weights from elsewhere that can be used. Give a checkpoint of run_train.py.")
+    raise InputError(
+        f"{path} is not a checkpoint of this suite: it has no 'format', and its {len(tensors)} tensors "
+        f"(first {next(iter(tensors), 'none')}) are not those of Models Genesis or ResNet-18, which are "
+        "the weights from elsewhere that can be used. Give a checkpoint of run_train.py."
+    )
 
 
 def from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
@@ -67,8 +75,9 @@ def from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
     for name, tensor in tensors.items():
         part, _, kind = name.rpartition(".")
         if part not in GENESIS:
-            raise InputError(f"{path} looks like Models Genesis, but {name} is none of its tensors; nothing was "
-                             "loaded.")
+            raise InputError(
+                f"{path} looks like Models Genesis, but {name} is none of its tensors; nothing was loaded."
+            )
         renamed[f"{GENESIS[part]}.{kind}"] = tensor
     first = renamed[GENESIS_FIRST]  # (width, channels, 3, 3, 3)
     if first.ndim == 5 and first.shape[1] == 1:
@@ -88,13 +97,17 @@ def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def from_resnet18(tensors: dict[str, Tensor]) -> dict:
     """torchvision's ResNet-18, for instance from ImageNet; red, green and blue become DWI, T2w and FLAIR."""
-    renamed = {name if name.startswith(RESNET_CLASSES) else f"backbone.{name}": tensor
-               for name, tensor in tensors.items()}
+    renamed = {
+        name if name.startswith(RESNET_CLASSES) else f"backbone.{name}": tensor for name, tensor in tensors.items()
+    }
     first = renamed[f"backbone.{RESNET_FIRST}"]  # (width, channels, 7, 7)
     if first.ndim == 4 and first.shape[1] == 1:
         renamed[f"backbone.{RESNET_FIRST}"] = first.repeat(1, CHANNELS, 1, 1) / CHANNELS
-    new = {"classifier": "ours has one output", "slice_logits": "ResNet-18 weighs no slices",
-           "gate": "ResNet-18 has no gates"}
+    new = {
+        "classifier": "ours has one output",
+        "slice_logits": "ResNet-18 weighs no slices",
+        "gate": "ResNet-18 has no gates",
+    }
     classes = len(tensors.get(f"{RESNET_CLASSES}bias", ()))
     return parent("ResNet-18", "2d", first.shape[0], renamed, new, {RESNET_CLASSES: f"its own {classes} classes"})
 
@@ -103,5 +116,12 @@ def parent(name: str, model: str, width: int, tensors: dict, may_be_new: dict, m
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for mean in [name for name in tensors if name.endswith(".running_mean")]:
         tensors.setdefault(mean.replace("running_mean", COUNTERS), torch.tensor(0))
-    return {"phase": None, "name": name, "model": model, "width": int(width), "state_dict": tensors,
-            "may_be_new": may_be_new, "may_be_left": may_be_left}
+    return {
+        "phase": None,
+        "name": name,
+        "model": model,
+        "width": int(width),
+        "state_dict": tensors,
+        "may_be_new": may_be_new,
+        "may_be_left": may_be_left,
+    }

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from tss.data.hemispheres import CHANNELS
 from tss.models.unet3d import UNet3D
-from tss.training.epoch import Split, at_precision
+from tss.training.dataset import Split
+from tss.training.device import at_precision
 from tss.training.genesis import distort
 
 LOSS = F.mse_loss  # Zhou 2019
@@ -42,20 +43,24 @@ def start_at_mean(network: UNet3D, mean: Tensor) -> None:
     network.out.bias.copy_(torch.logit(mean.mean(dim=(1, 2, 3)), eps=1e-3))
 
 
-def batches(split: Split, order: Sequence[int], size: int, device: torch.device, seed: int,
-            epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    split: Split, order: Sequence[int], size: int, device: torch.device, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield distorted and original hemispheres (<= size, C, D, H, W) float32 in the given order, on the device."""
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         originals = split.hemispheres[torch.as_tensor(rows)].float()
-        distorted = [distort(original.numpy(), np.random.default_rng([seed, 0, epoch, int(row)]))
-                     for row, original in zip(rows, originals, strict=True)]
+        distorted = [
+            distort(original.numpy(), np.random.default_rng([seed, 0, epoch, int(row)]))
+            for row, original in zip(rows, originals, strict=True)
+        ]
         yield torch.from_numpy(np.stack(distorted)).to(device), originals.to(device)
 
 
 @torch.no_grad()
-def validate(network: nn.Module, split: Split, mean: Tensor, size: int, device: torch.device, precision: str,
-             seed: int) -> dict[str, float]:
+def validate(
+    network: nn.Module, split: Split, mean: Tensor, size: int, device: torch.device, precision: str, seed: int
+) -> dict[str, float]:
     """Return the mean squared errors of what was restored (val), of doing nothing, and of the mean hemisphere.
 
     mean: (C, D, H, W), of the training split.
@@ -77,14 +82,15 @@ def validate(network: nn.Module, split: Split, mean: Tensor, size: int, device: 
 
 
 @torch.no_grad()
-def pictures(network: nn.Module, split: Split, device: torch.device,
-             seed: int) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def pictures(
+    network: nn.Module, split: Split, device: torch.device, seed: int
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return caption -> original, distorted and restored middle slice (H, W) of a few hemispheres, all channels."""
     network.eval()
     shown = {}
     places = np.unique(np.linspace(0, len(split.samples) - 1, SHOWN).astype(int))
     for place in places.tolist():
-        (distorted, original), = batches(split, [place], 1, device, seed, epoch=0)
+        ((distorted, original),) = batches(split, [place], 1, device, seed, epoch=0)
         middle = original.shape[2] // 2
         volumes = [volume[0, :, middle].float().cpu().numpy() for volume in (original, distorted, network(distorted))]
         for channel, slices in zip(CHANNELS, zip(*volumes, strict=True), strict=True):

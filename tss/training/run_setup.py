@@ -17,14 +17,17 @@ import torch
 from torch import Tensor, nn
 
 import tss
-from tss.data.cohort import RESTORE, Patient, fewer_to_train, read_prepared, samples, split_hash
+from tss.data.cohort import Patient
 from tss.data.files import read_json, sha256
+from tss.data.prepared import otherwise_prepared, read_prepared
+from tss.data.splits import fewer_to_train, split_hash
+from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
 from tss.phantom.ideal_observer import in_a_picture
-from tss.preprocessing.patient_record import otherwise_prepared
 from tss.training.augmentation import PIXELS
 from tss.training.checkpoint import check, check_parent, read
-from tss.training.epoch import Split, choose_device
+from tss.training.dataset import Split
+from tss.training.device import choose_device
 from tss.training.phases import FROZEN, MOVING, PHASES, WIDTH, Phase
 from tss.training.pretrained import recognise
 
@@ -82,9 +85,11 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     parent_path, parent = open_parent(job, phase, init)
     model = job.model or (parent["model"] if parent else default_model(phase))
     if model not in phase.models:
-        raise InputError(f"phase {number} ({phase.task}) is for --model {' or '.join(phase.models)}, not {model}: the "
-                         f"{model} model starts in phase {FIRST_PHASE[model]}. Type: python run_train.py --phase "
-                         f"{FIRST_PHASE[model]} --model {model}")
+        raise InputError(
+            f"phase {number} ({phase.task}) is for --model {' or '.join(phase.models)}, not {model}: the "
+            f"{model} model starts in phase {FIRST_PHASE[model]}. Type: python run_train.py --phase "
+            f"{FIRST_PHASE[model]} --model {model}"
+        )
     cohort = read_prepared(job.data)
     patients = trained_on(job, cohort)
     preprocessing = read_json(job.data / "settings.json")
@@ -92,8 +97,10 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
         raise InputError(f"{job.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
     x, y, _ = preprocessing["grid"]
     if phase.shift * PIXELS >= min(x // 2, y):
-        raise InputError(f"--shift {phase.shift} moves hemispheres by up to {phase.shift * PIXELS} pixels, and those "
-                         f"in {job.data} are {y} x {x // 2}. Give a smaller --shift.")
+        raise InputError(
+            f"--shift {phase.shift} moves hemispheres by up to {phase.shift * PIXELS} pixels, and those "
+            f"in {job.data} are {y} x {x // 2}. Give a smaller --shift."
+        )
     about = {
         "model": model,
         "width": job.width or (parent["width"] if parent else WIDTH[model]),
@@ -135,8 +142,10 @@ def open_parent(job: Job, phase: Phase, init: str | None) -> tuple[Path | None, 
         return None, None
     if init is None:
         expected = default_out(job, model) / f"phase{number}" / "best.pt"
-        raise InputError(f"phase {phase.number} needs --init: the checkpoint that phase {number} left, or the word "
-                         f"random. Type: python run_train.py --phase {phase.number} --init {expected}")
+        raise InputError(
+            f"phase {phase.number} needs --init: the checkpoint that phase {number} left, or the word "
+            f"random. Type: python run_train.py --phase {phase.number} --init {expected}"
+        )
     content = read(init)
     is_ours = isinstance(content, dict) and "format" in content
     return Path(init), check(init, content) if is_ours else recognise(content, Path(init))
@@ -170,8 +179,10 @@ def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
     for split in ("train", "val"):
         labels = [sample.label for sample in samples(patients, phase.task, split)]
         if phase.task == RESTORE and not labels:
-            raise InputError(f"{data}/cohort.csv: phase {phase.number} ({phase.task}) has no patient in split "
-                             f"'{split}'. Add patients, and run run_preprocess.py again.")
+            raise InputError(
+                f"{data}/cohort.csv: phase {phase.number} ({phase.task}) has no patient in split "
+                f"'{split}'. Add patients, and run run_preprocess.py again."
+            )
         if phase.task != RESTORE and len(set(labels)) < 2:
             raise InputError(
                 f"{data}/cohort.csv: phase {phase.number} ({phase.task}) has {sum(labels)} positive of {len(labels)} "
@@ -187,8 +198,10 @@ def check_folder(job: Job, folder: Path) -> None:
         why = f"no permission in {above}" if above.is_dir() else f"{above} is not a folder"
         raise InputError(f"{folder} cannot be written: {why}. Choose another folder with --out.")
     if not (job.resume or job.overwrite) and any((folder / name).exists() for name in LEFT_BY_A_PHASE):
-        raise InputError(f"{folder} holds a training already. Add --resume to continue it (a finished one is left as "
-                         "it is), --overwrite to train anew, or choose another folder with --out.")
+        raise InputError(
+            f"{folder} holds a training already. Add --resume to continue it (a finished one is left as "
+            "it is), --overwrite to train anew, or choose another folder with --out."
+        )
 
 
 def fingerprint(train: Split, val: Split) -> str:
@@ -211,29 +224,42 @@ def why_left_out(patient: Patient) -> str:
 def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> None:
     """Say once what is trained on what, and who is left out."""
     about, phase = run.about, run.phase
-    counts = [f"{name} {len(split.labels)} hemispheres "
-              f"({'no labels' if phase.task == RESTORE else f'{int(split.labels.sum())} positive'})"
-              for name, split in (("train", train), ("val", val))]
+    counts = [
+        f"{name} {len(split.labels)} hemispheres "
+        f"({'no labels' if phase.task == RESTORE else f'{int(split.labels.sum())} positive'})"
+        for name, split in (("train", train), ("val", val))
+    ]
     memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
-    run.say(f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
-            f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    run.say(
+        f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
+        f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
     chosen = f"{run.job.train_patients} training patients: " if run.job.train_patients else ""
     run.say(f"{chosen}{', '.join(counts)}; {memory:.2f} GiB in memory")
     learned = {sample.patient for split in (train, val) for sample in split.samples}
-    left_out = Counter(why_left_out(patient) for patient in patients
-                       if patient.split in ("train", "val") and patient.id not in learned)
+    left_out = Counter(
+        why_left_out(patient) for patient in patients if patient.split in ("train", "val") and patient.id not in learned
+    )
     if left_out:
-        run.say(f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
-                f"reasons are in {run.job.data / 'cohort.csv'}")
+        run.say(
+            f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
+            f"reasons are in {run.job.data / 'cohort.csv'}"
+        )
     parent = run.parent if run.parent and "settings" in run.parent else about
     if differs := otherwise_prepared(*(of["settings"].get("preprocessing", {}) for of in (parent, about))):
-        run.say(f"careful: {run.parent_path} was trained on hemispheres that were prepared otherwise than those in "
-                f"{run.job.data}: {differs}")
+        run.say(
+            f"careful: {run.parent_path} was trained on hemispheres that were prepared otherwise than those in "
+            f"{run.job.data}: {differs}"
+        )
     now, then = ([of["settings"].get(name) for name in ("train_patients", "seed")] for of in (about, parent))
     if now != then and (now[0] or then[0]):
-        run.say(f"{run.parent_path} is of other training patients: {then[0] or 'all'} (seed {then[1]}) there, "
-                f"{now[0] or 'all'} (seed {now[1]}) here")
+        run.say(
+            f"{run.parent_path} is of other training patients: {then[0] or 'all'} (seed {then[1]}) there, "
+            f"{now[0] or 'all'} (seed {now[1]}) here"
+        )
     if run.phantoms:
         run.say(f"these are {run.phantoms}")
-    run.say(f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
-            f"patience {phase.patience}")
+    run.say(
+        f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
+        f"patience {phase.patience}"
+    )

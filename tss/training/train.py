@@ -20,16 +20,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tss.data.cohort import RESTORE, read_prepared
 from tss.data.files import alone_in, write_json, write_text
+from tss.data.prepared import read_prepared
+from tss.data.tasks import RESTORE
 from tss.errors import InputError
 from tss.metrics.roc import roc_auc, youden_threshold
 from tss.training import restoration, tumour_pretraining
 from tss.training.augmentation import PIXELS, moved
 from tss.training.checkpoint import FORMAT, load, prove_frozen, save, start_from
-from tss.training.epoch import LOSS, Split, batches, build_optimizer, load_split, predict, probability, train_one_epoch
+from tss.training.dataset import Split, batches, load_split
+from tss.training.early_stopping import best_epoch, is_finished, score_text
+from tss.training.epoch import LOSS, build_optimizer, predict, probability, train_one_epoch
 from tss.training.feature_cache import compute_once
-from tss.training.phases import FROZEN, Phase, build_model, freeze
+from tss.training.phases import FROZEN, build_model, freeze
 from tss.training.run_setup import (
     LEFT_BY_A_PHASE,
     Job,
@@ -105,11 +108,15 @@ def train_to_the_end(run: Run, train: Split, val: Split) -> Path:
         while not is_finished(run.history, run.phase):
             train_and_validate(run, train, val)
     except torch.OutOfMemoryError as error:
-        raise InputError(f"{run.phase.name}: {run.device} has too little memory for batches of {run.phase.batch_size}. "
-                         "Give a smaller --batch-size, or --precision bf16.") from error
+        raise InputError(
+            f"{run.phase.name}: {run.device} has too little memory for batches of {run.phase.batch_size}. "
+            "Give a smaller --batch-size, or --precision bf16."
+        ) from error
     except FloatingPointError as error:
-        raise InputError(f"{run.phase.name}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and "
-                         "--final-lr, or --precision fp32.") from error
+        raise InputError(
+            f"{run.phase.name}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and "
+            "--final-lr, or --precision fp32."
+        ) from error
     return finish(run, val)
 
 
@@ -118,8 +125,14 @@ def prepare(run: Run, train: Split) -> None:
     about = run.about
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(run.job.seed)
-        run.network = build_model(about["model"], about["width"], about["grid"], about["attention"], about["task"],
-                                  len(about.get("types", ())))
+        run.network = build_model(
+            about["model"],
+            about["width"],
+            about["grid"],
+            about["attention"],
+            about["task"],
+            len(about.get("types", ())),
+        )
     if run.parent:
         loaded = start_from(run.network, run.parent, run.parent_path)
         run.say(f"starts from {run.parent_path} ({known_of(run.parent)}): {loaded}")
@@ -161,8 +174,12 @@ def start_anew(run: Run) -> None:
         run.say(f"{run.folder} has no last.pt yet: starting at epoch 1")
     for name in LEFT_BY_A_PHASE:  # last.pt first: after a kill in between, nothing is left that could be continued
         (run.folder / name).unlink(missing_ok=True)
-    more = {"init": str(run.parent_path or "random"), "device": str(run.device), "command": sys.argv,
-            "paper": run.phase.quote}
+    more = {
+        "init": str(run.parent_path or "random"),
+        "device": str(run.device),
+        "command": sys.argv,
+        "paper": run.phase.quote,
+    }
     write_json(run.folder / "settings.json", run.about | more)
 
 
@@ -174,16 +191,20 @@ def resume(run: Run) -> None:
         raise InputError(f"{path} cannot be continued: it is not what run_train.py left. Start anew with --overwrite.")
     different = differences(last, run.about)
     if different:
-        raise InputError(f"{path} was trained with other settings: {'; '.join(different)}. Repeat the command it was "
-                         "started with (settings.json beside it), or start anew with --overwrite.")
+        raise InputError(
+            f"{path} was trained with other settings: {'; '.join(different)}. Repeat the command it was "
+            "started with (settings.json beside it), or start anew with --overwrite."
+        )
     run.network.load_state_dict(last["state_dict"])
     run.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are those of the phase: checked above
     run.history = last["resume"]["history"]
     best, wanted = run.folder / "best.pt", best_epoch(run.history)
     if not best.exists() or load(best)["epoch"] != wanted:
         if last["epoch"] != wanted:
-            raise InputError(f"{path} cannot be continued: {best} is missing, or not of epoch {wanted}, the best so "
-                             "far. Start anew with --overwrite.")
+            raise InputError(
+                f"{path} cannot be continued: {best} is missing, or not of epoch {wanted}, the best so "
+                "far. Start anew with --overwrite."
+            )
         keep(run, "best.pt", last["threshold"])  # a kill came between last.pt and best.pt: they hold the same network
     run.say(f"{'was finished' if is_finished(run.history, run.phase) else 'continues'} after epoch {last['epoch']}")
 
@@ -195,8 +216,11 @@ def differences(then: dict, now: dict) -> list[str]:
     """
     then, now = ({**run, **run["settings"]} for run in (then, now))
     names = [name for name in now if name not in ("settings", "preprocessing", "versions", "weights")]
-    return [f"{name} {str(then.get(name))[:SHOWN]} then, {str(now[name])[:SHOWN]} now" for name in names
-            if then.get(name) != now[name]]
+    return [
+        f"{name} {str(then.get(name))[:SHOWN]} then, {str(now[name])[:SHOWN]} now"
+        for name in names
+        if then.get(name) != now[name]
+    ]
 
 
 def train_and_validate(run: Run, train: Split, val: Split) -> None:
@@ -205,7 +229,10 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     epoch, phase = len(run.history) + 1, run.phase
     order = np.random.default_rng([run.job.seed, phase.number, epoch]).permutation(len(train.labels))
     if phase.task == RESTORE:
-        loss, in_order = restoration.LOSS, restoration.batches(train, order, phase.batch_size, run.device, run.job.seed, epoch)
+        loss, in_order = (
+            restoration.LOSS,
+            restoration.batches(train, order, phase.batch_size, run.device, run.job.seed, epoch),
+        )
     else:
         loss = tumour_pretraining.LOSSES.get(phase.task, LOSS)
         in_order = batches(train, order, phase.batch_size, run.device)
@@ -237,39 +264,19 @@ def scores_of_classifying(run: Run, val: Split) -> tuple[dict, float]:
 
 def errors_of_restoring(run: Run, val: Split) -> tuple[dict, None]:
     """Return the validation error of what was restored, and those of the two easy answers (tss.training.restoration)."""
-    return restoration.validate(run.learner, val, run.mean, run.phase.batch_size, run.device, run.job.precision,
-                            run.job.seed), None
+    return restoration.validate(
+        run.learner, val, run.mean, run.phase.batch_size, run.device, run.job.precision, run.job.seed
+    ), None
 
 
 def scores_on_tumours(run: Run, val: Split) -> tuple[dict, None]:
     """Return validation loss, and accuracy or Dice (tss.training.tumour_pretraining)."""
-    return tumour_pretraining.validate(run.learner, val, run.phase.batch_size, run.device, run.job.precision, run.phase.task), None
+    return tumour_pretraining.validate(
+        run.learner, val, run.phase.batch_size, run.device, run.job.precision, run.phase.task
+    ), None
 
 
 SCORING = {RESTORE: errors_of_restoring} | dict.fromkeys(tumour_pretraining.LOSSES, scores_on_tumours)
-MERITS = {"val_auc": "auc", "val_accuracy": "accuracy", "val_dice": "dice"}
-
-
-def merit(row: dict) -> float:
-    """What early stopping watches: the validation AUC (2.4) or its like, in phase 0 how small the error is."""
-    return next((row[name] for name in MERITS if name in row), -row["val_loss"])
-
-
-def best_epoch(history: list[dict]) -> int:
-    """The epoch with the highest merit; of equal ones that with the lowest validation loss, then the first.
-
-    Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say).
-    """
-    return max(history, key=lambda row: (merit(row), -row["val_loss"], -row["epoch"]))["epoch"]
-
-
-def is_finished(history: list[dict], phase: Phase) -> bool:
-    """All epochs done, or `patience` epochs since the merit last rose (2.4)."""
-    if not history:
-        return False
-    highest = max(map(merit, history))
-    rose = next(row["epoch"] for row in history if merit(row) == highest)
-    return len(history) >= phase.epochs or len(history) - rose >= phase.patience
 
 
 def keep(run: Run, name: str, threshold: float | None, **more: dict) -> None:
@@ -293,17 +300,11 @@ def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
     row, phase = run.history[-1], run.phase
     left = (phase.epochs - row["epoch"]) * seconds  # at most: early stopping may come first
     left_text = f"{left / 60:3.0f} min" if left >= 120 else f"{left:3.0f} s  "
-    run.say(f"epoch {row['epoch']:03d}/{phase.epochs:03d}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
-            f"{watched(row)}  lr {phase.lr:.1e}  {seconds:5.1f} s  left <= {left_text}"
-            f"{'  best' if is_best else ''}".rstrip())
-
-
-def watched(row: dict) -> str:
-    """The figure beside the losses: the AUC, or in phase 0 the errors of doing nothing and of the mean hemisphere."""
-    for name, word in MERITS.items():
-        if name in row:
-            return f"{word} {row[name]:.4f}"
-    return f"doing nothing {row['nothing_loss']:.4f}, mean hemisphere {row['mean_loss']:.4f}"
+    run.say(
+        f"epoch {row['epoch']:03d}/{phase.epochs:03d}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
+        f"{score_text(row)}  lr {phase.lr:.1e}  {seconds:5.1f} s  left <= {left_text}"
+        f"{'  best' if is_best else ''}".rstrip()
+    )
 
 
 def finish(run: Run, val: Split) -> Path:
@@ -314,13 +315,15 @@ def finish(run: Run, val: Split) -> Path:
     if run.frozen:
         for path in (best, run.folder / "last.pt"):
             prove_frozen(path, run.frozen, run.parent)
-        run.say(f"proof: {len(run.frozen)} frozen parameters and buffers in best.pt and last.pt are bit-equal to "
-                f"{run.parent_path}")
+        run.say(
+            f"proof: {len(run.frozen)} frozen parameters and buffers in best.pt and last.pt are bit-equal to "
+            f"{run.parent_path}"
+        )
     write_log(run)  # a kill may have come between last.pt and its line
     row = run.history[best_epoch(run.history) - 1]
     title, note = f"{run.phase.name.capitalize()}: {run.phase.task}", f"\n{run.phantoms}" if run.phantoms else ""
     figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title + note)
-    result = f"val loss {row['val_loss']:.4f}, {watched(row)}"
+    result = f"val loss {row['val_loss']:.4f}, {score_text(row)}"
     if run.phase.task == RESTORE:
         run.network.load_state_dict(load(best)["state_dict"])
         shown = restoration.pictures(run.network, val, run.device, run.job.seed)

@@ -17,8 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tss
-from tss.data.cohort import TUMOURS, Patient, split_hash
-from tss.training.epoch import Split, choose_device, predict
+from tss.data.cohort import Patient
+from tss.data.splits import split_hash
+from tss.data.tasks import TUMOURS
+from tss.training.dataset import Split
+from tss.training.device import choose_device
+from tss.training.epoch import predict
 from tss.training.phases import LEARN_TUMOURS, WIDTH
 from tss.training.run_setup import MODEL, VALUES, Job, Run, check_folder, default_out, fingerprint
 from tss.training.tumour_scans import load_tumours, read_tumours, say_channels, types_of
@@ -56,15 +60,21 @@ def load(run: Run, patients: list[Patient]) -> tuple[Split, Split]:
     splits = train, val = [load_tumours(patients, about["model"], about["grid"], name) for name in ("train", "val")]
     about["settings"]["data"] = fingerprint(train, val)
     what = "slices" if phase.task == TYPE else "volumes"
-    counts = [f"{name} {len(split.samples)} {what} of {len({sample.patient for sample in split.samples})} patients"
-              for name, split in zip(("train", "val"), splits, strict=True)]
-    run.say(f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
-            f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    counts = [
+        f"{name} {len(split.samples)} {what} of {len({sample.patient for sample in split.samples})} patients"
+        for name, split in zip(("train", "val"), splits, strict=True)
+    ]
+    run.say(
+        f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
+        f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
     run.say(f"{', '.join(counts)}; channels {say_channels(patients)}")
     if phase.task == TYPE:
         common = torch.bincount(train.labels).argmax()
-        run.say(f"types {', '.join(about['types'])}; saying {about['types'][common]} always would be right in "
-                f"{(val.labels == common).float().mean():.0%} of validation's slices")
+        run.say(
+            f"types {', '.join(about['types'])}; saying {about['types'][common]} always would be right in "
+            f"{(val.labels == common).float().mean():.0%} of validation's slices"
+        )
     return train, val
 
 

@@ -19,10 +19,12 @@ import numpy as np
 import torch
 
 from tss.data import nifti
-from tss.data.cohort import Patient, Sample, assign_splits, read_table
+from tss.data.cohort import Patient, read_table
+from tss.data.hemispheres import CEILING
+from tss.data.splits import assign_splits
+from tss.data.tasks import Sample
 from tss.errors import InputError
-from tss.preprocessing.intensity import CEILING
-from tss.training.epoch import Split
+from tss.training.dataset import Split
 
 IMAGES = ("t1", "flair", "t1ce")  # before contrast, FLAIR, after contrast: the channels, in the order of Buda 2019
 INSTEAD = ("flair", "t1ce", "t1")  # what fills the channel of a missing one, the first there is; FLAIR: as Buda 2019
@@ -43,8 +45,11 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
         return missing if set(IMAGES) & set(header) else [*missing, "t1, flair or t1ce (one of them at least)"]
 
     def problems_of(patient: Patient) -> list[str]:
-        problems = [f"{name} is {patient.row[name]!r}, which does not exist" for name in (*IMAGES, "tumour")
-                    if patient.path(name) and not patient.path(name).is_file()]
+        problems = [
+            f"{name} is {patient.row[name]!r}, which does not exist"
+            for name in (*IMAGES, "tumour")
+            if patient.path(name) and not patient.path(name).is_file()
+        ]
         if not any(patient.path(name) for name in IMAGES):
             problems.append("t1, flair and t1ce are all empty; give one scan at least")
         if not patient.row[needed]:
@@ -59,11 +64,15 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
         inside = [patient for patient in patients if patient.split == split]
         absent = sorted({type_of(p) for p in patients} - {type_of(p) for p in inside}) if model == "2d" else []
         if absent or not inside:
-            raise InputError(f"{path}: no patient {f'with {absent[0]} ' if absent else ''}in split '{split}'. Add "
-                             "patients, at least five of each type, or give each one a split in a column 'split'.")
+            raise InputError(
+                f"{path}: no patient {f'with {absent[0]} ' if absent else ''}in split '{split}'. Add "
+                "patients, at least five of each type, or give each one a split in a column 'split'."
+            )
     if model == "2d" and len(types_of(patients)) < 2:
-        raise InputError(f"{path}: every patient has the type {type_of(patients[0])}; there is nothing to tell apart. "
-                         "Cheng 2015 has three types.")
+        raise InputError(
+            f"{path}: every patient has the type {type_of(patients[0])}; there is nothing to tell apart. "
+            "Cheng 2015 has three types."
+        )
     return patients
 
 
@@ -125,8 +134,10 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
     shape, affine = frame(first, grid, in_plane)
     channels = {name: to_unit(nifti.resample(scan, shape, affine)) for name, scan in scans.items()}
     if empty := [name for name, channel in channels.items() if not channel.any()]:
-        raise InputError(f"{patient.path(empty[0])} shows nothing where {first.path} has the head. All scans of a "
-                         "patient must lie in one space: register them to one of them first.")
+        raise InputError(
+            f"{patient.path(empty[0])} shows nothing where {first.path} has the head. All scans of a "
+            "patient must lie in one space: register them to one of them first."
+        )
     volume = np.stack([channels[name] for name in channels_of(patient)]).astype(np.float16)
     mask = None
     if patient.path("tumour"):
@@ -134,8 +145,10 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
         drawn = drawn._replace(data=(drawn.data > 0).astype(np.float32))  # whatever numbers its parts have
         mask = (nifti.resample(drawn, shape, affine) >= 0.5).astype(np.uint8)
         if not mask.any():
-            raise InputError(f"{patient.path('tumour')} has no tumour where {first.path} has the head, or less than "
-                             "one voxel of the --grid. Correct the mask, or leave this patient away.")
+            raise InputError(
+                f"{patient.path('tumour')} has no tumour where {first.path} has the head, or less than "
+                "one voxel of the --grid. Correct the mask, or leave this patient away."
+            )
         mask = mask.T
     return volume.transpose(0, 3, 2, 1), mask
 

@@ -1,0 +1,35 @@
+"""TODO"""
+
+from tss.training.phases import Phase
+
+MERITS = {"val_auc": "auc", "val_accuracy": "accuracy", "val_dice": "dice"}
+
+
+def selection_score(row: dict) -> float:
+    """What early stopping watches: the validation AUC (2.4) or its like, in phase 0 how small the error is."""
+    return next((row[name] for name in MERITS if name in row), -row["val_loss"])
+
+
+def best_epoch(history: list[dict]) -> int:
+    """The epoch with the highest merit; of equal ones that with the lowest validation loss, then the first.
+
+    Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say).
+    """
+    return max(history, key=lambda row: (selection_score(row), -row["val_loss"], -row["epoch"]))["epoch"]
+
+
+def is_finished(history: list[dict], phase: Phase) -> bool:
+    """All epochs done, or `patience` epochs since the merit last rose (2.4)."""
+    if not history:
+        return False
+    highest = max(map(selection_score, history))
+    rose = next(row["epoch"] for row in history if selection_score(row) == highest)
+    return len(history) >= phase.epochs or len(history) - rose >= phase.patience
+
+
+def score_text(row: dict) -> str:
+    """The figure beside the losses: the AUC, or in phase 0 the errors of doing nothing and of the mean hemisphere."""
+    for name, word in MERITS.items():
+        if name in row:
+            return f"{word} {row[name]:.4f}"
+    return f"doing nothing {row['nothing_loss']:.4f}, mean hemisphere {row['mean_loss']:.4f}"

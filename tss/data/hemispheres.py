@@ -8,7 +8,7 @@ See: tests/data/test_hemispheres.py
 
 import numpy as np
 
-CHANNELS = ("dwi", "t2w", "flair")  # paper Fig. 4; section 2.3 lists them in another order (DESIGN 3.1)
+CHANNELS = ("dwi", "t2w", "flair")  # paper Fig. 4; section 2.3 lists them in another order (decision 1)
 
 
 def split(volumes: np.ndarray) -> np.ndarray:

@@ -164,7 +164,7 @@ def resample(
 ) -> np.ndarray:
     """Sample a volume once at the voxel centres of another grid.
 
-    All the affines on the way are composed first, so that a scan is interpolated a single time (DESIGN 3.11).
+    All the affines on the way are composed first, so that a scan is interpolated a single time (decision 11).
 
     Args:
         volume: the scan (X, Y, Z).

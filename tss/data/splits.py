@@ -9,11 +9,11 @@ import numpy as np
 from tss.data.cohort import SPLITS, Patient
 from tss.errors import InputError
 
-BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (DESIGN 3.7)
+BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (decision 7)
 
 
 def stratum(patient: Patient) -> tuple:
-    """Return what the split is even in: is the onset known, its band, the side (DESIGN 3.7)."""
+    """Return what the split is even in: is the onset known, its band, the side (decision 7)."""
     known = patient.minutes is not None
     return known, sum(patient.minutes >= bound for bound in BANDS_MIN) if known else 0, patient.side
 
@@ -24,7 +24,7 @@ def assign_splits(
     shares: Mapping[str, float] = SPLITS,
     stratum: Callable[[Patient], tuple] = stratum,
 ) -> None:
-    """Give each patient without a split one: 64/16/20 % by patient, even in time band and side (DESIGN 3.7).
+    """Give each patient without a split one: 64/16/20 % by patient, even in time band and side (decision 7).
 
     Patients are shuffled, lined up by stratum and dealt out, each to the split that is furthest behind its share.
     That keeps the shares within one patient overall and close to it in each stratum.

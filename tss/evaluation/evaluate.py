@@ -6,8 +6,8 @@ Out: predictions.csv, metrics.json, roc.png and gradcam/<patient>.png for each c
 Paper: 3, Table 2, Figs 8 and 9.
 See: tests/evaluation/test_evaluate.py
 
-The threshold is validation's and is never fitted here (DESIGN 3.8). Nobody is left out silently: whoever has no
-probability keeps a row, and table and metrics.json say how many they cover (DESIGN 3.13).
+The threshold is validation's and is never fitted here (decision 8). Nobody is left out silently: whoever has no
+probability keeps a row, and table and metrics.json say how many they cover (decision 13).
 """
 
 import csv

@@ -2,7 +2,7 @@
 
 In:  checkpoints; patients; DATA/hemispheres/<patient>.npy (2, C, D, H, W).
 Out: Predictions, one line a hemisphere (task "stroke") or a patient (TSS tasks).
-Paper: 2.3 (what each task is about); unknown and both sides are ours (DESIGN 3.14).
+Paper: 2.3 (what each task is about); unknown and both sides are ours (decision 14).
 See: tests/evaluation/test_inference.py
 """
 
@@ -116,7 +116,7 @@ def hemispheres_of(patient: Patient, model: Model, data: str) -> torch.Tensor:
 def predict_patient(
     model: Model, picker: Model | None, patient: Patient, hemispheres: torch.Tensor, device: torch.device
 ) -> list[Prediction]:
-    """Predict one patient from (2, C, D, H, W) hemispheres: two lines for "stroke", one for TSS (DESIGN 3.14)."""
+    """Predict one patient from (2, C, D, H, W) hemispheres: two lines for "stroke", one for TSS (decision 14)."""
     lines = lines_of(patient, model.task)
     if model.task == "stroke":
         chances = probabilities(model, hemispheres, device)

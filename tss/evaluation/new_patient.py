@@ -2,7 +2,7 @@
 
 In:  checkpoints, which carry grid, reference intensities and atlas hash of their training; DWI, b0 or ADC, FLAIR.
 Out: OUT/patient.json and OUT/gradcam/patient.png, drawn on the patient's own DWI grid (X, Y, Z); no DATA is needed.
-Paper: 2.1 (the same steps as in training), 3 (Grad-CAM); the side where it is unknown is ours (DESIGN 3.14).
+Paper: 2.1 (the same steps as in training), 3 (Grad-CAM); the side where it is unknown is ours (decision 14).
 See: tests/evaluation/test_new_patient.py
 """
 

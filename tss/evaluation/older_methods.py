@@ -9,7 +9,7 @@ See: tests/evaluation/test_older_methods.py
     baseline = predict(measured, "Lee 2020", "tss<4.5h", "test")
     possible, everybody = figures(baseline)                    # two rows of a table
 
-Fitted on the training split alone; settings and the threshold (Youden's J) are chosen on validation (DESIGN 3.8).
+Fitted on the training split alone; settings and the threshold (Youden's J) are chosen on validation (decision 8).
 """
 
 import time

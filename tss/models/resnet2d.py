@@ -93,7 +93,7 @@ class ResNet18(nn.Module):
         """x: (N, C, H, W) -> layer3's map (N, 4 width, H/16, W/16) and layer4's (N, 8 width, H/32, W/32).
 
         For a 224 x 112 slice these are 14 x 7 and 7 x 4. Fig. 4 prints 28 x 14 for the 256-channel stage,
-        which is where ResNet-18 has 128 channels; we keep the 256-channel stage (DESIGN 3.2).
+        which is where ResNet-18 has 128 channels; we keep the 256-channel stage (decision 2).
         """
         return self.late(self.early(x))
 

@@ -32,7 +32,7 @@ class UNet3D(nn.Module):
         """x: (N, C, D, H, W) -> (N, out_channels, D, H, W), each value in (0, 1).
 
         What is pooled three times and doubled three times comes back at its own size only where that divides by 8.
-        26 slices do not: zeros fill them up to 32 here, and the filling is cut off again at the end (DESIGN 3.15).
+        26 slices do not: zeros fill them up to 32 here, and the filling is cut off again at the end (decision 15).
         """
         d, h, w = x.shape[2:]
         x = F.pad(x, (0, -w % 2**POOLS, 0, -h % 2**POOLS, 0, -d % 2**POOLS))

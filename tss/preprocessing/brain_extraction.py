@@ -34,7 +34,7 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
 
     The brain is what is bright on DWI and hangs together after thin bridges are cut; b0 adds the CSF around it
-    (DESIGN 3.12). Where the skull has been taken away already, what is left is kept as it is.
+    (decision 12). Where the skull has been taken away already, what is left is kept as it is.
 
     Raises:
         InputError: nothing like a brain is found.

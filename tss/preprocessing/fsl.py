@@ -38,7 +38,7 @@ SEARCH_DEGREES = 30  # our choice: nobody lies turned further, and FLIRT's own 9
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool on the grid of the DWI.
 
-    BET sees the DWI alone: the eyes and scalp that lead it astray on b0 are dark there (DESIGN 3.12).
+    BET sees the DWI alone: the eyes and scalp that lead it astray on b0 are dark there (decision 12).
     Where the skull is gone already, what the other tool left is kept whole.
 
     Raises:

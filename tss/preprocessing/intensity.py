@@ -49,7 +49,7 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Estimate the coil's field in the log domain inside the brain (DESIGN 3.10).
+    """Estimate the coil's field in the log domain inside the brain (decision 10).
 
     N3 and N4 take away whatever sharpens the histogram of the whole brain, and with it what the anatomy has of a
     slope: cortex is brighter than white matter, a lesion brighter than both. Here only neighbours are compared. Where
@@ -196,7 +196,7 @@ def match(volume: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, reference
     """Bring healthy brain to the reference's histogram, in medians of healthy brain; 0 outside the mask.
 
     Between landmarks the gain runs linearly; below the lowest and above the highest it stays, so a lesion keeps
-    its ratio to its mirror side (DESIGN 3.9). No gain differs from the median's by more than MOST_STRETCH.
+    its ratio to its mirror side (decision 9). No gain differs from the median's by more than MOST_STRETCH.
 
     Args:
         volume: (X, Y, Z); mask: (X, Y, Z) bool.

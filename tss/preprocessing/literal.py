@@ -2,7 +2,7 @@
 
 In:  Volumes (X, Y, Z) float32 in RAS; FSL as for tss.preprocessing.fsl.
 Out: a brain mask (X, Y, Z) bool, a second one on the atlas grid; a world affine (4, 4) moving -> fixed.
-Paper: 2.1 and Fig. 2, to compare with. Not advised: eyes and scalp, bright on b0, lead BET astray (DESIGN 3.12).
+Paper: 2.1 and Fig. 2, to compare with. Not advised: eyes and scalp, bright on b0, lead BET astray (decision 12).
 See: tests/preprocessing/test_fsl.py
 
 Same functions as tss.preprocessing.fsl, and `find_brain_again`. Where the paper names no options they are FSL's own; its N4 is our

@@ -173,7 +173,7 @@ def load_scans(patient: Patient) -> dict[str, Volume]:
 
 
 def check_same_space(dwi: Volume, other: Volume) -> None:
-    """Refuse a b0, ADC or lesion that does not lie voxel on voxel with the DWI (DESIGN 3.12).
+    """Refuse a b0, ADC or lesion that does not lie voxel on voxel with the DWI (decision 12).
 
     Raises:
         InputError: shapes differ, or corners lie more than SAME_SPACE_MM apart.

@@ -209,7 +209,7 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
     New may only be the attention gates where the parent has none, and the classifier behind a parent that asked
     another question: it restored volumes (its decoder is then left over), or looked for a stroke. Where the gates are
     new, the classifier has more inputs than the parent's: their weights are zero, so that the network starts as exactly
-    the parent's function (DESIGN 3.4). A classifier that is new as a whole is zero too.
+    the parent's function (decision 4). A classifier that is new as a whole is zero too.
     """
     if parent.get("task") in TUMOURS.values():
         return fill(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)

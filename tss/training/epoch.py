@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tss.training.dataset import at_least_float
 from tss.training.device import at_precision, without_onednn_bf16
 
-LOSS = F.binary_cross_entropy_with_logits  # paper 2.4; on logits, since it is stable there (DESIGN 3.3)
+LOSS = F.binary_cross_entropy_with_logits  # paper 2.4; on logits, since it is stable there (decision 3)
 
 
 def build_optimizer(network: nn.Module, lr: float, final_lr: float) -> AdaBound:

@@ -255,7 +255,7 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
 
 
 def scores_of_classifying(run: Run, val: Split) -> tuple[dict, float]:
-    """Return validation loss and AUC, and the threshold that is best there (DESIGN 3.8)."""
+    """Return validation loss and AUC, and the threshold that is best there (decision 8)."""
     logits = predict(run.learner, val.hemispheres, run.phase.batch_size, run.device, run.job.precision)
     loss = LOSS(torch.from_numpy(logits), val.labels.double()).item()
     scores, labels = probability(logits), val.labels.numpy()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from run_preprocess import shard
 from tss.errors import InputError
-from tss.training.phases import FROZEN, MOVING, PHASES, describe
+from tss.training.phases import FROZEN, MOVING, PHASES, schedule_in_words
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
 DEMO_FLAGS = ("demo", "model", "out", "seed", "study", "patients")
@@ -51,21 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Train one phase, or all."""
     from tss.data.prepared import GRID
-    from tss.training.run_setup import VALUES, Job  # torch is loaded here, so that --help does not wait for it
+    from tss.training.run_setup import (
+        PHASE_SETTINGS,
+        Options,  # torch is loaded here, so that --help does not wait for it
+    )
     from tss.training.train import train_all, train_on_tumours, train_phase
 
     given = vars(args)
-    job = Job(
+    options = Options(
         data=args.data, out=given.get("out"), model=given.get("model"), width=given.get("width"), seed=args.seed,
         device=args.device, precision=args.precision, resume=args.resume, overwrite=args.overwrite,
-        train_patients=given.get("train_patients"), values={name: given[name] for name in VALUES if name in given},
+        train_patients=given.get("train_patients"), values={name: given[name] for name in PHASE_SETTINGS if name in given},
     )  # fmt: skip
     if "tumours" in args:
-        train_on_tumours(job, args.tumours, given.get("grid", GRID))
+        train_on_tumours(options, args.tumours, given.get("grid", GRID))
     elif args.phase == "all":
-        train_all(job, init=given.get("init"))
+        train_all(options, init=given.get("init"))
     else:
-        train_phase(job, int(args.phase), init=given.get("init"))
+        train_phase(options, int(args.phase), init=given.get("init"))
     return 0
 
 
@@ -92,10 +95,10 @@ def run_study(args: argparse.Namespace) -> int:
     """Hand over to the study, which calls this script and run_eval.py as a user would."""
     import run_eval
     from tss.study.table2_study import TUMOURS, Study, run
-    from tss.training.run_setup import VALUES
+    from tss.training.run_setup import PHASE_SETTINGS
 
     given = vars(args)
-    values = {name: given[name] for name in ("width", *VALUES) if name in given}
+    values = {name: given[name] for name in ("width", *PHASE_SETTINGS) if name in given}
     asked = Study(
         args.data, given.get("out", Path("study")), models_of(args), given.get("imagenet"), given.get("genesis"),
         given.get("tumours"), {model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
@@ -116,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_train.py",
         description=__doc__,
-        epilog=describe(),
+        epilog=schedule_in_words(),
         formatter_class=Formatter,
         allow_abbrev=False,
     )

@@ -23,7 +23,7 @@ def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
     torch.manual_seed(seed)
     model = about.pop("model", "2d")
     network = build_model(model, 4, about["grid"], PHASES[phase].attention, PHASES[phase].task)
-    checkpoint.save(
+    checkpoint.write_checkpoint(
         path,
         {
             "format": checkpoint.FORMAT,

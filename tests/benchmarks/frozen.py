@@ -30,7 +30,7 @@ import tss  # noqa: E402, F401, I001 (before torch: it says how threads wait)
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from tss.training.feature_cache import compute_once  # noqa: E402
+from tss.training.feature_cache import cache_features  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
 from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> None:
     before, started = peak(device), clock()
     learner = network
     if args.way == "once":
-        learner, (split,) = compute_once(
+        learner, (split,) = cache_features(
             network, [split], device, args.precision, lambda text: print(text, file=sys.stderr)
         )
     preparing = clock() - started

@@ -107,7 +107,7 @@ def step(model: str, number: int, batch: int, args: argparse.Namespace, bf16: bo
             kept = hemispheres.nbytes / batch * HEMISPHERES
         learner = AfterFrozen(network) if phase.freezes else network
         targets = torch.rand_like(hemispheres) if phase.task == RESTORE else labels
-        loss_of = restoration.LOSS if phase.task == RESTORE else LOSS
+        loss_of = restoration.RESTORATION_LOSS if phase.task == RESTORE else LOSS
         optimizer = build_optimizer(network, phase.lr, phase.final_lr)
         network.train()
         with Alive() as alive:

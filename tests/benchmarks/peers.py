@@ -35,7 +35,7 @@ from steps import least  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from tss.training.feature_cache import compute_once  # noqa: E402
+from tss.training.feature_cache import cache_features  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
 from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
@@ -171,7 +171,7 @@ def compare(args: argparse.Namespace, model: str, number: int, name: str, build:
     if phase.freezes:
         freeze(ours, FROZEN[model])
         freeze(peer, early)
-        learner, (kept,) = compute_once(ours, [split], device, args.precision, lambda text: None)
+        learner, (kept,) = cache_features(ours, [split], device, args.precision, lambda text: None)
     pairs = []
     for network, its in ((learner, kept), (peer, split)):
         optimizer = build_optimizer(network, phase.lr, phase.final_lr)

@@ -41,13 +41,14 @@ from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from tss.training import restoration  # noqa: E402
-from tss.training.checkpoint import save  # noqa: E402
+from tss.training.checkpoint import write_checkpoint  # noqa: E402
 from tss.data.tasks import RESTORE  # noqa: E402
-from tss.training.feature_cache import compute_once  # noqa: E402
+from tss.training.feature_cache import cache_features  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
 from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
-from tss.training.augmentation import PIXELS, moved  # noqa: E402
+from tss.training.augmentation import STRIDE
+from tss.training.augmentation import random_shift  # noqa: E402
 from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
 
 TRAINED_ON, VALIDATED_ON = 272, 68  # patients of the paper's cohort
@@ -129,22 +130,22 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
         freeze(network, FROZEN[model])
         kept = []
         once = least(
-            1, device, lambda: kept.append(compute_once(network, [split], device, args.precision, lambda text: None))
+            1, device, lambda: kept.append(cache_features(network, [split], device, args.precision, lambda text: None))
         )
         learner, (split,) = kept[0]
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     restores = phase.task == RESTORE
-    loss = restoration.LOSS if restores else LOSS
+    loss = restoration.RESTORATION_LOSS if restores else LOSS
 
     def data() -> list:
         if restores:
-            return list(restoration.batches(split, range(size), size, device, 0, 1))
-        rng, cell = np.random.default_rng(0), 1 if phase.freezes else PIXELS
-        return [(moved(x, rng, phase.shift, cell), y) for x, y in batches(split, range(size), size, device)]
+            return list(restoration.distorted_batches(split, range(size), size, device, 0, 1))
+        rng, cell = np.random.default_rng(0), 1 if phase.freezes else STRIDE
+        return [(random_shift(x, rng, phase.shift, cell), y) for x, y in batches(split, range(size), size, device)]
 
     def evaluate() -> None:
         if restores:
-            restoration.validate(learner, split, torch.zeros(3, d, h, w), size, device, args.precision, 0)
+            restoration.validate_restoration(learner, split, torch.zeros(3, d, h, w), size, device, args.precision, 0)
         else:
             predict(learner, split.hemispheres, size, device, args.precision)
 
@@ -167,7 +168,7 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
             where[kind] = min(spent, where.get(kind, spent))
     with tempfile.TemporaryDirectory() as folder:
         last = {"state_dict": network.state_dict(), "optimizer": optimizer.state_dict()}
-        writing = least(args.steps, device, lambda: save(Path(folder) / "last.pt", last))
+        writing = least(args.steps, device, lambda: write_checkpoint(Path(folder) / "last.pt", last))
     return {
         "batch": size,
         "flop": counter.get_total_flops(),

@@ -20,7 +20,7 @@ from tss.evaluation.gradcam_page import explain
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
 from tss.training.checkpoint import load_model
 from tss.training.dataset import Split
-from tss.training.feature_cache import compute_once
+from tss.training.feature_cache import cache_features
 from tss.training.phases import FROZEN, build_model, freeze
 
 GRID = (32, 32, 26)  # the paper's number of slices
@@ -250,7 +250,7 @@ def test_frozen_and_cached_the_map_is_the_same(kind):
     freeze(network, FROZEN[kind])
     hemispheres = torch.rand(2, 3, 26, 32, 16)
     split = Split([], hemispheres, torch.ones(2))
-    learner, (cached,) = compute_once(network, [split], torch.device("cpu"), "fp32", say=lambda text: None)
+    learner, (cached,) = cache_features(network, [split], torch.device("cpu"), "fp32", say=lambda text: None)
     learner.train()(cached.hemispheres).sum().backward()
     with torch.no_grad():  # a step of training; torch.optim would take seconds to load
         for parameter in (parameter for parameter in network.parameters() if parameter.grad is not None):

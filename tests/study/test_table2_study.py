@@ -15,7 +15,7 @@ from tss.display import figures
 from tss.evaluation.auc_comparison import CLAIMS
 from tss.study import table2_study
 from tss.training import train
-from tss.training.checkpoint import load
+from tss.training.checkpoint import load_checkpoint
 from tss.training.phases import build_model
 
 GRID = (32, 32, 4)
@@ -98,11 +98,11 @@ def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_da
 
 def test_other_first_weights_are_trained_on_each_task_directly(whole):
     for number in (2, 3):
-        assert load(whole / f"study/2d/random/phase{number}/best.pt")["parent"] == "random"
+        assert load_checkpoint(whole / f"study/2d/random/phase{number}/best.pt")["parent"] == "random"
         published = files.sha256(whole / "resnet18.pth")
-        assert load(whole / f"study/2d/imagenet/phase{number}/best.pt")["parent"] == published
+        assert load_checkpoint(whole / f"study/2d/imagenet/phase{number}/best.pt")["parent"] == published
         before = files.sha256(whole / f"study/2d/previous/phase{number - 1}/best.pt")
-        assert load(whole / f"study/2d/previous/phase{number}/best.pt")["parent"] == before
+        assert load_checkpoint(whole / f"study/2d/previous/phase{number}/best.pt")["parent"] == before
 
 
 @pytest.mark.parametrize("epochs_before", [3, 12])

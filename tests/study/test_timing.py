@@ -29,7 +29,7 @@ def test_a_kind_of_training_is_timed_on_a_small_grid_and_scaled_to_the_whole(mon
 def test_what_is_frozen_is_not_timed(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        timing, "compute_once", lambda network, splits, *_, say: (asked.append(1), (network, splits))[1]
+        timing, "cache_features", lambda network, splits, *_, say: (asked.append(1), (network, splits))[1]
     )
     for frozen in (False, True):
         timing.seconds_a_hemisphere(PHASES[2], "2d", 2, (32, 32, 4), frozen, CPU, "fp32")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tss.training.augmentation import PIXELS, moved
+from tss.training.augmentation import STRIDE, random_shift
 from tss.training.phases import FROZEN, build_model, freeze
 
 
@@ -19,15 +19,15 @@ class Steps:
 
 def test_by_hand_down_and_left_with_edges_repeated():
     one = torch.arange(12.0).view(1, 1, 3, 4)
-    assert moved(one, Steps([(1, -1)]), 1, 1)[0, 0].tolist() == [[1, 2, 3, 3], [1, 2, 3, 3], [5, 6, 7, 7]]
-    assert torch.equal(moved(one, Steps([(0, 0)]), 1, 4), one)
+    assert random_shift(one, Steps([(1, -1)]), 1, 1)[0, 0].tolist() == [[1, 2, 3, 3], [1, 2, 3, 3], [5, 6, 7, 7]]
+    assert torch.equal(random_shift(one, Steps([(0, 0)]), 1, 4), one)
 
 
 def test_the_same_seed_moves_the_same_and_each_hemisphere_by_itself():
     batch = torch.rand(8, 3, 2, 16, 16)
-    once, again, other = (moved(batch, np.random.default_rng(seed), 1, PIXELS) for seed in (3, 3, 4))
+    once, again, other = (random_shift(batch, np.random.default_rng(seed), 1, STRIDE) for seed in (3, 3, 4))
     assert torch.equal(once, again) and not torch.equal(once, other)
-    steps = np.random.default_rng(3).integers(-1, 2, (8, 2)) * PIXELS
+    steps = np.random.default_rng(3).integers(-1, 2, (8, 2)) * STRIDE
     assert len({tuple(step) for step in steps.tolist()}) > 2
     for one, result, (down, right) in zip(batch, once, steps, strict=True):
         inner = torch.roll(one, (down, right), (-2, -1))[..., 4:-4, 4:-4]
@@ -42,8 +42,8 @@ def test_moving_the_hemisphere_or_its_frozen_features_is_the_same(model):
     x = torch.zeros(2, 3, 6, 96, 96)
     x[..., 40:56, 40:56] = torch.rand(2, 3, 6, 16, 16)  # far from the edges, which are repeated in both
     before, after = (
-        network.frozen(moved(x, Steps([(1, -1), (-1, 1)]), 1, PIXELS)),
-        moved(network.frozen(x), Steps([(1, -1), (-1, 1)]), 1, 1),
+        network.frozen(random_shift(x, Steps([(1, -1), (-1, 1)]), 1, STRIDE)),
+        random_shift(network.frozen(x), Steps([(1, -1), (-1, 1)]), 1, 1),
     )
     assert torch.allclose(before[..., 7:-7, 7:-7], after[..., 7:-7, 7:-7], atol=1e-6)
     assert before[..., 7:-7, 7:-7].std() > 0.01
@@ -51,4 +51,4 @@ def test_moving_the_hemisphere_or_its_frozen_features_is_the_same(model):
 
 def test_the_order_in_memory_is_kept():
     batch = torch.rand(2, 3, 4, 8, 8).to(memory_format=torch.channels_last_3d)
-    assert moved(batch, np.random.default_rng(0), 1, 1).stride() == batch.stride()
+    assert random_shift(batch, np.random.default_rng(0), 1, 1).stride() == batch.stride()

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from tss.errors import InputError
-from tss.training.checkpoint import KEYS, check_parent, load, load_model, prove_frozen, save, start_from
+from tss.training.checkpoint import (
+    KEYS,
+    check_parent,
+    load_checkpoint,
+    load_model,
+    prove_frozen,
+    start_from,
+    write_checkpoint,
+)
 from tss.training.phases import PHASES, build_model
 
 GRID = [32, 32, 4]
@@ -26,8 +34,8 @@ def test_3d_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
 
 def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up):
     parent = made_up(phase=0, model="3d")
-    save(tmp_path / "a.pt", parent)
-    assert load(tmp_path / "a.pt")["threshold"] is None
+    write_checkpoint(tmp_path / "a.pt", parent)
+    assert load_checkpoint(tmp_path / "a.pt")["threshold"] is None
     network = build_model("3d", 4, GRID, attention=False)
     assert start_from(network, parent, tmp_path) == (
         "56 tensors loaded, 2 (phase 0 has none) new, 50 (the decoder is not needed to classify) left over"
@@ -42,7 +50,7 @@ def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up
         start_from(network, extra, tmp_path)
     torch.save(parent | {"task": "stroke", "phase": 1}, tmp_path / "b.pt")  # no AUC where there should be one
     with pytest.raises(InputError, match="val_auc, threshold missing or of the wrong type"):
-        load(tmp_path / "b.pt")
+        load_checkpoint(tmp_path / "b.pt")
 
 
 def wanted(**changes):
@@ -51,10 +59,10 @@ def wanted(**changes):
 
 def test_round_trip_and_the_same_bytes_under_any_name(tmp_path, made_up):
     checkpoint = made_up()
-    save(tmp_path / "a.pt", checkpoint)
-    save(tmp_path / "other_name.pt", checkpoint)
+    write_checkpoint(tmp_path / "a.pt", checkpoint)
+    write_checkpoint(tmp_path / "other_name.pt", checkpoint)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "other_name.pt").read_bytes()
-    again = load(tmp_path / "a.pt")
+    again = load_checkpoint(tmp_path / "a.pt")
     assert set(again) == set(KEYS)
     tensors = again.pop("state_dict")
     assert again == {key: value for key, value in checkpoint.items() if key != "state_dict"}
@@ -65,20 +73,20 @@ def test_round_trip_and_the_same_bytes_under_any_name(tmp_path, made_up):
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999])
 def test_cut_short(tmp_path, share, made_up):
-    save(tmp_path / "a.pt", made_up())
+    write_checkpoint(tmp_path / "a.pt", made_up())
     whole = (tmp_path / "a.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(InputError, match="cut.pt is cut short, damaged, or not a checkpoint. Copy it again"):
-        load(tmp_path / "cut.pt")
+        load_checkpoint(tmp_path / "cut.pt")
 
 
 def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, made_up):
-    save(tmp_path / "a.pt", made_up())
+    write_checkpoint(tmp_path / "a.pt", made_up())
     content = bytearray((tmp_path / "a.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(InputError, match="a.pt is damaged: the checksum of .*data/.* is wrong"):
-        load(tmp_path / "a.pt")
+        load_checkpoint(tmp_path / "a.pt")
 
 
 TRAP = Path(tempfile.gettempdir()) / "tss_a_pickle_was_run"
@@ -93,9 +101,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, made_up):
     torch.save(made_up(settings={"trap": Code()}), tmp_path / "code.pt")
     (tmp_path / "bare.pt").write_bytes(pickle.dumps(Code(), protocol=2))
     with pytest.raises(InputError, match="code.pt holds more than tensors .* code .* Nothing of it was run"):
-        load(tmp_path / "code.pt")
+        load_checkpoint(tmp_path / "code.pt")
     with pytest.raises(InputError, match="bare.pt is cut short, damaged, or not a checkpoint"):
-        load(tmp_path / "bare.pt")
+        load_checkpoint(tmp_path / "bare.pt")
     assert not TRAP.exists()
 
 
@@ -106,16 +114,16 @@ def test_files_of_other_programs(tmp_path, made_up):
     with zipfile.ZipFile(tmp_path / "book.zip", "w") as book:
         book.writestr("page", "text")
     with pytest.raises(InputError, match="text.pt is cut short, damaged, or not a checkpoint"):
-        load(tmp_path / "text.pt")
+        load_checkpoint(tmp_path / "text.pt")
     with pytest.raises(InputError, match="book.zip is a zip file, but not a checkpoint"):
-        load(tmp_path / "book.zip")
+        load_checkpoint(tmp_path / "book.zip")
     for name in ("weights.pt", "list.pt"):
         with pytest.raises(InputError, match=f"{name} is not a checkpoint of this suite: it has no 'format'"):
-            load(tmp_path / name)
+            load_checkpoint(tmp_path / name)
     with pytest.raises(InputError, match="none.pt cannot be read: No such file"):
-        load(tmp_path / "none.pt")
+        load_checkpoint(tmp_path / "none.pt")
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        load(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 def test_missing_keys_and_other_formats(tmp_path, made_up):
@@ -123,10 +131,10 @@ def test_missing_keys_and_other_formats(tmp_path, made_up):
     del checkpoint["threshold"]
     torch.save(checkpoint, tmp_path / "a.pt")
     with pytest.raises(InputError, match="a.pt: width, threshold missing or of the wrong type"):
-        load(tmp_path / "a.pt")
+        load_checkpoint(tmp_path / "a.pt")
     torch.save(made_up(format="tss checkpoint 9"), tmp_path / "b.pt")
     with pytest.raises(InputError, match="b.pt has the format 'tss checkpoint 9', this version reads 'tss check"):
-        load(tmp_path / "b.pt")
+        load_checkpoint(tmp_path / "b.pt")
     torch.save(made_up() | {"width": 8}, tmp_path / "c.pt")
     with pytest.raises(InputError, match="c.pt: its tensors do not fit its own description"):
         load_model(tmp_path / "c.pt")
@@ -203,10 +211,10 @@ def test_a_parent_that_does_not_belong_is_refused(phase, parent, this_run, messa
 def test_the_proof_notices_a_single_bit(tmp_path, made_up):
     parent = made_up()
     names = ["backbone.bn1.running_var", "backbone.bn1.num_batches_tracked", "backbone.conv1.weight"]
-    save(tmp_path / "same.pt", parent)
+    write_checkpoint(tmp_path / "same.pt", parent)
     prove_frozen(tmp_path / "same.pt", names, parent)
     moved = {name: tensor.clone() for name, tensor in parent["state_dict"].items()}
     moved["backbone.bn1.num_batches_tracked"] += 1
-    save(tmp_path / "moved.pt", parent | {"state_dict": moved})
+    write_checkpoint(tmp_path / "moved.pt", parent | {"state_dict": moved})
     with pytest.raises(AssertionError, match="moved.pt: frozen tensors moved: backbone.bn1.num_batches_tracked"):
         prove_frozen(tmp_path / "moved.pt", names, parent)

@@ -7,7 +7,7 @@ from tss.training import device, feature_cache
 from tss.training.dataset import Split, batches
 from tss.training.device import at_precision, job_limits
 from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
-from tss.training.feature_cache import AfterFrozen, compute_once
+from tss.training.feature_cache import AfterFrozen, cache_features
 from tss.training.phases import FROZEN, build_model, freeze
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def trained(model, split, once, precision, attention, say=print):
     freeze(network, FROZEN[model])
     learner = network
     if once:
-        learner, (split,) = compute_once(network, [split], CPU, precision, say)
+        learner, (split,) = cache_features(network, [split], CPU, precision, say)
         assert isinstance(learner, AfterFrozen)
     optimizer = build_optimizer(network, 1e-3, 1e-2)
     losses = [
@@ -58,7 +58,7 @@ def test_bf16_is_kept_as_the_layers_give_it(model):
     network = build_model(model, 4, [96, 32, 6], attention=False)
     freeze(network, FROZEN[model])
     said = []
-    _, (kept,) = compute_once(network, [split], CPU, "bf16", said.append)
+    _, (kept,) = cache_features(network, [split], CPU, "bf16", said.append)
     with at_precision("bf16", CPU):
         given = network.frozen(split.hemispheres[:2].float())
     assert kept.hemispheres.dtype == given.dtype and torch.equal(kept.hemispheres[:2], given)
@@ -70,7 +70,7 @@ def test_bf16_is_kept_as_the_layers_give_it(model):
 def test_place_and_size_are_said(split):
     network = build_model("3d", 4, [32, 32, 6], attention=False)
     said = []
-    _, (kept,) = compute_once(network, [split], CPU, "fp32", said.append)
+    _, (kept,) = cache_features(network, [split], CPU, "fp32", said.append)
     assert said == ["the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, kept on cpu"]
     assert kept.hemispheres.shape == (6, 16, 2, 8, 4) and not kept.hemispheres.requires_grad
     assert torch.equal(kept.labels, split.labels)
@@ -81,12 +81,12 @@ def test_each_hemisphere_in_its_place_of_an_odd_number_too(count, split):
     network = build_model("3d", 4, [32, 32, 6], attention=False)
     freeze(network, FROZEN["3d"])
     some = split._replace(hemispheres=split.hemispheres[:count])
-    _, (kept,) = compute_once(network, [some], CPU, "fp32", print)
+    _, (kept,) = cache_features(network, [some], CPU, "fp32", print)
     assert torch.allclose(kept.hemispheres, network.frozen(some.hemispheres.float()), atol=1e-6)
 
 
 def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monkeypatch):
-    monkeypatch.setattr(feature_cache, "free", lambda device: 100)
+    monkeypatch.setattr(feature_cache, "free_memory", lambda device: 100)
     said = []
     losses, weights, outputs = trained("3d", split, True, "fp32", attention=False, say=said.append)
     direct_losses, direct_weights, direct_outputs = trained("3d", split, False, "fp32", attention=False)
@@ -99,8 +99,8 @@ def test_one_hemisphere_computed_anew_has_the_bits_of_the_one_that_was_kept():
     split = make_split(width=64)
     network = build_model("3d", 4, [128, 32, 6], attention=False)
     freeze(network, FROZEN["3d"])
-    _, (kept,) = compute_once(network, [split], CPU, "fp32", print)
-    anew = feature_cache.Anew(network, split.hemispheres, CPU, "fp32")
+    _, (kept,) = cache_features(network, [split], CPU, "fp32", print)
+    anew = feature_cache.LazyFeatures(network, split.hemispheres, CPU, "fp32")
     for row in range(len(anew)):
         assert torch.equal(anew[torch.tensor([row])], kept.hemispheres[[row]])
         assert anew[torch.tensor([row])][0].stride() == kept.hemispheres[row].stride()
@@ -108,10 +108,12 @@ def test_one_hemisphere_computed_anew_has_the_bits_of_the_one_that_was_kept():
 
 def test_a_gpu_that_is_too_full_leaves_the_features_in_host_memory(split, monkeypatch):
     room = {"cuda": 100, "cpu": 10**9}
-    monkeypatch.setattr(feature_cache, "free", lambda device: room[device.type])
-    monkeypatch.setattr(feature_cache, "give", lambda network, hemispheres, device, precision: hemispheres.mean((3, 4)))
+    monkeypatch.setattr(feature_cache, "free_memory", lambda device: room[device.type])
+    monkeypatch.setattr(
+        feature_cache, "frozen_features", lambda network, hemispheres, device, precision: hemispheres.mean((3, 4))
+    )
     said = []
-    _, (kept,) = compute_once(torch.nn.Identity(), [split], torch.device("cuda"), "fp32", said.append)
+    _, (kept,) = cache_features(torch.nn.Identity(), [split], torch.device("cuda"), "fp32", said.append)
     assert kept.hemispheres.device == CPU and said[0].endswith("kept on cpu")
     assert torch.equal(kept.hemispheres, split.hemispheres.mean((3, 4)))
 

@@ -7,7 +7,7 @@ import torch
 
 from tss.data.tasks import RESTORE, TASKS
 from tss.errors import InputError
-from tss.training.phases import FROZEN, PHASES, build_model, describe, freeze
+from tss.training.phases import FROZEN, PHASES, build_model, freeze, schedule_in_words
 
 
 def test_the_table_is_the_papers():
@@ -33,7 +33,7 @@ def test_the_table_cannot_be_changed_by_accident():
 
 
 def test_described_with_every_rate():
-    text = describe()
+    text = schedule_in_words()
     assert "phase 3" in text and "1e-05" in text and len(text.splitlines()) == 8
     assert "\n0      restore   -        random" in text and "\n1      stroke    random   phase 0" in text
 

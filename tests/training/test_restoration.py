@@ -22,7 +22,7 @@ def split():
 
 
 def test_a_batch_is_distorted_and_original_in_the_order_given(split):
-    (distorted, original), (last, _) = restoration.batches(split, [4, 1, 3], 2, CPU, seed=5, epoch=2)
+    (distorted, original), (last, _) = restoration.distorted_batches(split, [4, 1, 3], 2, CPU, seed=5, epoch=2)
     assert torch.equal(original, split.hemispheres[[4, 1]].float()) and len(last) == 1
     by_hand = distort(split.hemispheres[1].float().numpy(), np.random.default_rng([5, 0, 2, 1]))
     assert torch.equal(distorted[1], torch.from_numpy(by_hand))
@@ -31,7 +31,9 @@ def test_a_batch_is_distorted_and_original_in_the_order_given(split):
 
 def test_distortions_follow_from_seed_epoch_and_place_not_from_the_order(split):
     def at_place_3(order, seed, epoch):
-        return torch.cat([d for d, _ in restoration.batches(split, order, 2, CPU, seed, epoch)])[order.index(3)]
+        return torch.cat([d for d, _ in restoration.distorted_batches(split, order, 2, CPU, seed, epoch)])[
+            order.index(3)
+        ]
 
     same = at_place_3([3, 0], 5, 2)
     assert torch.equal(same, at_place_3([1, 2, 3], 5, 2))
@@ -58,9 +60,9 @@ def test_errors_by_hand_whatever_the_batch_size(split):
         "mean_loss": np.mean([np.square(mean.numpy() - o).mean() for _, o in pairs]),
     }
     for size in (1, 4):
-        errors = restoration.validate(Half(), split, mean, size, CPU, "fp32", seed=5)
+        errors = restoration.validate_restoration(Half(), split, mean, size, CPU, "fp32", seed=5)
         assert errors == pytest.approx(by_hand, rel=1e-5)
-    left = restoration.validate(nn.Identity(), split, mean, 4, CPU, "fp32", seed=5)
+    left = restoration.validate_restoration(nn.Identity(), split, mean, 4, CPU, "fp32", seed=5)
     assert left["val_loss"] == pytest.approx(by_hand["nothing_loss"], rel=1e-6)
 
 
@@ -79,11 +81,11 @@ def test_an_untrained_network_begins_at_the_means_of_the_channels():
 def test_an_error_that_is_not_a_number_stops(split):
     split.hemispheres[2, 0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="not finite"):
-        restoration.validate(Half(), split, restoration.mean_hemisphere(split), 4, CPU, "fp32", seed=5)
+        restoration.validate_restoration(Half(), split, restoration.mean_hemisphere(split), 4, CPU, "fp32", seed=5)
 
 
 def test_pictures_are_the_middle_slices_of_validation_as_it_is_distorted(split):
-    shown = restoration.pictures(Half(), split, CPU, seed=5)
+    shown = restoration.restored_slices(Half(), split, CPU, seed=5)
     assert list(shown)[:3] == ["p0 left, dwi", "p0 left, t2w", "p0 left, flair"] and len(shown) == 3 * restoration.SHOWN
     original, distorted, restored = shown["p2 right, flair"]
     assert np.array_equal(original, split.hemispheres[5, 2, 2].float().numpy())

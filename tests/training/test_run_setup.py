@@ -10,32 +10,32 @@ from tss.data.files import sha256
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
 from tss.errors import InputError
-from tss.training.checkpoint import save
+from tss.training.checkpoint import write_checkpoint
 from tss.training.dataset import load_split
-from tss.training.run_setup import Job, announce, plan
+from tss.training.run_setup import Options, announce, set_up_run
 
 
 @pytest.fixture
-def job(tiny_data, tmp_path, monkeypatch):
+def options(tiny_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Job(data=tiny_data, device="cpu")
+    return Options(data=tiny_data, device="cpu")
 
 
 @pytest.fixture
-def phase_2(job, made_up):
-    save("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(job.data))))
+def phase_2(options, made_up):
+    write_checkpoint("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(options.data))))
     return "ckpt.pt"
 
 
-def test_model_width_and_grid_come_from_the_checkpoint(job, phase_2):
-    run, _ = plan(job, 3, phase_2)
+def test_model_width_and_grid_come_from_the_checkpoint(options, phase_2):
+    run, _ = set_up_run(options, 3, phase_2)
     assert (run.about["model"], run.about["width"], run.about["grid"]) == ("2d", 4, [32, 32, 4])
     assert run.folder == Path("runs/2d/phase3") and run.about["parent"] == sha256("ckpt.pt")
     assert not run.about["attention"] and run.about["task"] == "tss<4.5h"
 
 
-def test_without_a_checkpoint_they_are_the_papers(job):
-    run, _ = plan(job, 1, None)
+def test_without_a_checkpoint_they_are_the_papers(options):
+    run, _ = set_up_run(options, 1, None)
     assert (run.about["model"], run.about["width"], run.about["parent"]) == ("2d", 64, "random")
     assert (run.phase.batch_size, run.phase.lr, run.phase.final_lr) == (16, 5e-4, 1e-2)
 
@@ -43,28 +43,28 @@ def test_without_a_checkpoint_they_are_the_papers(job):
 @pytest.mark.parametrize(("name", "value"), [
     ("batch_size", 3), ("lr", 0.1), ("final_lr", 0.2), ("epochs", 7), ("patience", 2),
 ])  # fmt: skip
-def test_a_phases_values_can_be_changed(job, name, value):
-    run, _ = plan(replace(job, values={name: value}), 1, None)
+def test_a_phases_values_can_be_changed(options, name, value):
+    run, _ = set_up_run(replace(options, values={name: value}), 1, None)
     assert getattr(run.phase, name) == value == run.about["settings"][name]
 
 
-def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(job, made_up):
-    run, _ = plan(job, 0, None)
+def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(options, made_up):
+    run, _ = set_up_run(options, 0, None)
     assert (run.about["model"], run.about["width"], run.folder) == ("3d", 32, Path("runs/3d/phase0"))
     with pytest.raises(
         InputError,
         match="phase 1 needs --init: .* phase 0 left, or the word random. Type: python "
         "run_train.py --phase 1 --init runs/3d/phase0/best.pt",
     ):
-        plan(replace(job, model="3d"), 1, None)
-    assert plan(replace(job, model="3d"), 1, "random")[0].parent is None
-    save("ckpt.pt", made_up(phase=0, model="3d", cohort=split_hash(read_prepared(job.data))))
-    run, _ = plan(job, 1, "ckpt.pt")
+        set_up_run(replace(options, model="3d"), 1, None)
+    assert set_up_run(replace(options, model="3d"), 1, "random")[0].parent is None
+    write_checkpoint("ckpt.pt", made_up(phase=0, model="3d", cohort=split_hash(read_prepared(options.data))))
+    run, _ = set_up_run(options, 1, "ckpt.pt")
     assert (run.about["model"], run.about["width"], run.folder) == ("3d", 4, Path("runs/3d/phase1"))
 
 
-def test_who_is_left_out_of_training_is_said(job, capsys):
-    patients = read_prepared(job.data)
+def test_who_is_left_out_of_training_is_said(options, capsys):
+    patients = read_prepared(options.data)
     patients[0].row |= {"status": "failed"}
     for patient in patients[1:3]:
         patient.row |= {"verdict": "reject"}
@@ -72,9 +72,9 @@ def test_who_is_left_out_of_training_is_said(job, capsys):
     patients[3].row |= {"stroke_side": ""}
     for patient in patients[4:7]:
         patient.row |= {"onset_to_mri_min": ""}
-    run, _ = plan(job, 1, None)
+    run, _ = set_up_run(options, 1, None)
     for task, lost in (("stroke", ""), ("tss<3h", ", 3 onset unknown")):
-        train, val = (load_split(job.data, patients, task, split, [32, 32, 4]) for split in ("train", "val"))
+        train, val = (load_split(options.data, patients, task, split, [32, 32, 4]) for split in ("train", "val"))
         announce(run, patients, train, val)
         said = capsys.readouterr().out
         assert f"left out of train and val: 1 failed, 2 rejected, 1 stroke side unknown{lost}; the reasons" in said
@@ -85,38 +85,38 @@ def test_who_is_left_out_of_training_is_said(job, capsys):
     ("tools", "said"),
     [("builtin", ""), ("FSL 6.0.4", "ckpt.pt was trained on hemispheres that were prepared otherwise than those in ")],
 )
-def test_a_parent_of_differently_prepared_hemispheres_is_said(job, made_up, capsys, tools, said):
-    settings = {"preprocessing": json.loads((job.data / "settings.json").read_text()) | {"tools": tools}}
-    save("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(job.data)), settings=settings))
-    run, patients = plan(job, 3, "ckpt.pt")
-    train, val = (load_split(job.data, patients, "tss<4.5h", split, [32, 32, 4]) for split in ("train", "val"))
+def test_a_parent_of_differently_prepared_hemispheres_is_said(options, made_up, capsys, tools, said):
+    settings = {"preprocessing": json.loads((options.data / "settings.json").read_text()) | {"tools": tools}}
+    write_checkpoint("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(options.data)), settings=settings))
+    run, patients = set_up_run(options, 3, "ckpt.pt")
+    train, val = (load_split(options.data, patients, "tss<4.5h", split, [32, 32, 4]) for split in ("train", "val"))
     announce(run, patients, train, val)
     out = capsys.readouterr().out
     assert ("careful: " in out) == bool(said) and said in out
-    assert not said or f"{job.data}: tools FSL 6.0.4, there builtin" in out
+    assert not said or f"{options.data}: tools FSL 6.0.4, there builtin" in out
 
 
-def test_phase_0_is_not_for_2d(job):
+def test_phase_0_is_not_for_2d(options):
     with pytest.raises(InputError, match=r"phase 0 \(restore\) is for --model 3d, not 2d: the 2d model starts in"):
-        plan(replace(job, model="2d"), 0, None)
+        set_up_run(replace(options, model="2d"), 0, None)
 
 
-def test_a_phase_3_of_a_3d_checkpoint_is_3d(job, made_up):
-    save("ckpt.pt", made_up(phase=2, model="3d", cohort=split_hash(read_prepared(job.data))))
-    run, _ = plan(job, 3, "ckpt.pt")
+def test_a_phase_3_of_a_3d_checkpoint_is_3d(options, made_up):
+    write_checkpoint("ckpt.pt", made_up(phase=2, model="3d", cohort=split_hash(read_prepared(options.data))))
+    run, _ = set_up_run(options, 3, "ckpt.pt")
     assert (run.about["model"], run.folder) == ("3d", Path("runs/3d/phase3"))
     with pytest.raises(InputError, match="ckpt.pt has model 3d, this run has 2d"):
-        plan(replace(job, model="2d"), 3, "ckpt.pt")
+        set_up_run(replace(options, model="2d"), 3, "ckpt.pt")
 
 
-def test_random_is_a_word_that_must_be_said(job):
+def test_random_is_a_word_that_must_be_said(options):
     with pytest.raises(
         InputError, match="phase 2 needs --init: .* Type: python run_train.py --phase 2 --init runs/2d/phase1/best.pt"
     ):
-        plan(job, 2, None)
+        set_up_run(options, 2, None)
     with pytest.raises(InputError, match="--phase 4 --init mine/phase3/best.pt"):
-        plan(replace(job, out=Path("mine")), 4, None)
-    run, _ = plan(job, 4, "random")
+        set_up_run(replace(options, out=Path("mine")), 4, None)
+    run, _ = set_up_run(options, 4, "random")
     assert run.parent is None and run.about["attention"]
 
 
@@ -124,24 +124,24 @@ def test_random_is_a_word_that_must_be_said(job):
     ({"width": 8}, "ckpt.pt has width 4, this run has 8"),
     ({"device": "gpu9"}, "--device gpu9 cannot be used here"),
 ])  # fmt: skip
-def test_flags_that_contradict_the_checkpoint(job, phase_2, changes, message):
+def test_flags_that_contradict_the_checkpoint(options, phase_2, changes, message):
     with pytest.raises(InputError, match=message):
-        plan(replace(job, **changes), 3, phase_2)
+        set_up_run(replace(options, **changes), 3, phase_2)
 
 
-def test_data_that_does_not_belong_to_the_checkpoint(job, phase_2, tmp_path):
+def test_data_that_does_not_belong_to_the_checkpoint(options, phase_2, tmp_path):
     data = tmp_path / "data"
-    shutil.copytree(job.data, data)
+    shutil.copytree(options.data, data)
     (data / "settings.json").write_text(json.dumps({"grid": [64, 32, 4]}))
     with pytest.raises(InputError, match=r"ckpt.pt has grid \[32, 32, 4\], this run has \[64, 32, 4\]"):
-        plan(replace(job, data=data), 3, phase_2)
+        set_up_run(replace(options, data=data), 3, phase_2)
     (data / "settings.json").write_text("{}")
     with pytest.raises(InputError, match="settings.json has no 'grid'"):
-        plan(replace(job, data=data), 3, phase_2)
-    shutil.copy(job.data / "settings.json", data)
+        set_up_run(replace(options, data=data), 3, phase_2)
+    shutil.copy(options.data / "settings.json", data)
     swap_splits(data, "p00", "p35")  # a test patient becomes a training patient
     with pytest.raises(InputError, match="another split of patients .* may be in this test set"):
-        plan(replace(job, data=data), 3, phase_2)
+        set_up_run(replace(options, data=data), 3, phase_2)
 
 
 def swap_splits(data, one, other):
@@ -164,46 +164,46 @@ def write_rows(data, rows):
     (3, "train", "10", r"phase 3 \(tss<4.5h\) has 18 positive of 18 hemispheres in split 'train'"),
     (3, "val", "", "has 0 positive of 0 hemispheres in split 'val'"),
 ])  # fmt: skip
-def test_one_class_only(job, tmp_path, phase, split, onset, message):
-    shutil.copytree(job.data, tmp_path / "data")
-    with open(job.data / "cohort.csv", newline="") as file:
+def test_one_class_only(options, tmp_path, phase, split, onset, message):
+    shutil.copytree(options.data, tmp_path / "data")
+    with open(options.data / "cohort.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     write_rows(tmp_path / "data", [row | {"onset_to_mri_min": onset} if row["split"] == split else row for row in rows])
     with pytest.raises(InputError, match=message):
-        plan(replace(job, data=tmp_path / "data"), phase, "random")
+        set_up_run(replace(options, data=tmp_path / "data"), phase, "random")
 
 
-def test_phase_0_needs_patients_but_no_labels(job, tmp_path):
-    shutil.copytree(job.data, tmp_path / "data")
-    with open(job.data / "cohort.csv", newline="") as file:
+def test_phase_0_needs_patients_but_no_labels(options, tmp_path):
+    shutil.copytree(options.data, tmp_path / "data")
+    with open(options.data / "cohort.csv", newline="") as file:
         rows = [row | {"onset_to_mri_min": "", "stroke_side": ""} for row in csv.DictReader(file)]
     write_rows(tmp_path / "data", rows)
-    plan(replace(job, data=tmp_path / "data"), 0, None)
+    set_up_run(replace(options, data=tmp_path / "data"), 0, None)
     write_rows(tmp_path / "data", [row for row in rows if row["split"] != "val"])
     with pytest.raises(InputError, match=r"phase 0 \(restore\) has no patient in split 'val'"):
-        plan(replace(job, data=tmp_path / "data"), 0, None)
+        set_up_run(replace(options, data=tmp_path / "data"), 0, None)
 
 
-def test_a_folder_in_use_is_left_alone(job):
+def test_a_folder_in_use_is_left_alone(options):
     Path("runs/2d/phase1").mkdir(parents=True)
-    plan(job, 1, None)  # empty: fine
+    set_up_run(options, 1, None)  # empty: fine
     Path("runs/2d/phase1/log.csv").write_text("epoch\n")
     with pytest.raises(InputError, match="runs/2d/phase1 holds a training already. Add --resume .*--overwrite.*--out"):
-        plan(job, 1, None)
-    plan(replace(job, resume=True), 1, None)
-    plan(replace(job, overwrite=True), 1, None)
+        set_up_run(options, 1, None)
+    set_up_run(replace(options, resume=True), 1, None)
+    set_up_run(replace(options, overwrite=True), 1, None)
     assert Path("runs/2d/phase1/log.csv").exists()  # planning destroys nothing
 
 
-def test_a_folder_that_cannot_be_written(job, monkeypatch):
+def test_a_folder_that_cannot_be_written(options, monkeypatch):
     Path("taken").write_text("a file")
     with pytest.raises(InputError, match="taken/2d/phase1 cannot be written: taken is not a folder. .* --out"):
-        plan(replace(job, out=Path("taken/2d")), 1, None)
+        set_up_run(replace(options, out=Path("taken/2d")), 1, None)
     monkeypatch.setattr("os.access", lambda path, mode: False)  # a superuser may write anywhere
     with pytest.raises(InputError, match="new/phase1 cannot be written: no permission in ."):
-        plan(replace(job, out=Path("new")), 1, None)
+        set_up_run(replace(options, out=Path("new")), 1, None)
 
 
-def test_no_data(job):
+def test_no_data(options):
     with pytest.raises(InputError, match="nowhere/cohort.csv does not exist. Make it first: python run_preprocess.py"):
-        plan(replace(job, data=Path("nowhere")), 1, None)
+        set_up_run(replace(options, data=Path("nowhere")), 1, None)

@@ -15,7 +15,7 @@ from tss.data import files
 from tss.data.tasks import Sample
 from tss.display import figures
 from tss.training import tumour_pretraining
-from tss.training.checkpoint import load
+from tss.training.checkpoint import load_checkpoint
 from tss.training.dataset import Split
 from tss.training.run_setup import fingerprint
 
@@ -87,7 +87,7 @@ def test_what_can_be_learned_is_learned(table, kind, score, least, epochs, tmp_p
     assert "of 12 patients, val" in said and "channels t1, flair, t1ce in 15 patients" in said
     if kind == "2d":
         assert "types glioma, meningioma, pituitary; saying" in said
-    best = load(folder / "best.pt")
+    best = load_checkpoint(folder / "best.pt")
     assert (best["phase"], best["val_auc"], best["threshold"], best["parent"]) == (None, None, None, "random")
     assert best["task"] == {"2d": "tumour type", "3d": "tumour outline"}[kind] and best["grid"] == [32, 32, 10]
     assert json.loads((folder / "settings.json").read_text())["types"] == (list(TYPES) if kind == "2d" else [])
@@ -96,7 +96,7 @@ def test_what_can_be_learned_is_learned(table, kind, score, least, epochs, tmp_p
 @KINDS
 def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawing):
     assert learn(table, kind, tmp_path / "whole", epochs=3) == 0
-    original = tumour_pretraining.validate
+    original = tumour_pretraining.validate_tumours
 
     def stopped(*args):
         if (tmp_path / "parts/tumours/last.pt").exists():
@@ -104,10 +104,10 @@ def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawi
         return original(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tumour_pretraining, "validate", stopped)
+        patch.setattr(tumour_pretraining, "validate_tumours", stopped)
         assert learn(table, kind, tmp_path / "parts", epochs=3) == 2
     assert learn(table, kind, tmp_path / "parts", "--resume", epochs=3) == 0
-    one, other = (load(tmp_path / name / "tumours/best.pt")["state_dict"] for name in ("whole", "parts"))
+    one, other = (load_checkpoint(tmp_path / name / "tumours/best.pt")["state_dict"] for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert (tmp_path / "whole/tumours/log.csv").read_bytes() == (tmp_path / "parts/tumours/log.csv").read_bytes()
 
@@ -143,7 +143,7 @@ def test_phases_2_and_3_start_from_it_with_the_papers_layers_frozen(
     assert "medical images (tumours)" in said and "are bit-equal to" in said
     assert ("the kinds of tumour are not asked here" if kind == "2d" else "the decoder is not needed") in said
     assert "tumours have other classes" in said
-    best, parent = load(tmp_path / f"phase{phase}" / "best.pt"), load(first)
+    best, parent = load_checkpoint(tmp_path / f"phase{phase}" / "best.pt"), load_checkpoint(first)
     assert best["settings"]["weights"] == "medical images (tumours)" and best["model"] == kind
     assert len(best["frozen"]) == {"2d": 30, "3d": 28}[kind]
     assert all(torch.equal(best["state_dict"][name], parent["state_dict"][name]) for name in best["frozen"])
@@ -182,4 +182,4 @@ def test_outline_loss_by_hand():
     true = torch.tensor([1, 1, 0, 0], dtype=torch.uint8).reshape(1, 1, 2, 2)
     entropy = -(np.log(0.8) + np.log(0.5) + np.log(0.8)) / 4
     assert tumour_pretraining.outline_loss(given, true).item() == pytest.approx(1 - 2.6 / 3.5 + entropy, rel=1e-6)
-    assert tumour_pretraining.LOSSES["tumour type"] is F.cross_entropy
+    assert tumour_pretraining.TUMOUR_LOSSES["tumour type"] is F.cross_entropy

@@ -10,7 +10,14 @@ from tss.data import nifti
 from tss.data.hemispheres import CEILING
 from tss.data.tasks import Sample
 from tss.errors import InputError
-from tss.training.tumour_scans import channels_of, load_tumours, read_tumours, say_channels, to_unit, types_of
+from tss.training.tumour_scans import (
+    channels_in_words,
+    channels_of,
+    load_tumours,
+    read_tumours,
+    scale_to_median,
+    types_of,
+)
 
 GRID = (8, 8, 6)  # X, Y, Z
 SCAN_MM = (18.2, 18.2, 18.2)  # a scanner's; nifti.py takes up to 20
@@ -127,7 +134,7 @@ def test_a_missing_image_is_replaced_by_flair_then_t1ce_then_t1(folder):
         ["t1"] * 3,
         ["t1ce"] * 3,
     ]
-    assert say_channels(patients).startswith("t1ce, t1ce, t1ce in 2 patients; t1, flair, t1ce in 1 patients; ")
+    assert channels_in_words(patients).startswith("t1ce, t1ce, t1ce in 2 patients; t1, flair, t1ce in 1 patients; ")
 
 
 def two(folder, *, masks=("mask.nii.gz", "mask.nii.gz")):
@@ -184,7 +191,7 @@ def test_an_empty_mask_and_scans_apart_are_refused(folder):
 
 def test_intensities_are_in_units_of_the_head_s_median():
     scan = np.array([0, 0, 0, 0, 0, 10, 10, 12, 200], np.float32)  # mean 25.8: only the last is above it
-    assert to_unit(scan)[-1] == pytest.approx(1 / CEILING["flair"])
+    assert scale_to_median(scan)[-1] == pytest.approx(1 / CEILING["flair"])
     scan = np.array([0, 0, 0, 0, 90, 100, 110, 1000], np.float32)
-    assert to_unit(scan)[-1] == pytest.approx(min(1, 1 / CEILING["flair"]))
-    assert not to_unit(np.zeros((3, 3))).any()
+    assert scale_to_median(scan)[-1] == pytest.approx(min(1, 1 / CEILING["flair"]))
+    assert not scale_to_median(np.zeros((3, 3))).any()

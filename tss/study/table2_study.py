@@ -28,7 +28,7 @@ from tss.errors import InputError
 from tss.study.timing import seconds_a_hemisphere, steps_of
 from tss.training.device import choose_device
 from tss.training.phases import PHASES, WIDTH
-from tss.training.run_setup import FIRST_PHASE, Job, check_classes, open_parent, plan
+from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
 from tss.training.tumour_scans import read_tumours
 
 CHAINS = {"2d": ("previous", "random", "imagenet", "medical"), "3d": ("previous", "random", "medical")}
@@ -232,7 +232,7 @@ def _unless_default(study: Study, *names: str) -> list[str]:
     return [
         word
         for name in names
-        if getattr(study, name) != getattr(Job, name)
+        if getattr(study, name) != getattr(Options, name)
         for word in (f"--{name}", getattr(study, name))
     ]
 
@@ -259,7 +259,7 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
     for model in (model for model in study.models if study.tumours and model not in study.medical):
         read_tumours(study.tumours, model, study.seed)
     for flag, file, wanted in (("imagenet", study.imagenet, "ResNet-18"), ("genesis", study.genesis, "Models Genesis")):
-        found = open_parent(Job(), PHASES[1], str(file))[1] if file else None
+        found = open_parent(Options(), PHASES[1], str(file))[1] if file else None
         if found and found.get("name") != wanted:
             what = found["name"] if found["phase"] is None else f"a checkpoint of phase {found['phase']}"
             raise InputError(f"--{flag} {file} is {what}, and must be published weights of {wanted}.")
@@ -274,7 +274,7 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
             check_classes(study.data, patients, PHASES[training.phase])
             if training.init in [other.best for other in chain]:
                 continue
-            job = Job(
+            job = Options(
                 data=study.data,
                 out=training.out,
                 model=training.model,
@@ -285,7 +285,7 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
                 resume=True,
                 values=values,
             )
-            about = plan(job, training.phase, str(training.init))[0].about
+            about = set_up_run(job, training.phase, str(training.init))[0].about
             widths[training.out] = about["width"]
     return patients, about["grid"], widths
 

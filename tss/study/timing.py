@@ -17,7 +17,7 @@ from tss.data.tasks import RESTORE, samples
 from tss.training import restoration
 from tss.training.dataset import Split, batches
 from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
-from tss.training.feature_cache import compute_once
+from tss.training.feature_cache import cache_features
 from tss.training.phases import FROZEN, Phase, build_model, freeze
 
 AT_MOST = (112, 112, 8)  # voxels X, Y, Z that are timed, our choice: seconds at any grid; a step's time is about
@@ -43,7 +43,7 @@ def seconds_a_hemisphere(
     learner, kept = network, split
     if frozen:
         freeze(network, FROZEN[model])
-        learner, (kept,) = compute_once(network, [split], device, precision, say=lambda text: None)
+        learner, (kept,) = cache_features(network, [split], device, precision, say=lambda text: None)
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     taken = []
     for _ in range(3):  # the first is slow, since torch chooses its algorithms in it; others may be using the machine
@@ -52,8 +52,8 @@ def seconds_a_hemisphere(
             train_one_epoch(
                 learner,
                 optimizer,
-                restoration.LOSS,
-                restoration.batches(kept, range(size), size, device, 0, 1),
+                restoration.RESTORATION_LOSS,
+                restoration.distorted_batches(kept, range(size), size, device, 0, 1),
                 precision,
             )
         else:

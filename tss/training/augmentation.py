@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PIXELS = 4  # along H and W, of a cell
+STRIDE = 4  # along H and W, of a cell
 
 
-def moved(batch: Tensor, rng: np.random.Generator, cells: int, size: int) -> Tensor:
+def random_shift(batch: Tensor, rng: np.random.Generator, cells: int, size: int) -> Tensor:
     """batch: (N, ..., H, W); size: a cell's edge in it, PIXELS of hemispheres and 1 of frozen layers' features."""
     steps = rng.integers(-cells, cells + 1, (len(batch), 2)) * size
     result = torch.empty_like(batch)  # in the same order in memory: convolutions round otherwise in another

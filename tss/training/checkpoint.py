@@ -52,14 +52,14 @@ KEYS = {
 }
 
 
-def save(path: str | os.PathLike, checkpoint: dict) -> None:
+def write_checkpoint(path: str | os.PathLike, checkpoint: dict) -> None:
     """Write a checkpoint, whole. The same content gives the same bytes, so that `parent` hashes can be compared."""
     content = io.BytesIO()  # torch.save to a path would put that path's name into the file, and hide a full disk
     torch.save(checkpoint, content)
     write_whole(path, lambda beside: beside.write_bytes(content.getbuffer()))
 
 
-def read(path: str | os.PathLike) -> object:
+def read_torch_file(path: str | os.PathLike) -> object:
     """Read what torch.save wrote, tensors and plain values only, onto the CPU.
 
     Raises:
@@ -102,16 +102,16 @@ def read(path: str | os.PathLike) -> object:
         raise InputError(f"{path} is a zip file, but not a checkpoint. {REMEDY}") from error
 
 
-def load(path: str | os.PathLike) -> dict:
+def load_checkpoint(path: str | os.PathLike) -> dict:
     """Read a checkpoint of this suite onto the CPU.
 
     Raises:
-        InputError: as read(), or another program's.
+        InputError: as read_torch_file(), or another program's.
     """
-    return check(path, read(path))
+    return check_checkpoint(path, read_torch_file(path))
 
 
-def check(path: str | os.PathLike, checkpoint: object) -> dict:
+def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict:
     """Refuse what is not a checkpoint of this suite and version."""
     if not isinstance(checkpoint, dict) or "format" not in checkpoint:
         raise InputError(
@@ -140,7 +140,7 @@ def check(path: str | os.PathLike, checkpoint: object) -> dict:
 
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
-    checkpoint = load(path)
+    checkpoint = load_checkpoint(path)
     network = build_model(
         checkpoint["model"],
         checkpoint["width"],
@@ -212,9 +212,9 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
     the parent's function (decision 4). A classifier that is new as a whole is zero too.
     """
     if parent.get("task") in TUMOURS.values():
-        return fill(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
+        return load_tensors(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
     if parent["phase"] is None:  # weights from elsewhere, with reasons of their own
-        return fill(network, parent["state_dict"], parent["may_be_new"], parent["may_be_left"], path)
+        return load_tensors(network, parent["state_dict"], parent["may_be_new"], parent["may_be_left"], path)
     own, given = network.state_dict(), dict(parent["state_dict"])
     may_be_new, may_be_left = {}, {}
     if not parent["attention"]:
@@ -230,10 +230,12 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
         wider = torch.zeros_like(own["classifier.weight"])  # (1, features and gated features)
         wider[:, : given["classifier.weight"].shape[1]] = given["classifier.weight"]
         given["classifier.weight"] = wider
-    return fill(network, given, may_be_new, may_be_left, path)
+    return load_tensors(network, given, may_be_new, may_be_left, path)
 
 
-def fill(network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_left: dict[str, str], path: Path) -> str:
+def load_tensors(
+    network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_left: dict[str, str], path: Path
+) -> str:
     """Copy tensors into a network by name; anything that is not expected to differ stops the run.
 
     may_be_new, may_be_left: how a tensor's name may begin -> why it is in the network only, or in `given` only.
@@ -254,7 +256,7 @@ def fill(network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_lef
     # rate of 1e-5 takes ten epochs to quieten.
     silent = {name: torch.zeros_like(own[name]) for name in own.keys() - given.keys() if name.startswith("classifier")}
     network.load_state_dict({name: given[name] for name in own.keys() & given.keys()} | silent, strict=False)
-    return f"{len(own.keys() & given.keys())} tensors loaded, {in_words(new)} new, {in_words(left)} left over"
+    return f"{len(own.keys() & given.keys())} tensors loaded, {counts_in_words(new)} new, {counts_in_words(left)} left over"
 
 
 def sort_out(names: Iterable[str], expected: dict[str, str]) -> tuple[dict[str, int], list[str]]:
@@ -264,14 +266,14 @@ def sort_out(names: Iterable[str], expected: dict[str, str]) -> tuple[dict[str, 
     return dict(sorted(counts.items())), sorted(name for name, why in reasons.items() if not why)
 
 
-def in_words(counts: dict[str, int]) -> str:
+def counts_in_words(counts: dict[str, int]) -> str:
     """{"no classes here": 2} -> "2 (no classes here)"."""
     return f"{sum(counts.values())} ({'; '.join(counts)})" if counts else "0"
 
 
 def prove_frozen(path: Path, names: Sequence[str], parent: dict) -> None:
     """Raise unless every named parameter and buffer in the file is bit-equal to the parent's."""
-    state = load(path)["state_dict"]
+    state = load_checkpoint(path)["state_dict"]
     moved = [name for name in names if not torch.equal(state[name], parent["state_dict"][name])]
     if moved:
         raise AssertionError(f"{path}: frozen tensors moved: {', '.join(moved)}. This is a fault of the suite.")

@@ -31,7 +31,7 @@ class AfterFrozen(nn.Module):
         return self.network.after_frozen(features)
 
 
-def compute_once(
+def cache_features(
     network: nn.Module, splits: Sequence[Split], device: torch.device, precision: str, say: Callable[[str], None]
 ) -> tuple[nn.Module, list[Split]]:
     """Put what the frozen layers give in the place of the hemispheres; returns what is left to train, and the splits.
@@ -39,7 +39,7 @@ def compute_once(
     Where there is too little memory to keep it, it is computed whenever it is asked for, and that is said.
     """
     hemispheres = sum(len(split.hemispheres) for split in splits)
-    one = give(network, splits[0].hemispheres[:AT_ONCE], device, precision)[0]
+    one = frozen_features(network, splits[0].hemispheres[:AT_ONCE], device, precision)[0]
     size = hemispheres * one.nbytes
     place = next(
         (place for place in dict.fromkeys((device, torch.device("cpu"))) if size <= SHARE * free_memory(place)), None
@@ -51,7 +51,7 @@ def compute_once(
             f"({free_memory(torch.device('cpu')) / 2**30:.2f} GiB): they are computed anew in each step, same outcome"
         )
         return AfterFrozen(network), [
-            split._replace(hemispheres=Anew(network, split.hemispheres, device, precision)) for split in splits
+            split._replace(hemispheres=LazyFeatures(network, split.hemispheres, device, precision)) for split in splits
         ]
     say(f"the frozen layers are computed once: {text}, kept on {place}")
     kept = []
@@ -63,12 +63,12 @@ def compute_once(
         for end in range(AT_ONCE, len(features) + AT_ONCE, AT_ONCE):
             end = min(end, len(features))
             rows = slice(max(0, end - AT_ONCE), end)  # of an odd number the last one but one is computed twice
-            features[rows] = give(network, split.hemispheres[rows], device, precision)
+            features[rows] = frozen_features(network, split.hemispheres[rows], device, precision)
         kept.append(split._replace(hemispheres=features))
     return AfterFrozen(network), kept
 
 
-class Anew:
+class LazyFeatures:
     """Stands where the frozen layers' output would: computes it for the hemispheres that are asked for."""
 
     def __init__(self, network: nn.Module, hemispheres: Tensor, device: torch.device, precision: str):
@@ -80,14 +80,14 @@ class Anew:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         chosen = self.hemispheres[rows]
         batch = chosen.expand(AT_ONCE, *chosen.shape[1:]) if len(chosen) == 1 else chosen  # see AT_ONCE
-        return give(self.network, batch, self.device, self.precision)[: len(chosen)]
+        return frozen_features(self.network, batch, self.device, self.precision)[: len(chosen)]
 
     def split(self, size: int) -> Iterator[Tensor]:
         return (self[start : start + size] for start in range(0, len(self), size))
 
 
 @torch.no_grad()
-def give(network: nn.Module, hemispheres: Tensor, device: torch.device, precision: str) -> Tensor:
+def frozen_features(network: nn.Module, hemispheres: Tensor, device: torch.device, precision: str) -> Tensor:
     """(N, C, D, H, W) -> what the frozen layers give."""
     with at_precision(precision, device):
         return network.frozen(at_least_float(hemispheres.to(device)))

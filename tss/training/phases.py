@@ -151,11 +151,11 @@ def freeze(network: nn.Module, modules: Sequence[str]) -> list[str]:
     return [name for name in network.state_dict() if name.startswith(prefixes)]
 
 
-def describe() -> str:
+def schedule_in_words() -> str:
     """The table as text, for --help."""
     head = f"{'phase':<6} {'task':<9} {'2d from':<8} {'3d from':<8} {'gates':<6} {'batch':>5} {'lr':>7} {'final lr':>9}"
     rows = [
-        f"{phase.number:<6} {phase.task:<9} {start(phase, '2d'):<8} {start(phase, '3d'):<8} "
+        f"{phase.number:<6} {phase.task:<9} {start_in_words(phase, '2d'):<8} {start_in_words(phase, '3d'):<8} "
         f"{'yes' if phase.attention else 'no':<6} {phase.batch_size:>5} {phase.lr:>7g} {phase.final_lr:>9g}"
         for phase in PHASES.values()
     ]
@@ -166,7 +166,7 @@ def describe() -> str:
     ])  # fmt: skip
 
 
-def start(phase: Phase, model: str) -> str:
+def start_in_words(phase: Phase, model: str) -> str:
     """What a phase starts from, in a word."""
     if model not in phase.models:
         return "-"

@@ -42,7 +42,7 @@ RESNET_FIRST, RESNET_CLASSES = "conv1.weight", "fc."
 COUNTERS = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none, and nothing uses them
 
 
-def recognise(content: object, path: Path) -> dict:
+def recognise_weights(content: object, path: Path) -> dict:
     """Return a parent made of another program's weights.
 
     content: what checkpoint.read() gave: a state_dict, or a dict that holds one under "state_dict".
@@ -59,9 +59,9 @@ def recognise(content: object, path: Path) -> dict:
         )
     tensors = {str(name).removeprefix("module."): value for name, value in tensors.items()}  # left by DataParallel
     if "down_tr64.ops.0.conv1.weight" in tensors:
-        return from_genesis(tensors, path)
+        return parent_from_genesis(tensors, path)
     if RESNET_FIRST in tensors and "layer1.0.conv1.weight" in tensors:
-        return from_resnet18(tensors)
+        return parent_from_resnet18(tensors)
     raise InputError(
         f"{path} is not a checkpoint of this suite: it has no 'format', and its {len(tensors)} tensors "
         f"(first {next(iter(tensors), 'none')}) are not those of Models Genesis or ResNet-18, which are "
@@ -69,7 +69,7 @@ def recognise(content: object, path: Path) -> dict:
     )
 
 
-def from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
+def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
     """Models Genesis's 3D U-Net: the whole of it for phase 0, its encoder for the classifier."""
     renamed = {}
     for name, tensor in tensors.items():
@@ -86,7 +86,7 @@ def from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
             if name in renamed and len(renamed[name]) == 1:
                 renamed[name] = renamed[name].repeat(CHANNELS, *[1] * (renamed[name].ndim - 1))
     new = {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
-    return parent("Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
+    return foreign_parent("Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
 
 
 def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in tensors.items()}
 
 
-def from_resnet18(tensors: dict[str, Tensor]) -> dict:
+def parent_from_resnet18(tensors: dict[str, Tensor]) -> dict:
     """torchvision's ResNet-18, for instance from ImageNet; red, green and blue become DWI, T2w and FLAIR."""
     renamed = {
         name if name.startswith(RESNET_CLASSES) else f"backbone.{name}": tensor for name, tensor in tensors.items()
@@ -109,10 +109,12 @@ def from_resnet18(tensors: dict[str, Tensor]) -> dict:
         "gate": "ResNet-18 has no gates",
     }
     classes = len(tensors.get(f"{RESNET_CLASSES}bias", ()))
-    return parent("ResNet-18", "2d", first.shape[0], renamed, new, {RESNET_CLASSES: f"its own {classes} classes"})
+    return foreign_parent(
+        "ResNet-18", "2d", first.shape[0], renamed, new, {RESNET_CLASSES: f"its own {classes} classes"}
+    )
 
 
-def parent(name: str, model: str, width: int, tensors: dict, may_be_new: dict, may_be_left: dict) -> dict:
+def foreign_parent(name: str, model: str, width: int, tensors: dict, may_be_new: dict, may_be_left: dict) -> dict:
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for mean in [name for name in tensors if name.endswith(".running_mean")]:
         tensors.setdefault(mean.replace("running_mean", COUNTERS), torch.tensor(0))

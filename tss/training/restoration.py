@@ -25,7 +25,7 @@ from tss.training.dataset import Split
 from tss.training.device import at_precision
 from tss.training.genesis import distort
 
-LOSS = F.mse_loss  # Zhou 2019
+RESTORATION_LOSS = F.mse_loss  # Zhou 2019
 SHOWN = 4  # hemispheres in restored.png
 
 
@@ -43,7 +43,7 @@ def start_at_mean(network: UNet3D, mean: Tensor) -> None:
     network.out.bias.copy_(torch.logit(mean.mean(dim=(1, 2, 3)), eps=1e-3))
 
 
-def batches(
+def distorted_batches(
     split: Split, order: Sequence[int], size: int, device: torch.device, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield distorted and original hemispheres (<= size, C, D, H, W) float32 in the given order, on the device."""
@@ -58,7 +58,7 @@ def batches(
 
 
 @torch.no_grad()
-def validate(
+def validate_restoration(
     network: nn.Module, split: Split, mean: Tensor, size: int, device: torch.device, precision: str, seed: int
 ) -> dict[str, float]:
     """Return the mean squared errors of what was restored (val), of doing nothing, and of the mean hemisphere.
@@ -71,18 +71,18 @@ def validate(
     network.eval()
     mean = mean.to(device)
     sums = {"val_loss": 0.0, "nothing_loss": 0.0, "mean_loss": 0.0}
-    for distorted, originals in batches(split, range(len(split.hemispheres)), size, device, seed, epoch=0):
+    for distorted, originals in distorted_batches(split, range(len(split.hemispheres)), size, device, seed, epoch=0):
         with at_precision(precision, device):
             restored = network(distorted)
         for name, answers in zip(sums, (restored.float(), distorted, mean.expand_as(originals)), strict=True):
-            sums[name] += LOSS(answers, originals).item() * len(originals)
+            sums[name] += RESTORATION_LOSS(answers, originals).item() * len(originals)
     if not np.isfinite(sums["val_loss"]):
         raise FloatingPointError("the network's outputs are not finite numbers")
     return {name: total / len(split.hemispheres) for name, total in sums.items()}
 
 
 @torch.no_grad()
-def pictures(
+def restored_slices(
     network: nn.Module, split: Split, device: torch.device, seed: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return caption -> original, distorted and restored middle slice (H, W) of a few hemispheres, all channels."""
@@ -90,7 +90,7 @@ def pictures(
     shown = {}
     places = np.unique(np.linspace(0, len(split.samples) - 1, SHOWN).astype(int))
     for place in places.tolist():
-        ((distorted, original),) = batches(split, [place], 1, device, seed, epoch=0)
+        ((distorted, original),) = distorted_batches(split, [place], 1, device, seed, epoch=0)
         middle = original.shape[2] // 2
         volumes = [volume[0, :, middle].float().cpu().numpy() for volume in (original, distorted, network(distorted))]
         for channel, slices in zip(CHANNELS, zip(*volumes, strict=True), strict=True):

@@ -1,6 +1,6 @@
 """What a run is, settled before anything heavy is read: model, data, parent, folder; and what cannot work, refused.
 
-In:  a Job, as the user typed it; the number of a phase; what it starts from.
+In:  Options, as the user typed it; the number of a phase; what it starts from.
 Out: a Run; or an InputError that names both values, the file, and what to type.
 Paper: 2.3 (what starts from what).
 See: tests/training/test_run_setup.py
@@ -24,21 +24,21 @@ from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
 from tss.phantom.ideal_observer import in_a_picture
-from tss.training.augmentation import PIXELS
-from tss.training.checkpoint import check, check_parent, read
+from tss.training.augmentation import STRIDE
+from tss.training.checkpoint import check_checkpoint, check_parent, read_torch_file
 from tss.training.dataset import Split
 from tss.training.device import choose_device
 from tss.training.phases import FROZEN, MOVING, PHASES, WIDTH, Phase
-from tss.training.pretrained import recognise
+from tss.training.pretrained import recognise_weights
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
 FIRST_PHASE = {model: min(number for number, phase in PHASES.items() if model in phase.models) for model in FROZEN}
-VALUES = ("batch_size", "lr", "final_lr", "epochs", "patience", "shift")  # of a phase, that a user may change
+PHASE_SETTINGS = ("batch_size", "lr", "final_lr", "epochs", "patience", "shift")  # of a phase, that a user may change
 LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "restored.png", "settings.json")
 
 
 @dataclass(frozen=True)
-class Job:
+class Options:
     """What the user asked for. None: what the checkpoint says, or else the paper."""
 
     data: Path = Path("data")
@@ -58,7 +58,7 @@ class Job:
 class Run:
     """One phase in progress."""
 
-    job: Job
+    options: Options
     phase: Phase
     folder: Path
     device: torch.device
@@ -77,33 +77,33 @@ class Run:
         print(f"{self.phase.name}  {text}", flush=True)
 
 
-def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
+def set_up_run(options: Options, number: int, init: str | None) -> tuple[Run, list[Patient]]:
     """Settle what the run is, and refuse what cannot work before anything heavy is read."""
-    phase = replace(PHASES[number], **job.values)
+    phase = replace(PHASES[number], **options.values)
     if number not in MOVING:
         phase = replace(phase, shift=0)  # --phase all --shift 2 means the phases that move at all
-    parent_path, parent = open_parent(job, phase, init)
-    model = job.model or (parent["model"] if parent else default_model(phase))
+    parent_path, parent = open_parent(options, phase, init)
+    model = options.model or (parent["model"] if parent else default_model(phase))
     if model not in phase.models:
         raise InputError(
             f"phase {number} ({phase.task}) is for --model {' or '.join(phase.models)}, not {model}: the "
             f"{model} model starts in phase {FIRST_PHASE[model]}. Type: python run_train.py --phase "
             f"{FIRST_PHASE[model]} --model {model}"
         )
-    cohort = read_prepared(job.data)
-    patients = trained_on(job, cohort)
-    preprocessing = read_json(job.data / "settings.json")
+    cohort = read_prepared(options.data)
+    patients = training_cohort(options, cohort)
+    preprocessing = read_json(options.data / "settings.json")
     if "grid" not in preprocessing:
-        raise InputError(f"{job.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
+        raise InputError(f"{options.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
     x, y, _ = preprocessing["grid"]
-    if phase.shift * PIXELS >= min(x // 2, y):
+    if phase.shift * STRIDE >= min(x // 2, y):
         raise InputError(
-            f"--shift {phase.shift} moves hemispheres by up to {phase.shift * PIXELS} pixels, and those "
-            f"in {job.data} are {y} x {x // 2}. Give a smaller --shift."
+            f"--shift {phase.shift} moves hemispheres by up to {phase.shift * STRIDE} pixels, and those "
+            f"in {options.data} are {y} x {x // 2}. Give a smaller --shift."
         )
     about = {
         "model": model,
-        "width": job.width or (parent["width"] if parent else WIDTH[model]),
+        "width": options.width or (parent["width"] if parent else WIDTH[model]),
         "grid": list(preprocessing["grid"]),
         "attention": phase.attention,
         "phase": number,
@@ -111,44 +111,48 @@ def plan(job: Job, number: int, init: str | None) -> tuple[Run, list[Patient]]:
         "parent": sha256(parent_path) if parent else "random",
         "cohort": split_hash(cohort),
         "settings": {
-            **{name: getattr(phase, name) for name in VALUES},
+            **{name: getattr(phase, name) for name in PHASE_SETTINGS},
             "weights": origin_of(parent),
-            "seed": job.seed,
-            "train_patients": job.train_patients,
-            "precision": job.precision,
+            "seed": options.seed,
+            "train_patients": options.train_patients,
+            "precision": options.precision,
             "preprocessing": preprocessing,
             "versions": {"tss": tss.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
         },
     }
     if parent:
         check_parent(parent_path, parent, phase, wanted=about)
-    check_classes(job.data, patients, phase)
-    folder = default_out(job, model) / f"phase{number}"
-    check_folder(job, folder)
+    check_classes(options.data, patients, phase)
+    folder = default_out(options, model) / f"phase{number}"
+    check_out_folder(options, folder)
     phantoms = in_a_picture(cohort[0].row.get("phantom"), phase.task)
-    return Run(job, phase, folder, choose_device(job.device), about, parent, parent_path, phantoms=phantoms), patients
+    return Run(
+        options, phase, folder, choose_device(options.device), about, parent, parent_path, phantoms=phantoms
+    ), patients
 
 
-def trained_on(job: Job, patients: list[Patient]) -> list[Patient]:
+def training_cohort(options: Options, patients: list[Patient]) -> list[Patient]:
     """Return the cohort, with as many training patients as the user asked for."""
-    return patients if job.train_patients is None else fewer_to_train(patients, job.train_patients, job.seed)
+    return (
+        patients if options.train_patients is None else fewer_to_train(patients, options.train_patients, options.seed)
+    )
 
 
-def open_parent(job: Job, phase: Phase, init: str | None) -> tuple[Path | None, dict | None]:
+def open_parent(options: Options, phase: Phase, init: str | None) -> tuple[Path | None, dict | None]:
     """Read the checkpoint, or weights from elsewhere, to start from; (None, None) means random weights."""
-    model = job.model or default_model(phase)
+    model = options.model or default_model(phase)
     number = phase.parent_of(model)
     if init == "random" or (init is None and number is None):
         return None, None
     if init is None:
-        expected = default_out(job, model) / f"phase{number}" / "best.pt"
+        expected = default_out(options, model) / f"phase{number}" / "best.pt"
         raise InputError(
             f"phase {phase.number} needs --init: the checkpoint that phase {number} left, or the word "
             f"random. Type: python run_train.py --phase {phase.number} --init {expected}"
         )
-    content = read(init)
+    content = read_torch_file(init)
     is_ours = isinstance(content, dict) and "format" in content
-    return Path(init), check(init, content) if is_ours else recognise(content, Path(init))
+    return Path(init), check_checkpoint(init, content) if is_ours else recognise_weights(content, Path(init))
 
 
 def origin_of(parent: dict | None) -> str:
@@ -163,15 +167,15 @@ def default_model(phase: Phase) -> str:
     return MODEL if MODEL in phase.models else phase.models[0]
 
 
-def phases_of(job: Job, init: str | None) -> tuple[str, list[Phase]]:
+def phases_of(options: Options, init: str | None) -> tuple[str, list[Phase]]:
     """Return the kind of model and the phases that `--phase all` trains."""
-    model = job.model or (open_parent(job, PHASES[1], init)[1] or {}).get("model", MODEL)
+    model = options.model or (open_parent(options, PHASES[1], init)[1] or {}).get("model", MODEL)
     return model, [phase for phase in PHASES.values() if model in phase.models]
 
 
-def default_out(job: Job, model: str) -> Path:
+def default_out(options: Options, model: str) -> Path:
     """The folder that holds phase0 or phase1 to phase4."""
-    return job.out or Path("runs") / (job.model or model)
+    return options.out or Path("runs") / (options.model or model)
 
 
 def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
@@ -191,13 +195,13 @@ def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
             )
 
 
-def check_folder(job: Job, folder: Path) -> None:
+def check_out_folder(options: Options, folder: Path) -> None:
     """Refuse a folder that cannot be written, or that holds this phase already, unless told what to do with it."""
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         why = f"no permission in {above}" if above.is_dir() else f"{above} is not a folder"
         raise InputError(f"{folder} cannot be written: {why}. Choose another folder with --out.")
-    if not (job.resume or job.overwrite) and any((folder / name).exists() for name in LEFT_BY_A_PHASE):
+    if not (options.resume or options.overwrite) and any((folder / name).exists() for name in LEFT_BY_A_PHASE):
         raise InputError(
             f"{folder} holds a training already. Add --resume to continue it (a finished one is left as "
             "it is), --overwrite to train anew, or choose another folder with --out."
@@ -232,9 +236,9 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
     memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
     run.say(
         f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
-        f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+        f"on {run.device}, {run.options.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    chosen = f"{run.job.train_patients} training patients: " if run.job.train_patients else ""
+    chosen = f"{run.options.train_patients} training patients: " if run.options.train_patients else ""
     run.say(f"{chosen}{', '.join(counts)}; {memory:.2f} GiB in memory")
     learned = {sample.patient for split in (train, val) for sample in split.samples}
     left_out = Counter(
@@ -243,13 +247,13 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
     if left_out:
         run.say(
             f"left out of train and val: {', '.join(f'{count} {why}' for why, count in left_out.items())}; the "
-            f"reasons are in {run.job.data / 'cohort.csv'}"
+            f"reasons are in {run.options.data / 'cohort.csv'}"
         )
     parent = run.parent if run.parent and "settings" in run.parent else about
     if differs := otherwise_prepared(*(of["settings"].get("preprocessing", {}) for of in (parent, about))):
         run.say(
             f"careful: {run.parent_path} was trained on hemispheres that were prepared otherwise than those in "
-            f"{run.job.data}: {differs}"
+            f"{run.options.data}: {differs}"
         )
     now, then = ([of["settings"].get(name) for name in ("train_patients", "seed")] for of in (about, parent))
     if now != then and (now[0] or then[0]):

@@ -1,6 +1,6 @@
 """A phase from start to finish: weights from its parent, epochs, early stopping, exact continuation, proof.
 
-In:  a Job and the number of a phase; DATA as run_preprocess.py leaves it; a parent checkpoint, or random weights. Or
+In:  Options and the number of a phase; DATA as run_preprocess.py leaves it; a parent checkpoint, or random weights. Or
      scans of tumours, to learn medical weights from.
 Out: OUT/phase<N>/ with best.pt, last.pt, log.csv, curves.png and settings.json; restored.png too in phase 0.
 Paper: 2.2 (phase 0), 2.3 (freezing), 2.4 (early stopping on validation AUC).
@@ -26,64 +26,64 @@ from tss.data.tasks import RESTORE
 from tss.errors import InputError
 from tss.metrics.roc import roc_auc, youden_threshold
 from tss.training import restoration, tumour_pretraining
-from tss.training.augmentation import PIXELS, moved
-from tss.training.checkpoint import FORMAT, load, prove_frozen, save, start_from
+from tss.training.augmentation import STRIDE, random_shift
+from tss.training.checkpoint import FORMAT, load_checkpoint, prove_frozen, start_from, write_checkpoint
 from tss.training.dataset import Split, batches, load_split
 from tss.training.early_stopping import best_epoch, is_finished, score_text
 from tss.training.epoch import LOSS, build_optimizer, predict, probability, train_one_epoch
-from tss.training.feature_cache import compute_once
+from tss.training.feature_cache import cache_features
 from tss.training.phases import FROZEN, build_model, freeze
 from tss.training.run_setup import (
     LEFT_BY_A_PHASE,
-    Job,
+    Options,
     Run,
     announce,
     check_classes,
-    check_folder,
+    check_out_folder,
     default_out,
     fingerprint,
     phases_of,
-    plan,
-    trained_on,
+    set_up_run,
+    training_cohort,
 )
 
 SHIFTS = 1  # tells the random numbers of shifts from those of the order
 SHOWN = 24  # characters: enough to tell two hashes apart
 
 
-def train_all(job: Job, init: str | None = None) -> list[Path]:
+def train_all(options: Options, init: str | None = None) -> list[Path]:
     """Train a model's phases, each from the best checkpoint of the one before; returns the best checkpoints."""
-    model, phases = phases_of(job, init)
-    patients = trained_on(job, read_prepared(job.data))
+    model, phases = phases_of(options, init)
+    patients = training_cohort(options, read_prepared(options.data))
     for phase in phases:  # what would stop phase 4 hours later is refused now
-        check_classes(job.data, patients, phase)
-        check_folder(job, default_out(job, model) / f"phase{phase.number}")
+        check_classes(options.data, patients, phase)
+        check_out_folder(options, default_out(options, model) / f"phase{phase.number}")
     best = []
     for phase in phases:
         init = str(best[-1]) if best else init
-        best.append(train_phase(replace(job, model=model), phase.number, init))
+        best.append(train_phase(replace(options, model=model), phase.number, init))
     return best
 
 
-def train_phase(job: Job, number: int, init: str | None = None) -> Path:
+def train_phase(options: Options, number: int, init: str | None = None) -> Path:
     """Train one phase from `init`: "random", the path of a checkpoint, or None (random, where the phase allows it).
 
     Returns:
         the path of the phase's best checkpoint.
     Raises:
-        InputError: job, data and checkpoint do not fit together, or the loss is no longer a finite number.
+        InputError: options, data and checkpoint do not fit together, or the loss is no longer a finite number.
     """
-    run, patients = plan(job, number, init)
+    run, patients = set_up_run(options, number, init)
     task, grid = run.phase.task, run.about["grid"]
     with alone_in(run.folder):
-        check_folder(job, run.folder)  # again: another run may have ended since
-        train, val = (load_split(job.data, patients, task, split, grid) for split in ("train", "val"))
+        check_out_folder(options, run.folder)  # again: another run may have ended since
+        train, val = (load_split(options.data, patients, task, split, grid) for split in ("train", "val"))
         run.about["settings"]["data"] = fingerprint(train, val)
         announce(run, patients, train, val)
-        return train_to_the_end(run, train, val)
+        return train_run(run, train, val)
 
 
-def train_on_tumours(job: Job, table: Path, grid: Sequence[int]) -> Path:
+def train_on_tumours(options: Options, table: Path, grid: Sequence[int]) -> Path:
     """Learn the medical weights that phases 2 and 3 are compared with (paper 3), into OUT/tumours.
 
     Returns:
@@ -91,20 +91,22 @@ def train_on_tumours(job: Job, table: Path, grid: Sequence[int]) -> Path:
     Raises:
         InputError: as for a phase, and all that is wrong with the table.
     """
-    run, patients = tumour_pretraining.plan(job, table, grid)
+    run, patients = tumour_pretraining.set_up_tumour_run(options, table, grid)
     with alone_in(run.folder):
-        check_folder(job, run.folder)
-        train, val = tumour_pretraining.load(run, patients)
-        return train_to_the_end(run, train, val)
+        check_out_folder(options, run.folder)
+        train, val = tumour_pretraining.load_tumour_splits(run, patients)
+        return train_run(run, train, val)
 
 
-def train_to_the_end(run: Run, train: Split, val: Split) -> Path:
+def train_run(run: Run, train: Split, val: Split) -> Path:
     """Train what a run is about, from its parent or from where it stopped; returns the path of its best checkpoint."""
-    job = run.job
+    options = run.options
     try:
         prepare(run, train)
         if run.frozen and not is_finished(run.history, run.phase):
-            run.learner, (train, val) = compute_once(run.network, (train, val), run.device, job.precision, run.say)
+            run.learner, (train, val) = cache_features(
+                run.network, (train, val), run.device, options.precision, run.say
+            )
         while not is_finished(run.history, run.phase):
             train_and_validate(run, train, val)
     except torch.OutOfMemoryError as error:
@@ -117,14 +119,14 @@ def train_to_the_end(run: Run, train: Split, val: Split) -> Path:
             f"{run.phase.name}, epoch {len(run.history) + 1}: {error}. Give a smaller --lr and "
             "--final-lr, or --precision fp32."
         ) from error
-    return finish(run, val)
+    return finish_run(run, val)
 
 
 def prepare(run: Run, train: Split) -> None:
     """Build network and optimizer, fill them from the parent, or from last.pt where the run continues."""
     about = run.about
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        torch.manual_seed(run.job.seed)
+        torch.manual_seed(run.options.seed)
         run.network = build_model(
             about["model"],
             about["width"],
@@ -139,7 +141,7 @@ def prepare(run: Run, train: Split) -> None:
         if run.phase.freezes:
             run.frozen = freeze(run.network, FROZEN[about["model"]])
     else:
-        run.say(f"starts from random weights, seed {run.job.seed}; nothing is frozen")
+        run.say(f"starts from random weights, seed {run.options.seed}; nothing is frozen")
     if run.phase.task == RESTORE:
         run.mean = restoration.mean_hemisphere(train)
         if not run.parent:
@@ -154,7 +156,7 @@ def prepare(run: Run, train: Split) -> None:
     for name in LEFT_BY_A_PHASE:  # what a kill in the middle of writing left beside them
         for stray in run.folder.glob(f".*.{name}"):
             stray.unlink(missing_ok=True)
-    if run.job.resume and (run.folder / "last.pt").exists():
+    if run.options.resume and (run.folder / "last.pt").exists():
         resume(run)
     else:
         start_anew(run)
@@ -170,7 +172,7 @@ def known_of(parent: dict) -> str:
 
 def start_anew(run: Run) -> None:
     """Take away what an earlier training left, and write down what this one is."""
-    if run.job.resume:
+    if run.options.resume:
         run.say(f"{run.folder} has no last.pt yet: starting at epoch 1")
     for name in LEFT_BY_A_PHASE:  # last.pt first: after a kill in between, nothing is left that could be continued
         (run.folder / name).unlink(missing_ok=True)
@@ -186,7 +188,7 @@ def start_anew(run: Run) -> None:
 def resume(run: Run) -> None:
     """Continue from last.pt, as if it had never stopped; refuse if it belongs to another run."""
     path = run.folder / "last.pt"
-    last = load(path)
+    last = load_checkpoint(path)
     if "resume" not in last:
         raise InputError(f"{path} cannot be continued: it is not what run_train.py left. Start anew with --overwrite.")
     different = differences(last, run.about)
@@ -199,13 +201,15 @@ def resume(run: Run) -> None:
     run.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are those of the phase: checked above
     run.history = last["resume"]["history"]
     best, wanted = run.folder / "best.pt", best_epoch(run.history)
-    if not best.exists() or load(best)["epoch"] != wanted:
+    if not best.exists() or load_checkpoint(best)["epoch"] != wanted:
         if last["epoch"] != wanted:
             raise InputError(
                 f"{path} cannot be continued: {best} is missing, or not of epoch {wanted}, the best so "
                 "far. Start anew with --overwrite."
             )
-        keep(run, "best.pt", last["threshold"])  # a kill came between last.pt and best.pt: they hold the same network
+        save_checkpoint(
+            run, "best.pt", last["threshold"]
+        )  # a kill came between last.pt and best.pt: they hold the same network
     run.say(f"{'was finished' if is_finished(run.history, run.phase) else 'continues'} after epoch {last['epoch']}")
 
 
@@ -227,36 +231,36 @@ def train_and_validate(run: Run, train: Split, val: Split) -> None:
     """One epoch: train, validate, keep, write, say."""
     started = time.monotonic()
     epoch, phase = len(run.history) + 1, run.phase
-    order = np.random.default_rng([run.job.seed, phase.number, epoch]).permutation(len(train.labels))
+    order = np.random.default_rng([run.options.seed, phase.number, epoch]).permutation(len(train.labels))
     if phase.task == RESTORE:
         loss, in_order = (
-            restoration.LOSS,
-            restoration.batches(train, order, phase.batch_size, run.device, run.job.seed, epoch),
+            restoration.RESTORATION_LOSS,
+            restoration.distorted_batches(train, order, phase.batch_size, run.device, run.options.seed, epoch),
         )
     else:
-        loss = tumour_pretraining.LOSSES.get(phase.task, LOSS)
+        loss = tumour_pretraining.TUMOUR_LOSSES.get(phase.task, LOSS)
         in_order = batches(train, order, phase.batch_size, run.device)
         if phase.shift:
-            rng = np.random.default_rng([run.job.seed, phase.number, epoch, SHIFTS])
-            cell = PIXELS if run.learner is run.network else 1  # behind the frozen layers there are cells
-            in_order = ((moved(x, rng, phase.shift, cell), y) for x, y in in_order)
-    train_loss = train_one_epoch(run.learner, run.optimizer, loss, in_order, run.job.precision)
+            rng = np.random.default_rng([run.options.seed, phase.number, epoch, SHIFTS])
+            cell = STRIDE if run.learner is run.network else 1  # behind the frozen layers there are cells
+            in_order = ((random_shift(x, rng, phase.shift, cell), y) for x, y in in_order)
+    train_loss = train_one_epoch(run.learner, run.optimizer, loss, in_order, run.options.precision)
     scores, threshold = SCORING.get(phase.task, scores_of_classifying)(run, val)
     run.history.append({"epoch": epoch, "train_loss": train_loss, **scores})
 
     # last.pt, best.pt, log.csv: after a kill in between, the others are made from last.pt (resume, finish). Not best.pt
     # first: this epoch would be repeated, which on a GPU gives other bits, and best.pt would be of an epoch lost.
     is_best = best_epoch(run.history) == epoch
-    keep(run, "last.pt", threshold, resume={"optimizer": run.optimizer.state_dict(), "history": run.history})
+    save_checkpoint(run, "last.pt", threshold, resume={"optimizer": run.optimizer.state_dict(), "history": run.history})
     if is_best:
-        keep(run, "best.pt", threshold)
+        save_checkpoint(run, "best.pt", threshold)
     write_log(run)
     say_epoch(run, time.monotonic() - started, is_best)
 
 
 def scores_of_classifying(run: Run, val: Split) -> tuple[dict, float]:
     """Return validation loss and AUC, and the threshold that is best there (decision 8)."""
-    logits = predict(run.learner, val.hemispheres, run.phase.batch_size, run.device, run.job.precision)
+    logits = predict(run.learner, val.hemispheres, run.phase.batch_size, run.device, run.options.precision)
     loss = LOSS(torch.from_numpy(logits), val.labels.double()).item()
     scores, labels = probability(logits), val.labels.numpy()
     return {"val_loss": loss, "val_auc": roc_auc(labels, scores)}, youden_threshold(labels, scores)
@@ -264,26 +268,26 @@ def scores_of_classifying(run: Run, val: Split) -> tuple[dict, float]:
 
 def errors_of_restoring(run: Run, val: Split) -> tuple[dict, None]:
     """Return the validation error of what was restored, and those of the two easy answers (tss.training.restoration)."""
-    return restoration.validate(
-        run.learner, val, run.mean, run.phase.batch_size, run.device, run.job.precision, run.job.seed
+    return restoration.validate_restoration(
+        run.learner, val, run.mean, run.phase.batch_size, run.device, run.options.precision, run.options.seed
     ), None
 
 
 def scores_on_tumours(run: Run, val: Split) -> tuple[dict, None]:
     """Return validation loss, and accuracy or Dice (tss.training.tumour_pretraining)."""
-    return tumour_pretraining.validate(
-        run.learner, val, run.phase.batch_size, run.device, run.job.precision, run.phase.task
+    return tumour_pretraining.validate_tumours(
+        run.learner, val, run.phase.batch_size, run.device, run.options.precision, run.phase.task
     ), None
 
 
-SCORING = {RESTORE: errors_of_restoring} | dict.fromkeys(tumour_pretraining.LOSSES, scores_on_tumours)
+SCORING = {RESTORE: errors_of_restoring} | dict.fromkeys(tumour_pretraining.TUMOUR_LOSSES, scores_on_tumours)
 
 
-def keep(run: Run, name: str, threshold: float | None, **more: dict) -> None:
+def save_checkpoint(run: Run, name: str, threshold: float | None, **more: dict) -> None:
     """Write a checkpoint of this moment."""
     row = run.history[-1]
     tensors = {tensor_name: tensor.cpu() for tensor_name, tensor in run.network.state_dict().items()}
-    save(run.folder / name, {
+    write_checkpoint(run.folder / name, {
         "format": FORMAT, **run.about, "epoch": row["epoch"], "val_auc": row.get("val_auc"),
         "threshold": threshold, "frozen": run.frozen, "state_dict": tensors, **more,
     })  # fmt: skip
@@ -307,7 +311,7 @@ def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
     )
 
 
-def finish(run: Run, val: Split) -> Path:
+def finish_run(run: Run, val: Split) -> Path:
     """Draw the curves, prove on the written files that the frozen part stood still, and say where the best is."""
     from tss.display import figures
 
@@ -325,8 +329,8 @@ def finish(run: Run, val: Split) -> Path:
     figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title + note)
     result = f"val loss {row['val_loss']:.4f}, {score_text(row)}"
     if run.phase.task == RESTORE:
-        run.network.load_state_dict(load(best)["state_dict"])
-        shown = restoration.pictures(run.network, val, run.device, run.job.seed)
+        run.network.load_state_dict(load_checkpoint(best)["state_dict"])
+        shown = restoration.restored_slices(run.network, val, run.device, run.options.seed)
         figures.draw_restoration(run.folder / "restored.png", shown, f"{title}, epoch {row['epoch']}: {result}{note}")
     run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, {result}")
     return best

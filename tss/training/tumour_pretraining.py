@@ -1,6 +1,6 @@
 """What medical weights learn: the kind of a brain tumour on each slice (2D), its outline in the volume (3D).
 
-In:  a Job; tumours.csv and its scans (tss.training.tumour_scans).
+In:  Options; tumours.csv and its scans (tss.training.tumour_scans).
 Out: a Run and its splits, which tss.training.train trains as it trains a phase; the losses; the validation figures.
 Paper: 3, Figs 6 and 7 ("models trained for brain tumor classification and segmentation"; Cheng 2015, Buda 2019). How
     they were trained is not said: cross-entropy for the types; Dice and cross-entropy for the outline, our choice.
@@ -24,37 +24,37 @@ from tss.training.dataset import Split
 from tss.training.device import choose_device
 from tss.training.epoch import predict
 from tss.training.phases import LEARN_TUMOURS, WIDTH
-from tss.training.run_setup import MODEL, VALUES, Job, Run, check_folder, default_out, fingerprint
-from tss.training.tumour_scans import load_tumours, read_tumours, say_channels, types_of
+from tss.training.run_setup import MODEL, PHASE_SETTINGS, Options, Run, check_out_folder, default_out, fingerprint
+from tss.training.tumour_scans import channels_in_words, load_tumours, read_tumours, types_of
 
-NAME = "medical images (tumours)"  # what a table calls these weights
+MEDICAL_WEIGHTS = "medical images (tumours)"  # what a table calls these weights
 TYPE, OUTLINE = TUMOURS["2d"], TUMOURS["3d"]
 
 
-def plan(job: Job, table: Path, grid: Sequence[int]) -> tuple[Run, list[Patient]]:
+def set_up_tumour_run(options: Options, table: Path, grid: Sequence[int]) -> tuple[Run, list[Patient]]:
     """Settle what is learned from which patients, and refuse what cannot work before anything heavy is read.
 
     grid: voxels [X, Y, Z] of a whole head, as in run_preprocess.py, so that the network sees voxels of one size.
     """
-    model = job.model or MODEL
-    phase = replace(LEARN_TUMOURS[model], **job.values)
-    patients = read_tumours(table, model, job.seed)
+    model = options.model or MODEL
+    phase = replace(LEARN_TUMOURS[model], **options.values)
+    patients = read_tumours(table, model, options.seed)
     about = {
-        "model": model, "width": job.width or WIDTH[model], "grid": list(grid), "attention": False, "phase": None,
-        "task": phase.task, "name": NAME, "types": types_of(patients) if phase.task == TYPE else [],
+        "model": model, "width": options.width or WIDTH[model], "grid": list(grid), "attention": False, "phase": None,
+        "task": phase.task, "name": MEDICAL_WEIGHTS, "types": types_of(patients) if phase.task == TYPE else [],
         "parent": "random", "cohort": split_hash(patients),
         "settings": {
-            **{name: getattr(phase, name) for name in VALUES}, "weights": "random", "seed": job.seed,
-            "precision": job.precision, "tumours": str(table),
+            **{name: getattr(phase, name) for name in PHASE_SETTINGS}, "weights": "random", "seed": options.seed,
+            "precision": options.precision, "tumours": str(table),
             "versions": {"tss": tss.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
         },
     }  # fmt: skip
-    folder = default_out(job, model) / phase.name
-    check_folder(job, folder)
-    return Run(job, phase, folder, choose_device(job.device), about, None, None), patients
+    folder = default_out(options, model) / phase.name
+    check_out_folder(options, folder)
+    return Run(options, phase, folder, choose_device(options.device), about, None, None), patients
 
 
-def load(run: Run, patients: list[Patient]) -> tuple[Split, Split]:
+def load_tumour_splits(run: Run, patients: list[Patient]) -> tuple[Split, Split]:
     """Read the scans into memory, and say once what is learned from what."""
     about, phase = run.about, run.phase
     splits = train, val = [load_tumours(patients, about["model"], about["grid"], name) for name in ("train", "val")]
@@ -66,9 +66,9 @@ def load(run: Run, patients: list[Patient]) -> tuple[Split, Split]:
     ]
     run.say(
         f"{phase.task}  {about['model']} width {about['width']}  grid {' x '.join(map(str, about['grid']))}  "
-        f"on {run.device}, {run.job.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+        f"on {run.device}, {run.options.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    run.say(f"{', '.join(counts)}; channels {say_channels(patients)}")
+    run.say(f"{', '.join(counts)}; channels {channels_in_words(patients)}")
     if phase.task == TYPE:
         common = torch.bincount(train.labels).argmax()
         run.say(
@@ -94,13 +94,15 @@ def soft_dice(given: Tensor, true: Tensor) -> Tensor:
     return 2 * (given * true).sum((1, 2, 3)) / sizes.clamp(min=1e-6)
 
 
-LOSSES = {TYPE: F.cross_entropy, OUTLINE: outline_loss}
+TUMOUR_LOSSES = {TYPE: F.cross_entropy, OUTLINE: outline_loss}
 
 
-def validate(network: nn.Module, val: Split, size: int, device: torch.device, precision: str, task: str) -> dict:
+def validate_tumours(
+    network: nn.Module, val: Split, size: int, device: torch.device, precision: str, task: str
+) -> dict:
     """Return val_loss, and val_accuracy (share of slices called rightly) or val_dice (mean over volumes, at 0.5)."""
     outputs = torch.from_numpy(predict(network, val.hemispheres, size, device, precision))
-    loss = LOSSES[task](outputs, val.labels).item()
+    loss = TUMOUR_LOSSES[task](outputs, val.labels).item()
     if task == TYPE:
         return {"val_loss": loss, "val_accuracy": (outputs.argmax(1) == val.labels).double().mean().item()}
     return {"val_loss": loss, "val_dice": soft_dice((outputs[:, 0] > 0.5).double(), val.labels.double()).mean().item()}

@@ -91,7 +91,7 @@ def channels_of(patient: Patient) -> list[str]:
     return [name if patient.path(name) else instead for name in IMAGES]
 
 
-def say_channels(patients: Sequence[Patient]) -> str:
+def channels_in_words(patients: Sequence[Patient]) -> str:
     """How many patients have which images in the three channels."""
     counts = Counter(", ".join(channels_of(patient)) for patient in patients)
     return "; ".join(f"{channels} in {count} patients" for channels, count in counts.most_common())
@@ -131,8 +131,8 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
     """
     scans = {name: nifti.load(patient.path(name)) for name in dict.fromkeys(channels_of(patient))}
     first = next(iter(scans.values()))
-    shape, affine = frame(first, grid, in_plane)
-    channels = {name: to_unit(nifti.resample(scan, shape, affine)) for name, scan in scans.items()}
+    shape, affine = grid_around_head(first, grid, in_plane)
+    channels = {name: scale_to_median(nifti.resample(scan, shape, affine)) for name, scan in scans.items()}
     if empty := [name for name, channel in channels.items() if not channel.any()]:
         raise InputError(
             f"{patient.path(empty[0])} shows nothing where {first.path} has the head. All scans of a "
@@ -153,7 +153,9 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
     return volume.transpose(0, 3, 2, 1), mask
 
 
-def frame(scan: nifti.Volume, grid: Sequence[int], in_plane: bool) -> tuple[tuple[int, int, int], np.ndarray]:
+def grid_around_head(
+    scan: nifti.Volume, grid: Sequence[int], in_plane: bool
+) -> tuple[tuple[int, int, int], np.ndarray]:
     """Shape and affine of a grid along the scan's own axes, around the middle of the head that it shows."""
     bright = np.argwhere(scan.data > scan.data.mean())  # the head: air is darker than the mean
     middle = bright.mean(axis=0)
@@ -166,7 +168,7 @@ def frame(scan: nifti.Volume, grid: Sequence[int], in_plane: bool) -> tuple[tupl
     return tuple(shape.tolist()), scan.affine @ to_scan
 
 
-def to_unit(scan: np.ndarray) -> np.ndarray:
+def scale_to_median(scan: np.ndarray) -> np.ndarray:
     """Map to [0, 1]: the head's median lies where FLAIR's healthy brain lies in the hemispheres, air at 0."""
     head = scan[scan > scan.mean()]
     return np.clip(scan / (CEILING["flair"] * np.median(head)), 0, 1) if head.size else np.zeros_like(scan)

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tss.metrics import calibration, roc
+from tss.metrics import agreement, calibration, roc
 
 LIMIT = 1e-9
 TURNS = 7  # of ours and of others, where times are compared
@@ -83,7 +83,10 @@ def comparisons(args: argparse.Namespace) -> Iterator[tuple[str, str, list[float
         "mcnemar",
         "statsmodels mcnemar(exact=True)",
         [
-            abs(roc.mcnemar(y, a, b).pvalue - contingency_tables.mcnemar(crossed(a == y, b == y), exact=True).pvalue)
+            abs(
+                agreement.mcnemar(y, a, b).pvalue
+                - contingency_tables.mcnemar(crossed(a == y, b == y), exact=True).pvalue
+            )
             for y, a, b in ((y, (p > 0.5).astype(int), (q > 0.5).astype(int)) for y, p, q in scored)
         ],
     )
@@ -106,14 +109,15 @@ def comparisons(args: argparse.Namespace) -> Iterator[tuple[str, str, list[float
     yield (
         "fleiss_kappa",
         "statsmodels fleiss_kappa",
-        [abs(roc.fleiss_kappa(r) - inter_rater.fleiss_kappa(inter_rater.aggregate_raters(r)[0])) for r in rated],
+        [abs(agreement.fleiss_kappa(r) - inter_rater.fleiss_kappa(inter_rater.aggregate_raters(r)[0])) for r in rated],
     )
     yield (
         "fleiss_kappa_ci",
         "irrCAC fleiss, its standard error",
         [
             ends(
-                roc.fleiss_kappa_ci(r), *around(roc.fleiss_kappa(r), CAC(DataFrame(r), digits=16).fleiss()["est"]["se"])
+                agreement.fleiss_kappa_ci(r),
+                *around(agreement.fleiss_kappa(r), CAC(DataFrame(r), digits=16).fleiss()["est"]["se"]),
             )
             for r in rated
         ],
@@ -121,12 +125,15 @@ def comparisons(args: argparse.Namespace) -> Iterator[tuple[str, str, list[float
     yield (
         "cohen_kappa",
         "sklearn cohen_kappa_score",
-        [abs(roc.cohen_kappa(r[:, 0], r[:, 1]) - cohen_kappa_score(r[:, 0], r[:, 1])) for r in rated],
+        [abs(agreement.cohen_kappa(r[:, 0], r[:, 1]) - cohen_kappa_score(r[:, 0], r[:, 1])) for r in rated],
     )
     yield (
         "cohen_kappa_ci",
         "statsmodels cohens_kappa",
-        [ends(roc.cohen_kappa_ci(r[:, 0], r[:, 1]), *(clip(end) for end in cohen_ends(inter_rater, r))) for r in rated],
+        [
+            ends(agreement.cohen_kappa_ci(r[:, 0], r[:, 1]), *(clip(end) for end in cohen_ends(inter_rater, r)))
+            for r in rated
+        ],
     )
     yield (
         "brier",

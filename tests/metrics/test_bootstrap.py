@@ -36,7 +36,7 @@ def test_a_patients_lines_are_drawn_together():
     assert all((lines == 0).sum() == (lines == 2).sum() for lines in seen) and {len(lines) for lines in seen} > {3, 4}
 
 
-def test_draws_without_an_answer_are_left_away_until_they_are_too_many():
+def test_draws_without_an_answer_are_discarded_until_they_are_too_many():
     def refuse_unless(least):
         def statistic(lines):
             if len(set(lines.tolist())) < least:
@@ -48,5 +48,5 @@ def test_draws_without_an_answer_are_left_away_until_they_are_too_many():
     assert bootstrap_ci(refuse_unless(2), range(4), np.random.default_rng(0)) == (4.0, 4.0)
     with pytest.raises(InputError, match=r"of 2000 draws of the patients have no answer \(one class only\)"):
         bootstrap_ci(refuse_unless(4), range(4), np.random.default_rng(0))
-    with pytest.raises(InputError, match="no patients"):
+    with pytest.raises(InputError, match="needs patients"):
         bootstrap_ci(refuse_unless(1), [], np.random.default_rng(0))

@@ -1,12 +1,10 @@
 """Brier score, calibration and decision curve by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
 from tss.errors import InputError
-from tss.metrics.calibration import brier, brier_ci, calibration_curve, decision_curve, judge
+from tss.metrics.calibration import brier, brier_ci, calibration_curve, decision_curve
 from tss.metrics.roc import wilson
 
 Y, P = [1, 0, 1, 0], [0.9, 0.6, 0.4, 0.1]
@@ -53,7 +51,3 @@ def test_what_are_no_probabilities_is_refused(y, p, message):
             function(y, p)
     with pytest.raises(InputError, match="below 1, got 1"):
         decision_curve(Y, P, [1.0])
-
-
-def test_all_of_it_is_json_for_one_class_too():
-    assert json.loads(json.dumps(judge([1, 1], [0.9, 0.8]), allow_nan=False))["calibration"][0]["observed"] == 1.0

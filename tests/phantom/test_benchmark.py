@@ -10,7 +10,7 @@ from tss.data import nifti
 from tss.data.cohort import read_cohort
 from tss.data.files import read_json, sha256, write_json
 from tss.errors import InputError
-from tss.metrics.roc import fleiss_kappa_ci, wilson
+from tss.metrics import fleiss_kappa_ci, wilson
 from tss.phantom import benchmark, cohort_phantom, onset_law, visible
 from tss.phantom.ideal_observer import ceilings
 from tss.phantom.simulated_readers import KAPPA, PUBLISHED

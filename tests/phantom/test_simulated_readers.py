@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tss.metrics.roc import fleiss_kappa
+from tss.metrics import fleiss_kappa
 from tss.phantom import onset_law, simulated_readers
 
 N = 40_000

@@ -16,7 +16,7 @@ from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.scores import p_text
-from tss.metrics.roc import delong_test, holm, roc_auc
+from tss.metrics import delong_test, holm, roc_auc
 
 CLAIMS = (
     "Compared is what the paper makes claims about, chosen before any figure was seen: the weights of the phase "

@@ -40,8 +40,7 @@ from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
 from tss.evaluation.gradcam_page import verdict
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
-from tss.metrics.bootstrap import bootstrap_ci
-from tss.metrics.roc import wilson
+from tss.metrics import bootstrap_ci, wilson
 from tss.training.phases import build_model
 
 LIT = 0.5  # our choice: half the largest value, the full width at half maximum of other imaging

@@ -28,7 +28,7 @@ from tss.data.tasks import POSITIVE, TASKS, lines_of
 from tss.errors import InputError
 from tss.evaluation.inference import SECONDS_BETWEEN_LINES, Prediction
 from tss.evaluation.scores import coverage, proportions, score
-from tss.metrics.roc import confusion, youden_threshold
+from tss.metrics import confusion, youden_threshold
 
 CLOCKS = {f"tissue clock, {name.upper()}": name for name in tissue_clock.SEQUENCES}
 METHODS = (*CLOCKS, "Lee 2020", *(f"Lee 2020, {name}" for name in lee2020.CLASSIFIERS))

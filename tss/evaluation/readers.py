@@ -19,8 +19,8 @@ from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.scores import cases_hash, p_text, proportions, with_interval
+from tss.metrics import cohen_kappa, cohen_kappa_ci, confusion, fleiss_kappa, fleiss_kappa_ci, holm, mcnemar
 from tss.metrics.bootstrap import bootstrap_ci
-from tss.metrics.roc import cohen_kappa, cohen_kappa_ci, confusion, fleiss_kappa, fleiss_kappa_ci, holm, mcnemar
 
 TASK = "tss<4.5h"  # what a mismatch stands for (paper 4; 2.3 ties it to 3 h)
 MAJORITY = "majority"

@@ -15,9 +15,19 @@ from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
-from tss.metrics.bootstrap import bootstrap_ci
-from tss.metrics.calibration import judge
-from tss.metrics.roc import confusion, delong_ci, roc_auc, roc_curve, wilson, youden_threshold
+from tss.metrics import (
+    bootstrap_ci,
+    brier,
+    brier_ci,
+    calibration_curve,
+    confusion,
+    decision_curve,
+    delong_ci,
+    roc_auc,
+    roc_curve,
+    wilson,
+    youden_threshold,
+)
 
 
 def score(predictions: list[Prediction], threshold: float) -> dict:
@@ -48,7 +58,12 @@ def score(predictions: list[Prediction], threshold: float) -> dict:
         "fn": fn,
     }
     if len(y):
-        metrics |= judge(y, p)
+        metrics |= {
+            "brier": brier(y, p),
+            "brier_ci": list(brier_ci(y, p)),
+            "calibration": [point._asdict() for point in calibration_curve(y, p)],
+            "decision_curve": [point._asdict() for point in decision_curve(y, p)],
+        }
     if metrics["auc"] is not None:
         best, curve = youden_threshold(y, p), roc_curve(y, p)
         metrics["roc"] = {"false_positive_rate": curve[0].tolist(), "true_positive_rate": curve[1].tolist()}

@@ -19,7 +19,7 @@ from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.scores import labels_and_probabilities, proportions, with_interval
-from tss.metrics.roc import confusion, delong_ci, roc_auc
+from tss.metrics import confusion, delong_ci, roc_auc
 
 FEWEST = 5  # patients behind a figure (of each class, for the AUC); our choice
 WITHHELD = f"n < {FEWEST}: withheld"

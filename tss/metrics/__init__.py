@@ -1,0 +1,41 @@
+"""Numbers out of labels and probabilities: the public names of the modules here."""
+
+from tss.metrics.agreement import McNemar, cohen_kappa, cohen_kappa_ci, fleiss_kappa, fleiss_kappa_ci, mcnemar
+from tss.metrics.bootstrap import bootstrap_ci
+from tss.metrics.calibration import brier, brier_ci, calibration_curve, decision_curve
+from tss.metrics.roc import (
+    Confusion,
+    PairedTest,
+    confusion,
+    delong_ci,
+    delong_test,
+    holm,
+    roc_auc,
+    roc_curve,
+    wilson,
+    youden_threshold,
+)
+
+__all__ = [
+    "Confusion",
+    "McNemar",
+    "PairedTest",
+    "bootstrap_ci",
+    "brier",
+    "brier_ci",
+    "calibration_curve",
+    "cohen_kappa",
+    "cohen_kappa_ci",
+    "confusion",
+    "decision_curve",
+    "delong_ci",
+    "delong_test",
+    "fleiss_kappa",
+    "fleiss_kappa_ci",
+    "holm",
+    "mcnemar",
+    "roc_auc",
+    "roc_curve",
+    "wilson",
+    "youden_threshold",
+]

@@ -1,6 +1,6 @@
-"""An interval for a figure that no formula fits: patients are drawn again and again, with replacement.
+"""An interval for a statistic that no formula fits: patients are drawn again and again, with replacement.
 
-In:  a function that gives the figure for some of the lines; the patient of each line; an rng.
+In:  a function that gives the statistic for some of the lines; the patient of each line; an rng.
 Out: (low, high).
 Paper: none (our choice).
 See: tests/metrics/test_bootstrap.py
@@ -30,20 +30,21 @@ def bootstrap_ci(
     Args:
         patients: (n,) the patient of each line, in any form that can be compared.
     Raises:
-        InputError: there are no patients, or half of the draws have no answer: `statistic` refused them. Fewer such
-            draws are left away.
+        InputError: there are no patients, or `statistic` refused half of the draws or more. Fewer such draws are
+            discarded.
     """
     if not len(patients):
-        raise InputError("an interval of no patients cannot be given.")
-    _, which = np.unique(np.asarray(patients), return_inverse=True)
+        raise InputError("an interval needs patients, and there are none.")
+    which = np.unique(np.asarray(patients), return_inverse=True)[1]
     lines = np.split(np.argsort(which, kind="stable"), np.bincount(which).cumsum()[:-1])
-    values = []
+    values: list[float] = []
+    reason = ""
     for _ in range(draws):
         drawn = rng.integers(len(lines), size=len(lines))
         try:
             values.append(statistic(np.concatenate([lines[number] for number in drawn])))
         except InputError as error:
-            reason = error
+            reason = str(error)
     if len(values) <= (1 - MOST_WITHOUT_ANSWER) * draws:
         raise InputError(
             f"{draws - len(values)} of {draws} draws of the patients have no answer ({reason}): too few "

@@ -2,10 +2,11 @@
 
 In:  y (n,) true classes 0 or 1; p (n,) probabilities of class 1; both as arrays or lists. One class only is allowed.
 Out: plain floats and lists of small tuples.
-Paper: none (FIELD 1: nobody in the field reports them).
+Paper: none (nobody in the field reports them).
 See: tests/metrics/test_calibration.py
 """
 
+from collections.abc import Iterable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tss.errors import InputError
-from tss.metrics.roc import confusion, wilson
+from tss.metrics.roc import checked, confusion, wilson
 
 GROUPS = 5  # our choice: a test set of 80 has 16 patients in each
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # our choice
@@ -44,11 +45,14 @@ class CalibrationPoint(NamedTuple):
 
 def calibration_curve(y: ArrayLike, p: ArrayLike, groups: int = GROUPS) -> list[CalibrationPoint]:
     """Group the cases by quantiles of p and compare; equal probabilities stay together, so groups may be fewer."""
-    y, p = _checked(y, p)
-    group = np.searchsorted(np.quantile(p, np.linspace(0, 1, groups + 1))[1:-1], p)
+    classes, probabilities = _checked(y, p)
+    group = np.searchsorted(np.quantile(probabilities, np.linspace(0, 1, groups + 1))[1:-1], probabilities)
     return [
         CalibrationPoint(
-            len(inside), float(p[inside].mean()), float(y[inside].mean()), wilson(int(y[inside].sum()), len(inside))
+            len(inside),
+            float(probabilities[inside].mean()),
+            float(classes[inside].mean()),
+            wilson(int(classes[inside].sum()), len(inside)),
         )
         for inside in (np.flatnonzero(group == number) for number in np.unique(group))
     ]
@@ -64,44 +68,36 @@ class DecisionPoint(NamedTuple):
     treat_all: float
 
 
-def decision_curve(y: ArrayLike, p: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> list[DecisionPoint]:
+def decision_curve(y: ArrayLike, p: ArrayLike, thresholds: Iterable[float] = THRESHOLDS) -> list[DecisionPoint]:
     """Net benefit (Vickers and Elkin 2006): TP / n - FP / n * t / (1 - t), treating whoever has p >= t.
 
     t is the probability at which treating and not treating weigh the same; t / (1 - t) is what one false positive
     costs in true positives.
     """
-    y, p = _checked(y, p)
+    classes, probabilities = _checked(y, p)
     points = []
-    for threshold in map(float, thresholds):
+    for threshold in thresholds:
         if not 0 <= threshold < 1:
             raise InputError(f"a decision threshold must lie in 0..1, below 1, got {threshold}.")
         cost = threshold / (1 - threshold)
-        tp, fp, _, _ = confusion(y, p, threshold)
-        points.append(DecisionPoint(threshold, (tp - cost * fp) / len(y), float(y.mean() - cost * (1 - y.mean()))))
+        tp, fp, _, _ = confusion(classes, probabilities, threshold)
+        share = float(classes.mean())
+        points.append(DecisionPoint(threshold, (tp - cost * fp) / len(classes), share - cost * (1 - share)))
     return points
 
 
-def judge(y: ArrayLike, p: ArrayLike) -> dict:
-    """Return all three as plain values for JSON: brier, brier_ci, calibration and decision_curve (lists of dicts)."""
-    return {
-        "brier": brier(y, p),
-        "brier_ci": list(brier_ci(y, p)),
-        "calibration": [point._asdict() for point in calibration_curve(y, p)],
-        "decision_curve": [point._asdict() for point in decision_curve(y, p)],
-    }
-
-
 def _squares(y: ArrayLike, p: ArrayLike) -> np.ndarray:
-    y, p = _checked(y, p)
-    return (p - y) ** 2
+    classes, probabilities = _checked(y, p)
+    return (probabilities - classes) ** 2
 
 
 def _checked(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return y and p as float64, or refuse them."""
-    confusion(y, p, 0.5)  # refuses what is not 0 or 1, not finite, or not of one length
-    y, p = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-    if not len(y):
+    classes, probabilities = checked(y, p, both_classes=False)
+    if not len(classes):
         raise InputError("there are no cases: their probabilities cannot be judged.")
-    if p.min() < 0 or p.max() > 1:
-        raise InputError(f"probabilities must lie in 0..1, these reach from {p.min()} to {p.max()}.")
-    return y, p
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise InputError(
+            f"probabilities must lie in 0..1, these reach from {probabilities.min()} to {probabilities.max()}."
+        )
+    return classes.astype(np.float64), probabilities

@@ -1,9 +1,8 @@
-"""How well do probabilities tell two classes apart, which of two does it better, and how far do readers agree?
+"""How well do scores tell two classes apart, and which of two scores does it better?
 
-In:  y (n,) true classes 0 or 1; p (n,) scores, higher = more likely 1; calls and ratings; all as arrays or lists.
+In:  y (n,) true classes 0 or 1; p (n,) scores, higher = more likely 1; all as arrays or lists.
 Out: plain floats, tuples and arrays.
-Paper: 2.4 and 3 (ROC-AUC; sensitivity, specificity and accuracy at Youden's J; Fleiss' kappa); the intervals and the
-     tests are ours.
+Paper: 2.4 and 3 (ROC-AUC; sensitivity, specificity and accuracy at Youden's J); the intervals and the tests are ours.
 See: tests/metrics/test_roc.py, and tests/benchmarks/metrics.py beside scikit-learn, statsmodels and others
 
 Every function refuses what has no answer (one class only, NaN) with an InputError; none returns NaN.
@@ -16,14 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from tss.errors import InputError
 
 
 def roc_auc(y: ArrayLike, p: ArrayLike) -> float:
     """Probability that a random positive scores higher than a random negative; a tie counts one half."""
-    y, p = _checked(y, p)
+    y, p = checked(y, p)
     positives = int(y.sum())
     rank_sum = _ranks(p)[y].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * (len(y) - positives)))
@@ -35,7 +33,7 @@ def roc_curve(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.nd
     One point for each distinct score t, falling: a case counts as positive when p >= t. The first threshold is
     infinite: nothing counts as positive.
     """
-    y, p = _checked(y, p)
+    y, p = checked(y, p)
     thresholds, true_positives, false_positives = _counts(y, p)
     return (
         np.append(0.0, false_positives / (~y).sum()),
@@ -50,10 +48,10 @@ def delong_ci(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> tuple[float, f
     A perfect AUC has no variance by this estimate: (1, 1) says nothing about how large the sample was.
     With a single positive or negative the variance is unknown: (0, 1), nothing is ruled out.
     """
-    y, p = _checked(y, p)
+    y, p = checked(y, p)
     if min(y.sum(), (~y).sum()) < 2:
         return 0.0, 1.0
-    return _around(roc_auc(y, p), _delong_variance(*_placements(y, p)), level, 0.0, 1.0)
+    return normal_interval(roc_auc(y, p), _delong_variance(*_placements(y, p)), level, 0.0, 1.0)
 
 
 class PairedTest(NamedTuple):
@@ -74,8 +72,8 @@ def delong_test(y: ArrayLike, p1: ArrayLike, p2: ArrayLike) -> PairedTest:
         InputError: fewer than two cases of a class; or a difference without any variance, such as perfect scores
             against perfectly wrong ones: z would be infinite, which says nothing about so few cases.
     """
-    y, p1 = _checked(y, p1)
-    y, p2 = _checked(y, p2)
+    y, p1 = checked(y, p1)
+    y, p2 = checked(y, p2)
     if min(y.sum(), (~y).sum()) < 2:
         raise InputError(f"DeLong's test needs two cases of each class: {y.sum()} of {len(y)} are positive.")
     # Halves of whole numbers, so that scores that rank alike have a difference and a variance of exactly zero.
@@ -86,43 +84,19 @@ def delong_test(y: ArrayLike, p1: ArrayLike, p2: ArrayLike) -> PairedTest:
             f"the AUCs differ by {difference:.3f} and neither varies from case to case: DeLong's test has no answer."
         )
     z = difference / math.sqrt(variance) if difference else 0.0
-    return PairedTest(difference, _around(difference, variance, 0.95, -1.0, 1.0), z, math.erfc(abs(z) / math.sqrt(2)))
-
-
-class McNemar(NamedTuple):
-    """How many cases only the first and only the second call got right, and the exact two-sided p-value."""
-
-    only_a: int
-    only_b: int
-    pvalue: float
-
-
-def mcnemar(y: ArrayLike, a: ArrayLike, b: ArrayLike) -> McNemar:
-    """Test whether two calls (n,) of 0 and 1 are equally often right about y (McNemar 1947).
-
-    Always the exact binomial test on the cases in which just one of the two is right, never the chi-square that
-    stands in for it when they are many. No such case: p = 1.
-    """
-    y, a = _checked(y, a, both_classes=False)
-    y, b = _checked(y, b, both_classes=False)
-    if not len(y):
-        raise InputError("McNemar's test has no cases.")
-    for calls in (a, b):
-        if not np.isin(calls, (0, 1)).all():
-            raise InputError(f"calls must be 0 or 1, got {sorted(set(calls.tolist()) - {0, 1})[:5]}.")
-    right_a, right_b = a == y, b == y
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return McNemar(only_a, only_b, min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5))))
+    return PairedTest(
+        difference, normal_interval(difference, variance, 0.95, -1.0, 1.0), z, math.erfc(abs(z) / math.sqrt(2))
+    )
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
     """Return the p-values of one table's comparisons, corrected for their number (Holm 1979), in the order given."""
-    pvalues = np.asarray(pvalues, dtype=np.float64)
-    if not ((pvalues >= 0) & (pvalues <= 1)).all():
-        raise InputError(f"p-values must lie in 0..1, got {pvalues.tolist()}.")
-    order = np.argsort(pvalues, kind="stable")
-    steps = pvalues[order] * np.arange(len(pvalues), 0, -1)  # the smallest counts for all, the next for one fewer, ...
-    corrected = np.empty(len(pvalues))
+    p = np.asarray(pvalues, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InputError(f"p-values must lie in 0..1, got {p.tolist()}.")
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(len(p), 0, -1)  # the smallest counts for all, the next for one fewer, ...
+    corrected = np.empty(len(p))
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected.tolist()
 
@@ -133,7 +107,7 @@ def youden_threshold(y: ArrayLike, p: ArrayLike) -> float:
     Of several best ones the highest is taken (fewest false positives). J is compared in whole numbers, so that
     rounding cannot decide.
     """
-    y, p = _checked(y, p)
+    y, p = checked(y, p)
     thresholds, true_positives, false_positives = _counts(y, p)
     j = true_positives * (~y).sum() - false_positives * y.sum()  # J times positives times negatives
     return float(thresholds[np.argmax(j)])
@@ -150,7 +124,7 @@ class Confusion(NamedTuple):
 
 def confusion(y: ArrayLike, p: ArrayLike, threshold: float) -> Confusion:
     """Count the calls when p >= threshold means positive. One class only is allowed here: counts need no second."""
-    y, p = _checked(y, p, both_classes=False)
+    y, p = checked(y, p, both_classes=False)
     called = p >= threshold
     return Confusion(
         tp=int((called & y).sum()),
@@ -171,83 +145,7 @@ def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(centre - reach) if k > 0 else 0.0, float(centre + reach) if k < n else 1.0
 
 
-def fleiss_kappa(ratings: ArrayLike) -> float:
-    """Return the agreement of raters beyond chance (Fleiss 1971): 1 = always, 0 = as often as by chance.
-
-    Args:
-        ratings: (subjects, raters), labels of any kind; every rater has rated every subject.
-    Raises:
-        InputError: fewer than two raters, a missing rating, or a single label throughout (0 / 0).
-    """
-    return _fleiss(ratings)[0]
-
-
-def fleiss_kappa_ci(ratings: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of Fleiss' kappa for other subjects and the same raters (Gwet 2008, by linearisation).
-
-    It does not suppose that kappa is 0, as Fleiss' own variance does. Perfect agreement has no variance: (1, 1).
-    One subject only: (-1, 1).
-    """
-    kappa, parts = _fleiss(ratings)
-    if len(parts) < 2:
-        return -1.0, 1.0
-    return _around(kappa, float(parts.var(ddof=1)) / len(parts), level, -1.0, 1.0)
-
-
-def _fleiss(ratings: ArrayLike) -> tuple[float, np.ndarray]:
-    """Kappa, and what each subject (n,) adds to it to first order (mean 0)."""
-    ratings = np.asarray(ratings)
-    if ratings.ndim != 2 or ratings.shape[0] < 1 or ratings.shape[1] < 2:
-        raise InputError(f"ratings {ratings.shape} must be (subjects, raters), with two raters at least.")
-    labels, which = _labels(ratings)
-    counts = (which[..., None] == np.arange(len(labels))).sum(1)  # (subjects, labels)
-    raters, shares = ratings.shape[1], counts.sum(0) / ratings.size
-    agree = (counts * (counts - 1)).sum(1) / (raters * (raters - 1))  # each subject: share of pairs that agree
-    chance = counts @ shares / raters
-    expected = float(shares @ shares)
-    kappa = (float(agree.mean()) - expected) / (1 - expected)
-    return kappa, (agree - agree.mean() - 2 * (1 - kappa) * (chance - expected)) / (1 - expected)
-
-
-def cohen_kappa(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the agreement of two raters beyond chance (Cohen 1960). a, b: (n,) labels of the same subjects.
-
-    Raises:
-        InputError: a missing rating, or a single label throughout (0 / 0).
-    """
-    return _cohen(a, b)[0]
-
-
-def cohen_kappa_ci(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of Cohen's kappa (Fleiss, Cohen and Everitt 1969). Perfect agreement: (1, 1)."""
-    kappa, parts = _cohen(a, b)
-    return _around(kappa, float((parts**2).mean()) / len(parts), level, -1.0, 1.0)
-
-
-def _cohen(a: ArrayLike, b: ArrayLike) -> tuple[float, np.ndarray]:
-    """Kappa, and what each subject (n,) adds to it to first order (mean 0)."""
-    a, b = np.asarray(a), np.asarray(b)
-    if a.ndim != 1 or a.shape != b.shape or not len(a):
-        raise InputError(f"ratings {a.shape} and {b.shape} must be two lists of the same length.")
-    labels, which = _labels(np.stack([a, b]))
-    first, second = (np.bincount(rater, minlength=len(labels)) / len(a) for rater in which)
-    agree, expected = which[0] == which[1], float(first @ second)
-    kappa = (float(agree.mean()) - expected) / (1 - expected)
-    chance = second[which[0]] + first[which[1]]
-    return kappa, (agree - agree.mean() - (1 - kappa) * (chance - 2 * expected)) / (1 - expected)
-
-
-def _labels(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct labels, two at least, and which of them each rating is (the shape of `ratings`)."""
-    if ratings.dtype == object or (ratings.dtype.kind == "f" and not np.isfinite(ratings).all()):
-        raise InputError("a rating is missing: leave out subjects that a rater has not rated, and say how many.")
-    labels, which = np.unique(ratings, return_inverse=True)
-    if len(labels) < 2:
-        raise InputError(f"every rating is {labels[0]!s}: agreement beyond chance has no meaning (kappa is 0 / 0).")
-    return labels, which.reshape(ratings.shape)
-
-
-def _around(value: float, variance: float, level: float, lowest: float, highest: float) -> tuple[float, float]:
+def normal_interval(value: float, variance: float, level: float, lowest: float, highest: float) -> tuple[float, float]:
     """The normal interval, clipped to what is possible."""
     reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(variance)
     return float(max(lowest, value - reach)), float(min(highest, value + reach))
@@ -265,7 +163,7 @@ def _delong_variance(above: np.ndarray, below: np.ndarray) -> float:
     return float(above.var(ddof=1) * len(above) + below.var(ddof=1) * len(below)) / pairs**2
 
 
-def _checked(y: ArrayLike, p: ArrayLike, both_classes: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def checked(y: ArrayLike, p: ArrayLike, both_classes: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return y as booleans and p as float64, or refuse them."""
     y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape:

@@ -15,7 +15,7 @@ import run_preprocess
 from tss.data import bids, files
 from tss.data.bids_layout import Dataset, take_apart
 from tss.data.cohort import Patient, read_cohort
-from tss.display import figures
+from tss.display import slice_plots
 from tss.errors import InputError
 from tss.phantom import phantom_bids
 from tss.preprocessing import brain_extraction
@@ -385,7 +385,7 @@ def test_real_patients_are_not_given_made_up_directions(tmp_path):
 def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, monkeypatch, capsys):
     """Dry run, two shards, a patient without FLAIR, one without folder; the same line tries them again."""
     monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
-    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
     folder, out = tmp_path / "bids", tmp_path / "bids" / "derivatives" / "tss"
     shutil.copytree(dataset[0], folder)
     atlas = dataset[0].parent / "atlas.nii.gz"

@@ -11,7 +11,7 @@ import pytest
 import run_preprocess
 from tss.data import files
 from tss.data.cohort import Patient
-from tss.display import figures
+from tss.display import slice_plots
 from tss.preprocessing import brain_extraction
 from tss.preprocessing.pipeline import load_scans
 
@@ -157,7 +157,7 @@ def test_values_and_places_are_those_of_the_head(tmp_path, kind):
 def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, monkeypatch):
     """Through run_preprocess.py; heads lie as the atlas does, so that registration need not be waited for."""
     monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
-    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
     kinds = ["plain", "oblique", "sagittal FLAIR", "coronal FLAIR", "sagittal DWI", "coronal DWI", "4-D"]
     rows = [write(tmp_path, kind)[0] for kind in kinds]
     columns = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "split")

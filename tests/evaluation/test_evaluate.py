@@ -13,7 +13,7 @@ import run_eval
 from tss.data import nifti
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
-from tss.display import figures
+from tss.display import roc_plots
 from tss.phantom.ideal_observer import ceilings
 from tss.training.checkpoint import load_model
 
@@ -145,7 +145,7 @@ def test_a_split_that_was_trained_on_is_called_optimistic(made, tmp_path, capsys
 
 def test_phantoms_are_called_phantoms(made, tmp_path, capsys, monkeypatch):
     titles = []
-    monkeypatch.setattr(figures, "draw_roc", lambda *words: titles.append(words[-1]))
+    monkeypatch.setattr(roc_plots, "draw_roc", lambda *words: titles.append(words[-1]))
     shutil.copytree(made / "data", tmp_path / "data")
     patients = read_prepared(tmp_path / "data")
     for patient in patients:

@@ -14,7 +14,7 @@ import run_eval
 from tss.data import nifti
 from tss.data.files import sha256
 from tss.data.nifti import Volume
-from tss.display import figures
+from tss.display import slice_plots
 from tss.evaluation import gradcam_page, new_patient
 from tss.evaluation.inference import Model, Prediction
 from tss.preprocessing import brain_extraction, pipeline
@@ -66,7 +66,7 @@ def test_without_phase_1_the_brighter_side_is_taken_and_said_loudly():
 def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        figures,
+        slice_plots,
         "draw_gradcam",
         lambda path, scans, heat, slices, captions, *more, **named: seen.update(
             scans=scans, heat=heat, slices=slices, captions=captions

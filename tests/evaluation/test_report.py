@@ -15,7 +15,7 @@ import run_eval
 from tss.baselines import forest
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
-from tss.display import figures
+from tss.display import panel
 from tss.evaluation import gradcam_page, report
 
 REASON = 'FLAIR is "cut off" <script>alert(1)</script>'
@@ -107,7 +107,7 @@ def made(scanned, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
             (forest, "TREES", 20),
-            (figures, "PANEL_DPI", 50),
+            (panel, "PANEL_DPI", 50),
             (gradcam_page, "SLICES_SHOWN", 1),
         ):
             patch.setattr(module, name, value)  # as little work as shows the same

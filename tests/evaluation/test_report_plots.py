@@ -2,7 +2,7 @@
 
 import pytest
 
-from tss.display import figures
+from tss.display import calibration_plots, roc_plots
 from tss.evaluation import report_plots
 from tss.evaluation.inference import Prediction
 from tss.evaluation.scores import coverage, score
@@ -62,10 +62,15 @@ ROWS = [
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Name of a file -> what figures was asked to draw."""
+    """Name of a file -> what was asked to be drawn."""
     asked = {}
-    for name in ("rocs", "bars", "calibration", "decision"):
-        monkeypatch.setattr(figures, f"draw_{name}", lambda path, *args: asked.update({path.name: args}))
+    for module, name in (
+        (roc_plots, "rocs"),
+        (roc_plots, "bars"),
+        (calibration_plots, "calibration"),
+        (calibration_plots, "decision"),
+    ):
+        monkeypatch.setattr(module, f"draw_{name}", lambda path, *args: asked.update({path.name: args}))
     return asked
 
 

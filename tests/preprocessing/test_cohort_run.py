@@ -17,7 +17,7 @@ import run_preprocess
 from tss.data import files, nifti
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
-from tss.display import figures
+from tss.display import slice_plots
 from tss.preprocessing import brain_extraction, cohort_run, patient_record
 
 GRID = ["16", "16", "8"]
@@ -36,7 +36,7 @@ def raw(tmp_path_factory):
 def known_affines(monkeypatch):
     """No registration (the answer is near the identity) and no picture: these tests are about the cohort."""
     monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
-    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import run_preprocess
 from tss.data import files
 from tss.data.nifti import Volume, load, resample
-from tss.display import figures
+from tss.display import slice_plots
 from tss.errors import InputError
 from tss.preprocessing import fsl, literal
 
@@ -240,7 +240,7 @@ def test_literal_order_looks_for_the_brain_on_b0_and_once_more_after_registratio
 
 
 def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(figures, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
     fake("bet", HALF_MASK)
     home = fake("flirt", "printf '1 0 0 0\\n0 1 0 0\\n0 0 1 0\\n0 0 0 1\\n' > matrix.mat\n")
     table = heads.write_cohort(tmp_path, 1)

@@ -11,7 +11,7 @@ import torch
 
 import run_train
 from tss.data import files
-from tss.display import figures
+from tss.display import roc_plots, training_plots
 from tss.evaluation.auc_comparison import CLAIMS
 from tss.study import table2_study
 from tss.training import train
@@ -31,8 +31,12 @@ def quick(monkeypatch, tmp_path):
 
 def draw(monkeypatch):
     monkeypatch.setattr(table2_study, "PICTURES", 0)
-    for name in ("draw_curves", "draw_restoration", "draw_roc"):
-        monkeypatch.setattr(figures, name, lambda path, *_: files.write_text(path, "a picture"))
+    for module, name in (
+        (training_plots, "draw_curves"),
+        (training_plots, "draw_restoration"),
+        (roc_plots, "draw_roc"),
+    ):
+        monkeypatch.setattr(module, name, lambda path, *_: files.write_text(path, "a picture"))
 
 
 def resnet18(path, seed=1):

@@ -18,7 +18,7 @@ from tss.data.cohort import write_cohort
 from tss.data.files import read_json, sha256
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
-from tss.display import figures
+from tss.display import training_plots
 from tss.errors import InputError
 from tss.training import early_stopping, feature_cache, train
 from tss.training.checkpoint import KEYS, load_checkpoint, load_model
@@ -42,8 +42,8 @@ def options(tiny_data, tmp_path, monkeypatch):
 @pytest.fixture
 def no_drawing(monkeypatch):
     """Drawing the curves takes longer than all the rest of a tiny phase."""
-    monkeypatch.setattr(figures, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
-    monkeypatch.setattr(figures, "draw_restoration", lambda path, rows, title: files.write_text(path, title))
+    monkeypatch.setattr(training_plots, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
+    monkeypatch.setattr(training_plots, "draw_restoration", lambda path, rows, title: files.write_text(path, title))
 
 
 def weights_equal(one, other):

@@ -13,7 +13,7 @@ import run_eval
 import run_train
 from tss.data import files
 from tss.data.tasks import Sample
-from tss.display import figures
+from tss.display import training_plots
 from tss.training import tumour_pretraining
 from tss.training.checkpoint import load_checkpoint
 from tss.training.dataset import Split
@@ -55,7 +55,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture
 def no_drawing(monkeypatch):
-    monkeypatch.setattr(figures, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
+    monkeypatch.setattr(training_plots, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
 
 
 def test_a_mask_that_moved_is_other_data():

@@ -256,10 +256,10 @@ def _draw_roc(path: Path, metrics: dict, note: str) -> None:
     if metrics["auc"] is None:
         print(f"  no roc.png: {metrics['auc_reason']}", flush=True)
         return
-    from tss.display import figures
+    from tss.display import roc_plots
 
     cases = f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive"
-    figures.draw_roc(
+    roc_plots.draw_roc(
         path,
         tuple(metrics["roc"].values()),
         metrics["auc"],

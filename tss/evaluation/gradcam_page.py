@@ -67,12 +67,12 @@ def draw_on_atlas(
     scans: dict[str, Path],
 ) -> None:
     """Draw a patient of DATA on the registered scans, with the lesion's outline where there is a mask of it."""
-    from tss.display import figures
+    from tss.display import slice_plots
 
     explanation = explain(model, prediction, hemispheres)
     volumes = {name: nifti.load(scans[name]) for name in ("DWI", "FLAIR")}
     lesion = _outline(scans["lesion"]) if "lesion" in scans else None
-    figures.draw_gradcam(
+    slice_plots.draw_gradcam(
         path,
         {name: volume.data for name, volume in volumes.items()},
         explanation.heat,

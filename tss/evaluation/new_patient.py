@@ -236,7 +236,7 @@ def draw_on_scan(
     The map is made on the atlas grid and comes back through the inverse of b0 -> atlas; a slice of the DWI lies
     oblique to the atlas' slices, so the slices drawn are those through the strongest place of each that weighs most.
     """
-    from tss.display import figures
+    from tss.display import slice_plots
 
     explanation = gradcam_page.explain(model, prediction, hemispheres)
     dwi = volumes["dwi"]
@@ -253,7 +253,7 @@ def draw_on_scan(
             own, f"slice {own + 1} (atlas {z + 1}): {gradcam_page.amount(model, explanation.contributions[z])}"
         )
     shown = sorted(captions)
-    figures.draw_gradcam(
+    slice_plots.draw_gradcam(
         path,
         {"DWI": dwi.data, "FLAIR": flair},
         heat,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tss.data.tasks import POSITIVE
-from tss.display import figures
+from tss.display import calibration_plots, roc_plots
 from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, rank
 from tss.evaluation.scores import with_interval
 from tss.evaluation.table2 import CUTOFF, NOT_RUN
@@ -57,7 +57,7 @@ def draw_roc(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
                 if group is older
                 else ([_curve(row) for row in group] + clock, {})
             )
-            figures.draw_rocs(paths[-1], curves, points["reader"], cutoffs, f"{POSITIVE[task]}: {name}\n{cases(group)}")
+            roc_plots.draw_rocs(paths[-1], curves, points["reader"], cutoffs, f"{POSITIVE[task]}: {name}\n{cases(group)}")
     return paths
 
 
@@ -90,20 +90,20 @@ def draw_bars(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
         for row in networks
         if "ceiling" in row
     }
-    figures.draw_bars(path, groups, best, f"{POSITIVE[task]}: {cases(networks or older)}")
+    roc_plots.draw_bars(path, groups, best, f"{POSITIVE[task]}: {cases(networks or older)}")
     return [path]
 
 
-def _bars(rows: Sequence[dict], kind: int) -> list[figures.Bar]:
+def _bars(rows: Sequence[dict], kind: int) -> list[roc_plots.Bar]:
     found = [row for row in rows if kind_of(row) == kind]
     run = [row for row in found if row["stage"] != NOT_RUN]
     if not run:
-        return [figures.Bar(SLOTS[kind], None, None, kind, NOT_RUN)]
+        return [roc_plots.Bar(SLOTS[kind], None, None, kind, NOT_RUN)]
     return [_bar(SLOTS[kind] if len(run) == 1 else row["name"], row) for row in run]
 
 
-def _bar(label: str, row: dict) -> figures.Bar:
-    return figures.Bar(label, row["auc"], row["auc_ci"], kind_of(row), "no AUC")
+def _bar(label: str, row: dict) -> roc_plots.Bar:
+    return roc_plots.Bar(label, row["auc"], row["auc_ci"], kind_of(row), "no AUC")
 
 
 def draw_calibration(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
@@ -113,7 +113,7 @@ def draw_calibration(folder: Path, rows: Sequence[dict], task: str) -> list[Path
         return []
     names = [folder / f"{name}_{_stem(task)}.png" for name in ("calibration", "decision")]
     title = f"{POSITIVE[task]}: {cases(list(shown.values()))}"
-    figures.draw_calibration(
+    calibration_plots.draw_calibration(
         names[0],
         {f"{name}: Brier score {with_interval(row, 'brier', 3)}": row["calibration"] for name, row in shown.items()},
         title,
@@ -127,7 +127,7 @@ def draw_calibration(folder: Path, rows: Sequence[dict], task: str) -> list[Path
         and row.get("cases_sha256") in same
         and "counted_against" in row["coverage"]
     }
-    figures.draw_decision(names[1], {name: row["decision_curve"] for name, row in (shown | beside).items()}, title)
+    calibration_plots.draw_decision(names[1], {name: row["decision_curve"] for name, row in (shown | beside).items()}, title)
     return names
 
 
@@ -168,9 +168,9 @@ def kind_of(row: dict) -> int:
     return ATTENTION if row.get("attention") else rank(row.get("weights", ""))
 
 
-def _curve(row: dict) -> figures.Curve:
+def _curve(row: dict) -> roc_plots.Curve:
     name = row.get("method") or row["name"]
-    return figures.Curve(
+    return roc_plots.Curve(
         f"{name}: AUC {with_interval(row, 'auc', 3)}, n = {row['n']}", *row["roc"].values(), kind_of(row)
     )
 

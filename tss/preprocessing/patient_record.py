@@ -84,7 +84,7 @@ def _atlas(path: str, grid: tuple[int, int, int]) -> pipeline.Atlas:
 
 
 def _write(name: str, prepared: pipeline.Prepared, atlas: pipeline.Atlas, reference: dict, out: Path) -> None:
-    from tss.display import figures  # matplotlib only where something is drawn
+    from tss.display import slice_plots  # matplotlib only where something is drawn
 
     volumes = prepared.volumes | {"mask": prepared.mask}
     if prepared.lesion is not None:
@@ -103,7 +103,7 @@ def _write(name: str, prepared: pipeline.Prepared, atlas: pipeline.Atlas, refere
     }
     for kind, shares in reference.get("histograms", {}).items():
         histograms[kind]["reference"] = np.array(shares.split(), float)
-    figures.draw_qc(
+    slice_plots.draw_qc(
         files[1],
         prepared.volumes,
         prepared.mask,

@@ -313,7 +313,7 @@ def say_epoch(run: Run, seconds: float, is_best: bool) -> None:
 
 def finish_run(run: Run, val: Split) -> Path:
     """Draw the curves, prove on the written files that the frozen part stood still, and say where the best is."""
-    from tss.display import figures
+    from tss.display import training_plots
 
     best = run.folder / "best.pt"
     if run.frozen:
@@ -326,11 +326,13 @@ def finish_run(run: Run, val: Split) -> Path:
     write_log(run)  # a kill may have come between last.pt and its line
     row = run.history[best_epoch(run.history) - 1]
     title, note = f"{run.phase.name.capitalize()}: {run.phase.task}", f"\n{run.phantoms}" if run.phantoms else ""
-    figures.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title + note)
+    training_plots.draw_curves(run.folder / "curves.png", run.history, row["epoch"], title + note)
     result = f"val loss {row['val_loss']:.4f}, {score_text(row)}"
     if run.phase.task == RESTORE:
         run.network.load_state_dict(load_checkpoint(best)["state_dict"])
         shown = restoration.restored_slices(run.network, val, run.device, run.options.seed)
-        figures.draw_restoration(run.folder / "restored.png", shown, f"{title}, epoch {row['epoch']}: {result}{note}")
+        training_plots.draw_restoration(
+            run.folder / "restored.png", shown, f"{title}, epoch {row['epoch']}: {result}{note}"
+        )
     run.say(f"done after {len(run.history)} epochs: {best} is epoch {row['epoch']}, {result}")
     return best

@@ -57,7 +57,9 @@ def draw_roc(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
                 if group is older
                 else ([_curve(row) for row in group] + clock, {})
             )
-            roc_plots.draw_rocs(paths[-1], curves, points["reader"], cutoffs, f"{POSITIVE[task]}: {name}\n{cases(group)}")
+            roc_plots.draw_rocs(
+                paths[-1], curves, points["reader"], cutoffs, f"{POSITIVE[task]}: {name}\n{cases(group)}"
+            )
     return paths
 
 
@@ -127,7 +129,9 @@ def draw_calibration(folder: Path, rows: Sequence[dict], task: str) -> list[Path
         and row.get("cases_sha256") in same
         and "counted_against" in row["coverage"]
     }
-    calibration_plots.draw_decision(names[1], {name: row["decision_curve"] for name, row in (shown | beside).items()}, title)
+    calibration_plots.draw_decision(
+        names[1], {name: row["decision_curve"] for name, row in (shown | beside).items()}, title
+    )
     return names
 
 

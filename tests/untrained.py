@@ -2,8 +2,7 @@
 
 import torch
 
-from tss.data.files import read_json
-from tss.data.prepared import read_prepared
+from tss.data.prepared import read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.training import checkpoint
 from tss.training.phases import PHASES, build_model
@@ -13,7 +12,7 @@ def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
     """Write a checkpoint of `phase` that fits DATA; `changed` replaces any of its keys. Returns its path as text."""
     about = {"grid": [32, 32, 4], "cohort": "0" * 64, "settings": {}}
     if data:
-        settings = read_json(data / "settings.json")
+        settings = read_settings(data)
         about = {
             "grid": settings["grid"],
             "cohort": split_hash(read_prepared(data)),

@@ -1,10 +1,8 @@
-"""The cohort table: what is refused and how it is said, labels, the split, Table 1."""
+"""The cohort table: what is read, what is refused and how it is said."""
 
-import numpy as np
 import pytest
 
-from tss.data import cohort, prepared, splits, tasks
-from tss.display import tables
+from tss.data import cohort, prepared
 from tss.errors import InputError
 
 HEADER = "patient,dwi,b0,flair,onset_to_mri_min,stroke_side"
@@ -89,7 +87,7 @@ def test_a_labs_own_column_is_not_lost_under_a_name_of_ours(tmp_path):
     [
         (HEADER.replace(",flair", ""), "column flair is missing"),
         (HEADER.replace("b0", "bzero"), "column b0 (or adc) is missing"),
-        (HEADER + ",dwi", "column dwi stands twice"),
+        (HEADER + ",dwi", "column dwi appears twice"),
         (HEADER.replace(",", ";"), "is missing"),
     ],
 )
@@ -109,139 +107,6 @@ def test_missing_empty_and_binary_tables_are_refused(tmp_path):
         cohort.read_cohort(tmp_path / "cohort.csv")
 
 
-def people(n, **columns):
-    rng = np.random.default_rng(5)
-    rows = [
-        {
-            "patient": f"p{i}",
-            "onset_to_mri_min": str(int(rng.integers(30, 900))),
-            "status": "ok",
-            "stroke_side": str(rng.choice(["left", "right"])),
-        }
-        | columns
-        for i in range(n)
-    ]
-    return [cohort.Patient(row, folder=None) for row in rows]
-
-
-def test_the_split_is_64_16_20_and_even_in_every_stratum():
-    patients = people(200)
-    splits.assign_splits(patients, np.random.default_rng(0))
-    assert [sum(p.split == name for p in patients) for name in cohort.SPLITS] == [128, 32, 40]
-    for side in cohort.SIDES:
-        for low, high in ((0, 180), (180, 270), (270, 1e9)):
-            stratum = [p for p in patients if p.side == side and low <= p.minutes < high]
-            in_test = sum(p.split == "test" for p in stratum)
-            assert abs(in_test - 0.20 * len(stratum)) <= 1.5
-
-
-def test_the_split_depends_on_the_seed_alone_and_keeps_what_is_given():
-    first, again, other = people(50), people(50), people(50)
-    for patients, seed in ((first, 1), (again, 1), (other, 2)):
-        splits.assign_splits(patients, np.random.default_rng(seed))
-    assert splits.split_hash(first) == splits.split_hash(again) != splits.split_hash(other)
-
-    before = {p.id: p.split for p in first}
-    joined = first + [cohort.Patient(p.row | {"patient": f"new-{p.id}", "split": ""}, None) for p in people(25)]
-    splits.assign_splits(joined, np.random.default_rng(3))
-    assert all(p.split == before[p.id] for p in joined if p.id in before)
-    assert [sum(p.split == name for p in joined) for name in cohort.SPLITS] == [48, 12, 15]
-
-
-def test_any_first_n_of_a_balanced_order_have_each_stratums_share():
-    patients = people(200)
-    ordered = splits.in_balance(patients, np.random.default_rng(0))
-    assert sorted(p.id for p in ordered) == sorted(p.id for p in patients)
-    strata = [splits.stratum(p) for p in patients]
-    for n in (30, 60, 120, 200):
-        for one in set(strata):
-            expected = strata.count(one) * n / 200
-            assert abs(sum(splits.stratum(p) == one for p in ordered[:n]) - expected) <= 1, (n, one)
-    again = splits.in_balance(patients, np.random.default_rng(0))
-    other = splits.in_balance(patients, np.random.default_rng(1))
-    assert [p.id for p in ordered] == [p.id for p in again] != [p.id for p in other]
-
-
-def test_fewer_training_patients_are_nested_and_nobody_else_is_touched():
-    patients = people(272, split="train")
-    for name, count in (("val", 10), ("test", 10)):
-        patients += [cohort.Patient(p.row | {"patient": f"{name}-{p.id}", "split": name}, None) for p in people(count)]
-    patients.append(cohort.Patient(patients[0].row | {"patient": "broken", "status": "failed"}, None))
-    chosen = {}
-    for n in (34, 68, 136, 272):
-        kept = splits.fewer_to_train(patients, n, seed=3)
-        chosen[n] = {p.id for p in kept if p.split == "train" and p.status == "ok"}
-        assert len(chosen[n]) == n and [p.id for p in kept if p.split != "train"] == [p.id for p in patients[272:-1]]
-        assert kept[-1].id == "broken"  # counted among who failed, as ever
-    assert chosen[34] < chosen[68] < chosen[136] < chosen[272]
-    assert {p.id for p in splits.fewer_to_train(patients, 34, seed=4)} & chosen[34] != chosen[34]
-    with pytest.raises(InputError, match="--train-patients 273: of the patients in split 'train' 272 are prepared"):
-        splits.fewer_to_train(patients, 273, seed=3)
-
-
-def test_labels_of_each_task_come_from_one_time_column():
-    def patient(name, minutes, side, status="ok"):
-        return cohort.Patient(
-            {"patient": name, "onset_to_mri_min": minutes, "stroke_side": side, "split": "train", "status": status},
-            None,
-        )
-
-    patients = [
-        patient("a", "179.9", "left"),
-        patient("b", "180", "right"),
-        patient("c", "270", "both"),
-        patient("unknown time", "", "left"),
-        patient("unknown side", "100", ""),
-        patient("failed", "100", "left", "failed"),
-    ]
-    assert tasks.samples(patients, "stroke", "train") == [
-        ("a", "left", 1),
-        ("a", "right", 0),
-        ("b", "left", 0),
-        ("b", "right", 1),
-        ("c", "left", 1),
-        ("c", "right", 1),
-        ("unknown time", "left", 1),
-        ("unknown time", "right", 0),
-    ]
-    assert tasks.samples(patients, "tss<3h", "train") == [
-        ("a", "left", 1),
-        ("b", "right", 0),
-        ("c", "left", 0),
-        ("c", "right", 0),
-    ]
-    assert tasks.samples(patients, "tss<4.5h", "train") == [
-        ("a", "left", 1),
-        ("b", "right", 1),
-        ("c", "left", 0),
-        ("c", "right", 0),
-    ]
-    assert tasks.samples(patients, "stroke", "test") == []
-
-
-def test_whom_quality_control_rejects_takes_no_part_and_the_split_stays_the_same():
-    patients = people(6, split="train")
-    before = splits.split_hash(patients)
-    patients[0].row |= {"verdict": "reject", "verdict_remark": "eyes in\n the mask"}
-    patients[1].row |= {"verdict": "reject"}
-    patients[2].row |= {"verdict": "accept", "verdict_remark": "fine"}
-    patients[3].row |= {"verdict": "unsure"}
-    patients[4].row |= {"status": "failed", "reason": "no b0", "verdict": "reject"}
-    patients[5].row |= {"status": ""}
-    assert [p.status for p in patients] == ["rejected", "rejected", "ok", "ok", "failed", ""]
-    assert [p.reason for p in patients] == [
-        "rejected at quality control: eyes in the mask",
-        "rejected at quality control",
-        "",
-        "",
-        "no b0",
-        "not preprocessed",
-    ]
-    for task in (*tasks.TASKS, tasks.RESTORE):
-        assert {sample.patient for sample in tasks.samples(patients, task, "train")} == {"p2", "p3"}
-    assert splits.split_hash(patients) == before
-
-
 def test_a_misspelt_verdict_is_refused_rather_than_ignored(tmp_path):
     with pytest.raises(InputError, match="line 2: verdict is 'rejected'; write accept, reject or unsure"):
         cohort.read_cohort(table(tmp_path, GOOD + ",rejected", header=HEADER + ",verdict"))
@@ -255,42 +120,3 @@ def test_a_written_table_finds_the_scans_from_its_new_place(tmp_path):
     (again,) = prepared.read_prepared(tmp_path / "out" / "data")
     assert again.path("dwi").resolve() == (tmp_path / "a.nii").resolve()
     assert again.status == "ok"
-
-
-def test_reading_unprepared_data_says_which_command_is_missing(tmp_path):
-    with pytest.raises(InputError, match="python run_preprocess.py COHORT_CSV --out"):
-        prepared.read_prepared(tmp_path)
-    table(tmp_path, GOOD)
-    with pytest.raises(InputError, match="no column split, status"):
-        prepared.read_prepared(tmp_path)
-
-
-def test_table_1_by_hand():
-    def patient(name, age, sex, minutes, split):
-        return cohort.Patient(
-            {
-                "patient": name,
-                "age": age,
-                "sex": sex,
-                "onset_to_mri_min": minutes,
-                "stroke_side": "left",
-                "split": split,
-            },
-            None,
-        )
-
-    lines = tables.table1(
-        [
-            patient("a", "60", "F", "100", "train"),
-            patient("b", "70", "M", "200", "train"),
-            patient("c", "80", "F", "", "test"),
-        ]
-    ).splitlines()
-    cells = {line.split("  ")[0]: [cell for cell in line.split("  ")[1:] if cell] for line in lines}
-    cells = {name: [cell.strip() for cell in row] for name, row in cells.items()}
-    assert cells["Table 1"] == ["All", "train", "test"]
-    assert cells["Age (years)"] == ["70 (65-75)", "65 (62-68)", "80 (80-80)"]
-    assert cells["Female"] == ["2 (67%)", "1 (50%)", "1 (100%)"]
-    assert cells["Onset to MRI (min)"] == ["150 (125-175), 1 unknown", "150 (125-175)", "-"]
-    assert cells["TSS < 3 h"] == ["1 (33%)", "1 (50%)", "0 (0%)"]
-    assert cells["NIHSS"] == ["-", "-", "-"]

@@ -74,9 +74,19 @@ def test_a_folder_is_for_one_process_at_a_time(tmp_path, monkeypatch):
     with alone_in(tmp_path):
         other = subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True)
         assert f"InputError: {tmp_path} is being written by another run: process {os.getpid()} on " in other.stderr
-        assert "Slurm job 77. Wait for its end" in other.stderr and not other.stdout
+        assert "Slurm job 77. Wait until it ends" in other.stderr and not other.stdout
     assert subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True).stdout == "mine\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_sweep_removes_halves_and_nothing_else(tmp_path):
+    for name in (".7.a.nii.gz", ".77.b.json", ".lock", ".x.a.nii.gz", "a.nii.gz"):
+        (tmp_path / name).write_text("")
+    files.sweep(tmp_path, "a.nii.gz", "none")
+    assert sorted(os.listdir(tmp_path)) == [".77.b.json", ".lock", ".x.a.nii.gz", "a.nii.gz"]
+    files.sweep(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".x.a.nii.gz", "a.nii.gz"]
+    files.sweep(tmp_path / "none")
 
 
 def test_json_there_and_back(tmp_path):

@@ -236,7 +236,9 @@ def test_hemispheres_prepared_otherwise_than_those_of_the_training_are_noted(mad
         settings={"preprocessing": here | {"tools": "FSL 6.0.4", "atlas": "typed/otherwise.nii.gz"}},
     )
     assert run_eval.main([path, "--data", str(made / "data"), "--out", str(tmp_path / "out"), "--gradcam", "0"]) == 0
-    note = f"prepared otherwise than those in {made / 'data'}: tools FSL 6.0.4, there {here['tools']}."
+    note = (
+        f"preprocessed with different settings from those in {made / 'data'}: tools FSL 6.0.4, there {here['tools']}."
+    )
     assert note in capsys.readouterr().out
     assert any(note in line for line in json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"])
 

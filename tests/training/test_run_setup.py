@@ -83,7 +83,13 @@ def test_who_is_left_out_of_training_is_said(options, capsys):
 
 @pytest.mark.parametrize(
     ("tools", "said"),
-    [("builtin", ""), ("FSL 6.0.4", "ckpt.pt was trained on hemispheres that were prepared otherwise than those in ")],
+    [
+        ("builtin", ""),
+        (
+            "FSL 6.0.4",
+            "ckpt.pt was trained on hemispheres that were preprocessed with different settings from those in ",
+        ),
+    ],
 )
 def test_a_parent_of_differently_prepared_hemispheres_is_said(options, made_up, capsys, tools, said):
     settings = {"preprocessing": json.loads((options.data / "settings.json").read_text()) | {"tools": tools}}

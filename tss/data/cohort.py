@@ -1,8 +1,8 @@
-"""The cohort table: what is known of each patient, the labels, and the split by patient.
+"""The cohort table: what is known of each patient.
 
 In:  cohort.csv, one row a patient, paths relative to the file (columns: README, "Your own data").
-Out: Patients in the file's order, a split written once, samples (patient, side, label) for each task, Table 1.
-Paper: 2.1 (64/16/20 % by patient, one test set for all tasks), 2.3 (labels), Table 1.
+Out: Patients in the file's order; the same table, written.
+Paper: 2.1 (patients, what is known of them).
 See: tests/data/test_cohort.py
 """
 
@@ -29,7 +29,7 @@ MOST_PROBLEMS_SHOWN = 10
 
 @dataclass
 class Patient:
-    """One row of the table. `row` is the row as it stands, unknown columns included; `folder` is the file's."""
+    """One row of the table: `row` as in the file, unknown columns included; `folder` is the file's."""
 
     row: dict[str, str]
     folder: Path
@@ -75,7 +75,7 @@ class Patient:
 
     @property
     def reason(self) -> str:
-        """Why the patient takes no part in training and evaluation; "" where it does."""
+        """Why the patient is excluded from training and evaluation; "" where it is not."""
         if self.status == "rejected":
             remark = " ".join(self.row.get("verdict_remark", "").split())
             return "rejected at quality control" + (f": {remark}" if remark else "")
@@ -83,14 +83,14 @@ class Patient:
 
 
 def read_cohort(path: str | os.PathLike) -> list[Patient]:
-    """Read and check a cohort table. Whether each scan can be read is found out when it is read.
+    """Read and check a cohort table. Scans are not opened yet.
 
     Raises:
         InputError: all that is wrong with the table, line by line.
     """
 
     def problems(patient: Patient) -> list[str]:
-        # A prepared table keeps patients whose scans were not found: they failed, and the reason stands there.
+        # A prepared table keeps patients whose scans were not found: they failed, and it gives the reason.
         return row_problems(patient.row) + ([] if "status" in patient.row else _scan_problems(patient))
 
     return read_table(Path(path), _missing_columns, problems)
@@ -102,11 +102,11 @@ def read_table(
     """Read a CSV table with a header and a line for each patient.
 
     Args:
-        missing_columns: header -> names of the columns that it should have and has not.
-        problems_of: patient -> what is wrong with the line, a sentence each.
+        missing_columns: header -> names of the columns that are missing.
+        problems_of: patient -> problems of the line, a sentence each.
 
     Raises:
-        InputError: unreadable, no header or patient, or all that is wrong with it, line by line.
+        InputError: unreadable, no header, no patient, or all that is wrong with it, line by line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # -sig: Excel writes a byte-order mark
@@ -152,7 +152,7 @@ def refuse(path: Path, problems: list[str]) -> None:
 def _check_header(header: list[str], missing: list[str], path: Path) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise InputError(f"{path}: column {', '.join(twice)} stands twice in the header. Rename or remove one.")
+        raise InputError(f"{path}: column {', '.join(twice)} appears twice in the header. Rename or remove one.")
     if missing:
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(header)}. "

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the one error that users see.
+"""Files that appear whole or not at all; locks, JSON, hashes.
 
 In:  a path and a function that writes it.
 Out: the file, complete, under its name; or an InputError that says what is wrong, where, and what to do.
@@ -9,10 +9,11 @@ See: tests/data/test_files.py
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tss.errors import InputError
@@ -21,7 +22,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
 
 LOCK = ".lock"
 
@@ -32,7 +32,7 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
     The temporary name keeps the suffixes of `path`, since nibabel and matplotlib choose the format by them.
 
     Raises:
-        InputError: the folder is not writable, the disk is full, or another fault of the file system.
+        InputError: the folder is not writable, the disk is full, or another error of the file system.
     """
     path = Path(path)
     # Not the process's number: on two nodes, or in two containers, it may be the same.
@@ -49,22 +49,31 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
             f"{path} cannot be written: {reason}. Free some space there, or choose another folder with --out."
         ) from error
     finally:
-        # OSError again: where the folder itself was refused there is nothing to take away either.
-        try:
+        with suppress(OSError):  # where the folder itself was refused there is nothing to remove either
             beside.unlink(missing_ok=True)
-        except OSError:
-            pass
+
+
+def sweep(folder: str | os.PathLike, *names: str) -> None:
+    """Remove what `write_whole` has left half-written in a folder, in a run that was killed.
+
+    Args:
+        names: of the files whose halves are meant, since other runs may be writing there; none = all.
+    """
+    for entry in Path(folder).iterdir() if Path(folder).is_dir() else ():
+        half = re.fullmatch(r"\.\d+\.(.+)", entry.name)
+        if half and (not names or half[1] in names):
+            entry.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone_in(folder: str | os.PathLike) -> Iterator[None]:
     """Keep other processes, of this machine or of another node, from writing to a folder in the meantime.
 
-    The system holds the lock and lets go when the process ends, however it ends. Where the file system has none
+    The system holds the lock and releases it when the process ends, however it ends. Where the file system has none
     (ENOSYS on some clusters), nothing is locked.
 
     Raises:
-        InputError: another process is at it, which is named.
+        InputError: another process is writing there, which is named.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,8 +85,8 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise InputError(
-                f"{folder} is being written by another run: {lock.read().strip()}. Wait for its end, or "
-                "give each run an --out of its own."
+                f"{folder} is being written by another run: {lock.read().strip()}. Wait until it ends, or "
+                "give each run its own --out."
             ) from error
         except OSError:
             pass

@@ -19,9 +19,8 @@ from scipy import ndimage
 from tss.data.files import write_whole
 from tss.errors import InputError
 
-pass
-
 VOXEL_MM = (0.2, 20.0)  # our choice: outside this a header holds metres, micrometres or nonsense, not a head in mm
+WORKING_MM = 2.0  # our choice: `shrink` averages finer scans to about this
 FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D picture
 
 
@@ -150,6 +149,12 @@ def voxel_sizes(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Carry points (3, ...) by a (4, 4) affine: voxel -> world mm, or world mm -> world mm."""
+    moved = affine[:3, :3] @ points.reshape(3, -1)
+    return moved.reshape(points.shape) + affine[:3, 3].reshape(3, *[1] * (points.ndim - 1))
+
+
 def save(path: str | os.PathLike, data: np.ndarray, affine: np.ndarray) -> None:
     """Write (X, Y, Z) data as NIfTI, whole: masks as uint8, everything else as float32."""
     kept = np.uint8 if data.dtype in (np.bool_, np.uint8) else np.float32
@@ -224,15 +229,11 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def shrink(volume: Volume) -> Volume:
-    """Average blocks of voxels until none is much finer than VOXEL_MM."""
-    factor = np.maximum(1, np.round(VOXEL_MM / voxel_sizes(volume.affine))).astype(int)
+    """Average blocks of voxels until none is much finer than WORKING_MM."""
+    factor = np.maximum(1, np.round(WORKING_MM / voxel_sizes(volume.affine))).astype(int)
     shape = np.array(volume.data.shape) // factor
     cut = volume.data[tuple(slice(0, n) for n in shape * factor)]
     blocks = cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
     affine = volume.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] = to_world(volume.affine, (factor - 1) / 2)
+    affine[:3, 3] = apply_affine(volume.affine, (factor - 1) / 2)
     return Volume(np.ascontiguousarray(blocks.mean((1, 3, 5)), np.float32), affine)
-
-
-def to_world(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
-    return affine[:3, :3] @ index + affine[:3, 3]

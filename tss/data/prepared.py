@@ -1,12 +1,89 @@
-"""TODO"""
+"""The folder DATA: where run_preprocess.py puts what, and how training and evaluation read it.
+
+In:  DATA, a folder that run_preprocess.py has made.
+Out: the paths of its files; its settings and grid; Patients with split and status; hemispheres (2, C, D, H, W).
+Paper: 2.1 (the grid of 224 x 224 x 26 voxels), 2.3 (hemispheres).
+See: tests/data/test_prepared.py
+
+Preprocessing and training meet here and nowhere else.
+"""
 
 import os
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from tss.data.cohort import SIDES, Patient, read_cohort
+from tss.data.files import read_json
+from tss.data.hemispheres import CHANNELS
 from tss.errors import InputError
+
+GRID = (224, 224, 26)  # X, Y, Z; paper 2.1
+
+
+class Reference(TypedDict, total=False):
+    """The training patient whose histogram the others are matched to (paper 2.1)."""
+
+    patient: str
+    landmarks: dict[str, list[float]]  # channel -> percentiles of healthy brain, in scanner units
+    histograms: dict[str, str]  # channel -> shares of the brain's voxels, numbers between blanks
+
+
+class Settings(TypedDict, total=False):
+    """What DATA was made with. Checkpoints carry it along."""
+
+    format: str
+    tools: str
+    grid: list[int]  # X, Y, Z
+    atlas: str
+    atlas_sha256: str
+    atlas_skull: str  # how the atlas' skull was removed
+    seed: int  # of the split
+    reference: Reference
+    versions: dict[str, str]
+
+
+def cohort_file(data: str | os.PathLike) -> Path:
+    return Path(data) / "cohort.csv"
+
+
+def settings_file(data: str | os.PathLike) -> Path:
+    return Path(data) / "settings.json"
+
+
+def hemispheres_file(data: str | os.PathLike, patient: str) -> Path:
+    return Path(data) / "hemispheres" / f"{patient}.npy"
+
+
+def registered_file(data: str | os.PathLike, patient: str, kind: str) -> Path:
+    """Return the scan on the atlas grid; kind: one of CHANNELS, "mask" or "lesion"."""
+    return Path(data) / "registered" / f"{patient}_{kind}.nii.gz"
+
+
+def record_file(data: str | os.PathLike, patient: str) -> Path:
+    """Return the patient's record: status, reason, flags and affines. It is written last."""
+    return Path(data) / "transforms" / f"{patient}.json"
+
+
+def qc_picture(data: str | os.PathLike, patient: str) -> Path:
+    return Path(data) / "qc" / f"{patient}.png"
+
+
+def qc_page(data: str | os.PathLike) -> Path:
+    return Path(data) / "qc" / "index.html"
+
+
+def read_settings(data: str | os.PathLike) -> Settings:
+    """Read DATA/settings.json.
+
+    Raises:
+        InputError: it is missing, damaged, or has no grid.
+    """
+    settings = read_json(settings_file(data))
+    if "grid" not in settings:
+        raise InputError(f"{settings_file(data)} has no 'grid'. Run run_preprocess.py again on this cohort.")
+    return Settings(**settings)  # type: ignore[typeddict-item]  # a file that run_preprocess.py has written
 
 
 def read_prepared(data: str | os.PathLike) -> list[Patient]:
@@ -15,7 +92,7 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
     Raises:
         InputError: there is none, or it is a raw cohort table.
     """
-    path = Path(data) / "cohort.csv"
+    path = cohort_file(data)
     if not path.is_file():
         raise InputError(f"{path} does not exist. Make it first: python run_preprocess.py COHORT_CSV --out {data}")
     patients = read_cohort(path)
@@ -27,12 +104,17 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
     return patients
 
 
-def read_hemispheres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return DATA/hemispheres/<patient>.npy, (2, C, D, H, W) float16.
+def read_hemispheres(data: str | os.PathLike, patient: str, grid: tuple[int, ...] | list[int]) -> np.ndarray:
+    """Return a patient's hemispheres (2, C, D, H, W) float16: left, right mirrored.
+
+    Args:
+        grid: voxels X, Y, Z of the whole brain that are expected; (D, H, W) = (Z, Y, X / 2).
 
     Raises:
         InputError: missing, damaged, of another grid, or with an empty hemisphere.
     """
+    path, (x, y, z) = hemispheres_file(data, patient), grid
+    shape = (len(SIDES), len(CHANNELS), z, y, x // 2)
     try:
         hemispheres = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -46,30 +128,25 @@ def read_hemispheres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         )
     for side, hemisphere in zip(SIDES, hemispheres, strict=True):
         if not np.isfinite(hemisphere).all() or not hemisphere.any():
-            record = path.parent.parent / "transforms" / f"{path.stem}.json"
             raise InputError(
-                f"{path}: the {side} hemisphere is empty or not finite. Delete {record} and run "
-                "run_preprocess.py again: it does this patient anew."
+                f"{path}: the {side} hemisphere is empty or not finite. Delete {record_file(data, patient)} and run "
+                "run_preprocess.py again: it processes this patient again."
             )
     return hemispheres
 
 
-def path_of(out: Path, patient: Patient) -> Path:
-    return out / "transforms" / f"{patient.id}.json"
+def differing_settings(one: Settings, other: Settings) -> str:
+    """Say in which settings that hemispheres depend on two DATA differ; "" where in none that both know."""
 
-
-def otherwise_prepared(one: dict, other: dict) -> str:
-    """Say in what two settings.json differ that hemispheres depend on; "" where in nothing that both know of."""
-
-    def parts(settings: dict) -> dict[str, str]:
+    def parts(settings: Settings) -> dict[str, str]:
         reference = settings.get("reference", {})
         return {
             "tools": settings.get("tools", ""),
             "grid": " x ".join(map(str, settings.get("grid", ()))),
             "atlas": settings.get("atlas_sha256", "")[:12],
-            "skull of the atlas taken off": settings.get("atlas_skull", "")[:20],
+            "skull of the atlas removed": settings.get("atlas_skull", "")[:20],
             "histogram reference": reference.get("patient", ""),
-            # Of two cohorts the patient may have the same name.
+            # Patients of two cohorts may have the same name.
             "its medians": ", ".join(
                 f"{name} {values[len(values) // 2]:.5g}" for name, values in reference.get("landmarks", {}).items()
             ),
@@ -81,6 +158,3 @@ def otherwise_prepared(one: dict, other: dict) -> str:
         for name, value in parts(one).items()
         if value and there[name] and value != there[name]
     )
-
-
-GRID = (224, 224, 26)  # paper 2.1

@@ -1,4 +1,10 @@
-"""TODO"""
+"""Who is trained on, validated on and tested on: by patient, drawn once, even in time band and side.
+
+In:  Patients, with or without a split; shares; a random generator or a seed.
+Out: a split for each patient; an even order; fewer patients to train on; the hash of the split.
+Paper: 2.1 (64/16/20 % by patient, one test set for all tasks).
+See: tests/data/test_splits.py
+"""
 
 import hashlib
 from collections import Counter
@@ -13,7 +19,7 @@ BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.
 
 
 def stratum(patient: Patient) -> tuple:
-    """Return what the split is even in: is the onset known, its band, the side (decision 7)."""
+    """Return what the split is stratified by: is the onset known, its band, the side (decision 7)."""
     known = patient.minutes is not None
     return known, sum(patient.minutes >= bound for bound in BANDS_MIN) if known else 0, patient.side
 
@@ -42,7 +48,7 @@ def assign_splits(
 def in_balance(
     patients: list[Patient], rng: np.random.Generator, stratum: Callable[[Patient], tuple] = stratum
 ) -> list[Patient]:
-    """Shuffle, so that any first N have of each stratum about N's share: each is spread evenly over the whole list."""
+    """Shuffle so that the first N hold about their share of each stratum, whatever N: strata are spread evenly."""
     shuffled = [patients[i] for i in rng.permutation(len(patients))]
     size, seen, places = Counter(map(stratum, patients)), Counter(), []
     for patient in shuffled:
@@ -53,17 +59,17 @@ def in_balance(
 
 
 def fewer_to_train(patients: list[Patient], n: int, seed: int) -> list[Patient]:
-    """Leave out all but n of the training patients that are prepared, for learning curves; who else is there stays.
+    """Drop all but n of the preprocessed training patients, for learning curves; all other patients stay.
 
-    Of one seed fewer are always among more (nested), and every n is even in time band and side.
+    With one seed the choices are nested, smaller ones within larger ones, and each is even in time band and side.
 
     Raises:
-        InputError: there are not so many.
+        InputError: there are fewer.
     """
     there = [patient for patient in patients if patient.split == "train" and patient.status == "ok"]
     if n > len(there):
         raise InputError(
-            f"--train-patients {n}: of the patients in split 'train' {len(there)} are prepared. Give at most so many."
+            f"--train-patients {n}: {len(there)} patients in split 'train' are preprocessed. Give {len(there)} or fewer."
         )
     left_out = {patient.id for patient in in_balance(there, np.random.default_rng(seed))[n:]}
     return [patient for patient in patients if patient.id not in left_out]

@@ -20,7 +20,7 @@ import numpy as np
 
 from tss.data.cohort import Patient
 from tss.data.files import read_json, sha256, write_json, write_text
-from tss.data.prepared import otherwise_prepared, read_prepared
+from tss.data.prepared import differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
@@ -143,7 +143,7 @@ def evaluate(
         maps = {model.name: sorted(folder.glob("gradcam/*.png")) for model, folder in zip(models, folders, strict=True)}
         write_report(
             Path(out),
-            Findings(patients, split, whole, compared, chosen_pairs, maps, read_json(Path(data) / "settings.json")),
+            Findings(patients, split, whole, compared, chosen_pairs, maps, read_settings(data)),
         )
         print(f"report.html written to {out}", flush=True)
     return results
@@ -151,7 +151,7 @@ def evaluate(
 
 def check_fits(model: Model, patients: list[Patient], data: str) -> None:
     """Refuse DATA of another grid, and DATA of another split, whose test patients may have been trained on."""
-    grid = list(read_json(Path(data) / "settings.json").get("grid", []))
+    grid = list(read_settings(data)["grid"])
     if model.checkpoint["grid"] != grid:
         raise InputError(
             f"{model.path} was trained on the grid {model.checkpoint['grid']}, {data} has {grid}. Give "
@@ -207,9 +207,9 @@ def describe(model: Model, split: str, patients: list[Patient], data: str) -> di
     if split != "test":
         notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
     trained_on = model.checkpoint["settings"].get("preprocessing", {})
-    if differs := otherwise_prepared(trained_on, read_json(Path(data) / "settings.json")):
+    if differs := differing_settings(trained_on, read_settings(data)):
         notes.append(
-            f"{model.name} was trained on hemispheres that were prepared otherwise than those in {data}: {differs}."
+            f"{model.name} was trained on hemispheres that were preprocessed with different settings from those in {data}: {differs}."
         )
     if spread := patients[0].row.get("phantom"):
         notes.append(PHANTOM_NOTE)

@@ -32,9 +32,9 @@ from scipy import ndimage
 from torch import nn
 
 from tss.data.cohort import SIDES, Patient
-from tss.data.files import read_json
 from tss.data.hemispheres import split
 from tss.data.nifti import load, voxel_sizes
+from tss.data.prepared import read_settings, registered_file
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
@@ -87,7 +87,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
             "it. Leave the flag away, or give masks in the column lesion and run run_preprocess.py again."
         )
     files = {
-        patient.id: [Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for kind in ("lesion", "mask")]
+        patient.id: [registered_file(data, patient.id, kind) for kind in ("lesion", "mask")]
         for patient in marked
         if patient.status == "ok"
     }
@@ -96,7 +96,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
             f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or "
             "leave the flag away."
         )
-    grid = tuple(read_json(Path(data) / "settings.json")["grid"])
+    grid = tuple(read_settings(data)["grid"])
     return {patient.id: _sides(*files[patient.id], grid) if patient.id in files else {} for patient in marked}
 
 

@@ -15,6 +15,7 @@ import torch
 from tss.data import nifti
 from tss.data.cohort import SIDES, Patient
 from tss.data.hemispheres import join
+from tss.data.prepared import registered_file
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
@@ -55,7 +56,7 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
 def scans_of(data: str | Path, patient: Patient) -> dict[str, Path]:
     """Return the scans that a patient of DATA is drawn on; where there is a mask of the lesion, that too."""
     names = {"DWI": "dwi", "FLAIR": "flair"} | ({"lesion": "lesion"} if patient.path("lesion") else {})
-    return {name: Path(data) / "registered" / f"{patient.id}_{kind}.nii.gz" for name, kind in names.items()}
+    return {name: registered_file(data, patient.id, kind) for name, kind in names.items()}
 
 
 def draw_on_atlas(

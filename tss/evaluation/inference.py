@@ -108,9 +108,7 @@ def predict_patients(
 
 def hemispheres_of(patient: Patient, model: Model, data: str) -> torch.Tensor:
     """Return (2, C, D, H, W) float16 in [0, 1]: left, and right mirrored."""
-    x, y, z = model.checkpoint["grid"]
-    hemispheres = read_hemispheres(Path(data) / "hemispheres" / f"{patient.id}.npy", (2, 3, z, y, x // 2))
-    return torch.from_numpy(hemispheres)
+    return torch.from_numpy(read_hemispheres(data, patient.id, model.checkpoint["grid"]))
 
 
 def predict_patient(

@@ -17,7 +17,7 @@ import torch
 from tss.data.cohort import SIDES, Patient
 from tss.data.files import read_json, sha256, write_json
 from tss.data.nifti import Volume, resample, voxel_sizes
-from tss.data.prepared import otherwise_prepared
+from tss.data.prepared import differing_settings
 from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
@@ -145,7 +145,7 @@ def settings_of(models: Sequence[Model]) -> dict:
             "cannot be made comparable. Train it on data of run_preprocess.py."
         )
     for model, other in zip(models, settings, strict=True):
-        if differs := otherwise_prepared(settings[0], other):
+        if differs := differing_settings(settings[0], other):
             raise InputError(
                 f"{models[0].path} and {model.path} were trained on differently prepared data: {differs}. "
                 "Give checkpoints of one training."

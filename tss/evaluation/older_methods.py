@@ -14,7 +14,6 @@ Fitted on the training split alone; settings and the threshold (Youden's J) are 
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from tss.baselines import lee2020, linear, tissue_clock
 from tss.baselines.infarct_roi import find_infarct, make_maps
 from tss.data.cohort import Patient
 from tss.data.nifti import load, voxel_sizes
-from tss.data.prepared import read_prepared
+from tss.data.prepared import read_prepared, registered_file
 from tss.data.tasks import POSITIVE, TASKS, lines_of
 from tss.errors import InputError
 from tss.evaluation.inference import SECONDS_BETWEEN_LINES, Prediction
@@ -82,16 +81,16 @@ def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measure
     """Measure one patient; what the method cannot do with it becomes the reason."""
     if patient.status != "ok":
         return Measured(patient, {}, {}, patient.reason)
-    folder = Path(data) / "registered"
-    if drawn and not (folder / f"{patient.id}_lesion.nii.gz").is_file():
+    lesion = registered_file(data, patient.id, "lesion")
+    if drawn and not lesion.is_file():
         return Measured(patient, {}, {}, "no lesion mask")
-    scans = {kind: load(folder / f"{patient.id}_{kind}.nii.gz") for kind in ("dwi", "t2w", "flair", "mask")}
+    scans = {kind: load(registered_file(data, patient.id, kind)) for kind in ("dwi", "t2w", "flair", "mask")}
     brain = scans["mask"].data > 0
     try:
         maps = make_maps(
             *(scans[kind].data for kind in ("dwi", "t2w", "flair")), brain, voxel_sizes(scans["mask"].affine)
         )
-        region = load(folder / f"{patient.id}_lesion.nii.gz").data > 0 if drawn else find_infarct(maps)
+        region = load(lesion).data > 0 if drawn else find_infarct(maps)
         region = region & brain
         if not region.any():
             raise InputError("the lesion mask lies outside the brain")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tss.data.cohort import Patient
-from tss.data.tasks import TASKS
+from tss.data.tasks import label_of
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
@@ -160,7 +160,7 @@ def matched(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool = Fals
 
 
 def _label(patient: Patient) -> int:
-    return int(patient.minutes < TASKS[TASK])
+    return label_of(patient, TASK)
 
 
 def _counts(patients: list[Patient], calls: list[int | None]) -> dict:

@@ -34,7 +34,7 @@ import scipy
 import torch
 
 from tss.data.cohort import SPLITS, Patient, as_csv, write_cohort
-from tss.data.files import read_json, sha256, write_json
+from tss.data.files import read_json, sha256, sweep, write_json
 from tss.data.splits import assign_splits, in_balance, stratum
 from tss.data.tasks import TASKS
 from tss.display.tables import aligned, table1
@@ -93,8 +93,8 @@ def make(folder: Path, level: str, n: int | None = None, jobs: int = 1, say: Cal
     for done, name in enumerate(on_cores(partial(_make_one, folder, level, left), len(left), min(jobs, len(left))), 1):
         seconds = (time.monotonic() - start) / done * (len(left) - done)
         say(f"phantom {name}  {done:3d}/{len(left)}  {seconds:4.0f} s left")
-    for unfinished in folder.glob("*/.*.p*"):  # of a run that was killed while it wrote
-        unfinished.unlink(missing_ok=True)
+    for part in filter(Path.is_dir, folder.iterdir()):
+        sweep(part)
 
     write_cohort(folder / "cohort.csv", patients)
     about |= describe(folder, level, patients)

@@ -29,11 +29,12 @@ import torch
 from scipy import special
 
 from tss.data.files import write_json, write_text, write_whole
+from tss.data.nifti import apply_affine
 from tss.errors import InputError
 from tss.phantom import infarct, onset_law, simulated_readers
 from tss.phantom.individual_head import Subject, make_subject, noise_at, vary
 from tss.phantom.mr_signal import Contrast, Lesion, render, signals
-from tss.phantom.scanner import add_noise, apply, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
+from tss.phantom.scanner import add_noise, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 
 COLUMNS = (
     "patient",
@@ -291,8 +292,8 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
 def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:
     """The affine DWI world -> mean head that fits the true (partly non-linear) map best over the brain."""
     voxels = np.argwhere(brain > 0.5)[::7].T.astype(float)
-    world = apply(affine, voxels)
-    target = to_mean_head(subject, apply(np.linalg.inv(pose), world))
+    world = apply_affine(affine, voxels)
+    target = to_mean_head(subject, apply_affine(np.linalg.inv(pose), world))
     solution = np.linalg.lstsq(np.vstack([world, np.ones(world.shape[1])]).T, target.T, rcond=None)[0]
     return np.vstack([solution.T, [0, 0, 0, 1]])
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from tss.data.files import write_whole
+from tss.data.nifti import apply_affine
 from tss.phantom.individual_head import WARP_STEP, Subject
 
 SUBSLICES = 3  # samples averaged over a slice: one every 2.2 mm, the grid of the head has 2.5
@@ -54,8 +55,8 @@ def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float,
         axes = pose[:3, :3] @ make_pose(rng, 3.0, 0.0)[:3, :3]
     corners = np.stack(np.meshgrid(*BRAIN_MM, indexing="ij")).reshape(3, 8) * BRAIN_ROUND
     poles = [[0, 0, -68, 68, 0, 0], [-40, -20, -20, -20, -102, 70], [-70, 80, 0, 0, 0, 0]]
-    brain = apply(np.linalg.inv(subject.linear), np.concatenate([corners, poles], axis=1))
-    brain = axes.T @ apply(pose, brain)
+    brain = apply_affine(np.linalg.inv(subject.linear), np.concatenate([corners, poles], axis=1))
+    brain = axes.T @ apply_affine(pose, brain)
     low = brain[2].min() - rng.uniform(0.3, 1) * neck
     high = brain[2].max() + 4 - rng.uniform(0, 1) * cut_top
     slice_mm = rng.uniform(*SLICE_MM)
@@ -81,10 +82,10 @@ def scan(image: np.ndarray, subject: Subject, shape, affine, pose) -> np.ndarray
     size = [s.stop - s.start for s in span]
     nodes = [np.linspace(s.start, s.stop - 1, max(2, -(-n // WARP_NODES))) for s, n in zip(span, size, strict=True)]
     to_head = np.linalg.inv(pose) @ affine
-    places = to_mean_head(subject, apply(to_head, np.stack(np.meshgrid(*nodes, indexing="ij"))))
+    places = to_mean_head(subject, apply_affine(to_head, np.stack(np.meshgrid(*nodes, indexing="ij"))))
     last = np.array(image.shape[1:]) - 1
     to_unit = np.diag([*(2 / last), 1]) @ np.linalg.inv(subject.head.affine)
-    unit = apply(to_unit, places) - 1
+    unit = apply_affine(to_unit, places) - 1
     coarse = torch.from_numpy(unit[::-1].astype(np.float32))[None]
     grid = functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
     grid = grid.permute(0, 2, 3, 4, 1).contiguous()
@@ -103,7 +104,7 @@ def _head_span(subject: Subject, shape, affine, pose) -> tuple[slice, ...]:
     """The part of a scan's grid that the head can reach: the rest is air and need not be sampled."""
     head = subject.head
     corners = np.stack(np.meshgrid(*[[0, n - 1] for n in head.label.shape], indexing="ij")).reshape(3, 8)
-    reach = apply(np.linalg.inv(affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
+    reach = apply_affine(np.linalg.inv(affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
     margin = WARP_MARGIN / np.linalg.norm(affine[:3, :3], axis=0)
     low = np.clip(np.floor(reach.min(1) - margin), 0, np.array(shape) - 2).astype(int)
     high = np.clip(np.ceil(reach.max(1) + margin) + 1, low + 2, shape).astype(int)
@@ -114,12 +115,7 @@ def to_mean_head(subject: Subject, points: np.ndarray) -> np.ndarray:
     """(3, ...) mm of this head -> mm of the mean head: linear part plus smooth warp."""
     nodes = (points - subject.warp_low.reshape(3, *[1] * (points.ndim - 1))) / WARP_STEP
     smooth = [ndimage.map_coordinates(axis, nodes, order=1, mode="nearest") for axis in subject.warp]
-    return apply(subject.linear, points) + np.stack(smooth)
-
-
-def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(4, 4) applied to (3, ...) points."""
-    return np.tensordot(affine[:3, :3], points, 1) + affine[:3, 3].reshape(3, *[1] * (points.ndim - 1))
+    return apply_affine(subject.linear, points) + np.stack(smooth)
 
 
 def bias_field(rng: np.random.Generator, shape, strength: float) -> np.ndarray:

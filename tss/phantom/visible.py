@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from tss.data import nifti
 from tss.data.files import read_json
-from tss.phantom.scanner import apply
+from tss.data.nifti import apply_affine
 
 CUT = 1.04  # our choice: on the middle level's 422 patients sensitivity 0.53, specificity 0.82 (FIELD 2b: 0.55, 0.84)
 
@@ -33,8 +33,10 @@ def flair_ratio(folder: Path, patient: str) -> float | None:
     to_flair = np.linalg.inv(np.array(truth["flair_to_b0"]) @ flair.affine) @ infarct.affine  # voxels to voxels
 
     here = np.argwhere(infarct.data > 0.5).T.astype(float)
-    there = apply(np.linalg.inv(to_atlas) @ np.diag([-1, 1, 1, 1]) @ to_atlas, here)
+    there = apply_affine(np.linalg.inv(to_atlas) @ np.diag([-1, 1, 1, 1]) @ to_atlas, here)
     healthy = (brain.data > 0.5) & (infarct.data <= 0.5)
     there = there[:, ndimage.map_coordinates(healthy.astype(np.uint8), there, order=0) > 0]
-    inside, mirror = (ndimage.map_coordinates(flair.data, apply(to_flair, place), order=1) for place in (here, there))
+    inside, mirror = (
+        ndimage.map_coordinates(flair.data, apply_affine(to_flair, place), order=1) for place in (here, there)
+    )
     return float(np.median(inside) / np.median(mirror)) if mirror.size and np.median(mirror) > 0 else None

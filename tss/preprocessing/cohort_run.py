@@ -29,7 +29,7 @@ import tss
 from tss.data import bids, nifti
 from tss.data.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, read_cohort, write_cohort
 from tss.data.files import read_json, sha256, write_json, write_text
-from tss.data.prepared import GRID, path_of
+from tss.data.prepared import GRID, record_file
 from tss.data.splits import assign_splits
 from tss.display.tables import table1
 from tss.errors import InputError
@@ -108,7 +108,7 @@ def run(choices: Choices, dry_run: bool = False) -> int:
     judged = _verdicts(choices.out / "cohort.csv")
     if choices.overwrite:
         for patient in mine:
-            path_of(choices.out, patient).unlink(missing_ok=True)
+            record_file(choices.out, patient.id).unlink(missing_ok=True)
     write_json(choices.out / "settings.json", settings)
     table = _assemble(patients, choices.out, settings)
     _say_lost_verdicts(judged, table)

@@ -8,7 +8,6 @@ See: tests/preprocessing/test_cohort_run.py
 """
 
 import os
-import re
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +16,9 @@ import numpy as np
 
 from tss.data import nifti
 from tss.data.cohort import SCANS, Patient
-from tss.data.files import read_json, write_json, write_whole
+from tss.data.files import read_json, sweep, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
-from tss.data.prepared import path_of
+from tss.data.prepared import record_file
 from tss.errors import InputError
 from tss.preprocessing import pipeline, quality_control
 
@@ -33,7 +32,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         InputError: DATA cannot be written.
     """
     started = time.monotonic()
-    _sweep([path_of(out, patient)])
+    _sweep([record_file(out, patient.id)])
     record = {
         "patient": patient.id,
         "status": "ok",
@@ -59,7 +58,7 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
             "dwi_to_b0": prepared.dwi_to_b0.tolist(),
         }
         _write(patient.id, prepared, atlas, settings["reference"], out)
-    write_json(path_of(out, patient), record)
+    write_json(record_file(out, patient.id), record)
     return record, time.monotonic() - started
 
 
@@ -131,12 +130,8 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 
 def _sweep(files: list[Path]) -> None:
-    """Take away what a killed run has left half-written beside these files."""
     for file in files:
-        if file.parent.is_dir():
-            for entry in file.parent.iterdir():
-                if re.fullmatch(rf"\.\d+\.{re.escape(file.name)}", entry.name):
-                    entry.unlink(missing_ok=True)
+        sweep(file.parent, file.name)
 
 
 def identity(settings: dict) -> list:
@@ -163,7 +158,7 @@ def same_scans(then: dict[str, list], now: dict[str, list]) -> bool:
 
 def read(patient: Patient, out: Path, settings: dict) -> dict | None:
     """Return the patient's record, or None where there is none of these scans and settings."""
-    file = path_of(out, patient)
+    file = record_file(out, patient.id)
     if not file.is_file() or "reference" not in settings:
         return None
     record = read_json(file)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage, optimize
 from scipy.linalg import expm
 
-from tss.data.nifti import Volume, shrink, to_world, voxel_sizes
+from tss.data.nifti import Volume, apply_affine, shrink, voxel_sizes
 from tss.errors import InputError
 from tss.preprocessing.brain_extraction import _depth, _is_stripped
 
@@ -55,7 +55,7 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     Returns:
         World affine (4, 4) moving -> fixed.
     """
-    centre = to_world(fixed.affine, np.argwhere(masks[0]).mean(0))
+    centre = apply_affine(fixed.affine, np.argwhere(masks[0]).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)
     levels = [
         _images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
@@ -87,7 +87,9 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
 
 def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
     """Return by how many mm two affines differ on the surface of a head about a centre, at most roughly."""
-    return float(np.linalg.norm(to_world(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2))
+    return float(
+        np.linalg.norm(apply_affine(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2)
+    )
 
 
 def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

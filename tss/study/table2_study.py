@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tss.data.cohort import Patient
-from tss.data.files import read_json, write_json
-from tss.data.prepared import read_prepared
+from tss.data.files import write_json
+from tss.data.prepared import read_prepared, read_settings
 from tss.data.tasks import POSITIVE, RESTORE
 from tss.display.tables import aligned
 from tss.errors import InputError
@@ -198,7 +198,7 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
 def words_of(study: Study, training: Training) -> list:
     """Return what one types after run_train.py."""
     if training.phase == TUMOURS:
-        grid = read_json(study.data / "settings.json")["grid"]  # voxels of one size, here and there
+        grid = read_settings(study.data)["grid"]  # voxels of one size, here and there
         words = ["--tumours", study.tumours, "--model", training.model, "--grid", *grid]
     else:
         words = ["--phase", training.phase, "--init", training.init, "--model", training.model, "--data", study.data]

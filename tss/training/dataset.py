@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -31,8 +30,7 @@ def load_split(data: str | os.PathLike, patients: list[Patient], task: str, spli
     x, y, z = grid
     hemispheres = torch.empty((len(chosen), 3, z, y, x // 2), dtype=torch.float16)
     for row, sample in zip(hemispheres, chosen, strict=True):
-        path = Path(data) / "hemispheres" / f"{sample.patient}.npy"
-        row.copy_(torch.from_numpy(read_hemispheres(path, (2, *row.shape))[SIDES.index(sample.side)]))
+        row.copy_(torch.from_numpy(read_hemispheres(data, sample.patient, grid)[SIDES.index(sample.side)]))
     return Split(chosen, hemispheres, torch.tensor([float(sample.label) for sample in chosen]))
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import tss
 from tss.data.cohort import Patient
-from tss.data.files import read_json, sha256
-from tss.data.prepared import otherwise_prepared, read_prepared
+from tss.data.files import sha256
+from tss.data.prepared import differing_settings, read_prepared, read_settings
 from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
@@ -92,9 +92,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> tuple[Run, li
         )
     cohort = read_prepared(options.data)
     patients = training_cohort(options, cohort)
-    preprocessing = read_json(options.data / "settings.json")
-    if "grid" not in preprocessing:
-        raise InputError(f"{options.data}/settings.json has no 'grid'. Run run_preprocess.py again on this cohort.")
+    preprocessing = read_settings(options.data)
     x, y, _ = preprocessing["grid"]
     if phase.shift * STRIDE >= min(x // 2, y):
         raise InputError(
@@ -250,9 +248,9 @@ def announce(run: Run, patients: list[Patient], train: Split, val: Split) -> Non
             f"reasons are in {run.options.data / 'cohort.csv'}"
         )
     parent = run.parent if run.parent and "settings" in run.parent else about
-    if differs := otherwise_prepared(*(of["settings"].get("preprocessing", {}) for of in (parent, about))):
+    if differs := differing_settings(*(of["settings"].get("preprocessing", {}) for of in (parent, about))):
         run.say(
-            f"careful: {run.parent_path} was trained on hemispheres that were prepared otherwise than those in "
+            f"careful: {run.parent_path} was trained on hemispheres that were preprocessed with different settings from those in "
             f"{run.options.data}: {differs}"
         )
     now, then = ([of["settings"].get(name) for name in ("train_patients", "seed")] for of in (about, parent))

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tss.data.files import alone_in, write_json, write_text
+from tss.data.files import alone_in, sweep, write_json, write_text
 from tss.data.prepared import read_prepared
 from tss.data.tasks import RESTORE
 from tss.errors import InputError
@@ -153,9 +153,7 @@ def prepare(run: Run, train: Split) -> None:
     still = sum(p.numel() for name, p in run.network.named_parameters() if name in run.frozen)
     run.say(f"{trained:,} parameters trained, {still:,} frozen ({len(run.frozen)} tensors with BatchNorm's statistics)")
 
-    for name in LEFT_BY_A_PHASE:  # what a kill in the middle of writing left beside them
-        for stray in run.folder.glob(f".*.{name}"):
-            stray.unlink(missing_ok=True)
+    sweep(run.folder, *LEFT_BY_A_PHASE)
     if run.options.resume and (run.folder / "last.pt").exists():
         resume(run)
     else:

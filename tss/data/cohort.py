@@ -184,7 +184,7 @@ def row_problems(row: dict[str, str]) -> list[str]:
     """Return what is wrong with a patient's values, name and scans apart, a sentence each."""
     problems = []
     minutes = row["onset_to_mri_min"]
-    if minutes and not (_is_number(minutes) and float(minutes) > 0):
+    if minutes and not (is_number(minutes) and float(minutes) > 0):
         problems.append(f"onset_to_mri_min is {minutes!r}; write minutes above 0, or leave it empty if unknown")
     if row["stroke_side"] not in ("left", "right", "both", ""):
         problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
@@ -209,7 +209,7 @@ def row_problems(row: dict[str, str]) -> list[str]:
         for name in ("reason", "flags")
         if row.get(name) and "status" not in row
     ]
-    if row.get("phantom") and not _is_number(row["phantom"]):
+    if row.get("phantom") and not is_number(row["phantom"]):
         problems.append(
             f"phantom is {row['phantom']!r}; this column marks made-up patients with the spread of their "
             "clock: rename yours"
@@ -217,7 +217,7 @@ def row_problems(row: dict[str, str]) -> list[str]:
     return problems
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
     except ValueError:

@@ -1,16 +1,16 @@
-"""Rows of cells as text in columns, for the screen.
+"""Rows of cells as text in columns, for the screen; the paper's Table 1.
 
-In:  rows of strings, the header first.
+In:  rows of strings, the header first; patients of a cohort.
 Out: one string, a line a row.
-Paper: none.
-See: tests/data/test_cohort.py
+Paper: Table 1.
+See: tests/display/test_tables.py
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from tss.data.cohort import SPLITS, Patient, _is_number
+from tss.data.cohort import SPLITS, Patient, is_number
 from tss.data.tasks import TASKS
 
 
@@ -33,7 +33,7 @@ def table1_rows(patients: list[Patient]) -> list[list[str]]:
     groups = {name: group for name, group in groups.items() if group}
 
     def numbers(group: list[Patient], column: str) -> str:
-        values = [float(p.row[column]) for p in group if _is_number(p.row.get(column, ""))]
+        values = [float(p.row[column]) for p in group if is_number(p.row.get(column, ""))]
         if not values:
             return "-"
         quarter, half, three = np.percentile(values, [25, 50, 75])

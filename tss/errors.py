@@ -3,7 +3,7 @@
 In:  what is wrong, where, and what to do, in a sentence or two.
 Out: an exception, which the scripts print without a traceback; exit code 2.
 Paper: none.
-See: tests/test_errors.py
+See: tests/data/test_inputs.py
 """
 
 

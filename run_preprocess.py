@@ -4,9 +4,7 @@
     python run_preprocess.py cohort.csv --out data --atlas mni_icbm152_t2_tal_nlin_sym_09a.nii --jobs 8
     python run_preprocess.py cohort.csv --out data --shard $SLURM_ARRAY_TASK_ID/20
     python run_preprocess.py bids_folder --out data
-    python run_preprocess.py --phantom middle --out phantom --jobs 4
 
-The last one makes the raw scans of TSS-Phantom, a public benchmark of made-up patients, and stops.
 The same line continues an interrupted run: finished patients are skipped, failed ones are tried again.
 """
 
@@ -15,8 +13,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-PHANTOM_FLAGS = ("phantom", "patients", "out", "jobs")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +26,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "cohort",
         type=Path,
-        nargs="?",
         metavar="COHORT_CSV",
         help="table with patient, dwi, flair, b0 or adc, onset_to_mri_min, stroke_side; "
         "paths relative to the table. Or a BIDS folder",
@@ -74,18 +69,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="do every patient again, with new settings if any")
     parser.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
-    parser.add_argument(
-        "--phantom",
-        choices=("easy", "middle", "hard"),
-        help="in place of COHORT_CSV: make TSS-Phantom's 422 patients of this level in --out, as raw "
-        "scans with their cohort.csv, atlas and truth, and say what to type next",
-    )
-    parser.add_argument(
-        "--patients",
-        type=int,
-        metavar="N",
-        help="with --phantom: the first N of the 422 alone; a folder can grow later",
-    )
     parser.add_argument("--dry-run", action="store_true", help="check the table and say what would be done")
     return parser
 
@@ -101,28 +84,9 @@ def shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
-def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End the program where there is no cohort or two, and for flags that --phantom does not have."""
-    if args.phantom is None:
-        if args.cohort is None:
-            parser.error("give COHORT_CSV, a BIDS folder, or --phantom easy, middle or hard")
-        if args.patients is not None:
-            parser.error("--patients goes with --phantom only")
-        return
-    if args.cohort is not None:
-        parser.error(f"--phantom makes a cohort: leave {args.cohort} away, or --phantom")
-    defaults = vars(parser.parse_args(["--out", str(args.out)]))
-    if alien := [name for name, value in vars(args).items() if name not in PHANTOM_FLAGS and value != defaults[name]]:
-        parser.error(
-            f"--phantom makes raw scans, always the same ones: leave --{alien[0].replace('_', '-')} for the "
-            "next command"
-        )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
-    refuse_what_does_not_fit(parser, args)
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1")
     if min(args.grid) < 8 or args.grid[0] % 2:
@@ -134,13 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
 
     from tss.errors import InputError
-    from tss.phantom import benchmark
     from tss.preprocessing import cohort_run, pipeline
 
     try:
-        if args.phantom:
-            benchmark.make(args.out, args.phantom, args.patients, args.jobs)
-            return 0
         tools = pipeline.find_tools("literal" if args.literal else args.tools)
         return cohort_run.run(
             cohort_run.Choices(

@@ -47,7 +47,7 @@ from tss.data.tasks import TASKS  # noqa: E402
 from tss.display.tables import aligned  # noqa: E402
 from tss.metrics.bootstrap import bootstrap_ci  # noqa: E402
 from tss.metrics.roc import roc_auc  # noqa: E402
-from tss.phantom.ideal_observer import realised  # noqa: E402
+from tss.phantom.ideal_observer import realised_auc  # noqa: E402
 from tss.study.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
 from tss.study.table2_study import type_in  # noqa: E402
 from tss.training.checkpoint import load_model  # noqa: E402
@@ -206,7 +206,7 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
             found[n, name] = runs
             aucs = [roc_auc(labels, scores) for labels, scores in runs]
             lines.append([f"{name}: {task}", str(n), mean_ci(aucs), " ".join(f"{auc:.3f}" for auc in aucs)])
-    best = realised(args.truth / "cohort.csv", "test")
+    best = realised_auc(args.truth / "cohort.csv", "test")
     lines += [[f"best possible on these patients: {task}", "-", f"{best[task]:.3f}", "-"] for task in TASKS]
     lines += [
         [f"FLAIR in the drawn lesion, {words}: tss<4.5h", "-", f"{auc:.3f}", "-"]

@@ -9,6 +9,7 @@ import shutil
 
 import heads
 import numpy as np
+import phantom_bids
 import pytest
 
 import run_preprocess
@@ -17,7 +18,6 @@ from tss.data.bids_layout import Dataset, take_apart
 from tss.data.cohort import Patient, read_cohort
 from tss.display import slice_plots
 from tss.errors import InputError
-from tss.phantom import phantom_bids
 from tss.preprocessing import brain_extraction
 from tss.preprocessing.pipeline import load_scans
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import run_preprocess
 from tss.data import nifti
 from tss.data.cohort import read_cohort
 from tss.data.files import read_json, sha256, write_json
 from tss.errors import InputError
 from tss.metrics import fleiss_kappa_ci, wilson
-from tss.phantom import benchmark, cohort_phantom, onset_law, visible
+from tss.phantom import __main__ as script
+from tss.phantom import benchmark, cohort_phantom, onset_law, simulated_readers
 from tss.phantom.ideal_observer import ceilings
 from tss.phantom.simulated_readers import KAPPA, PUBLISHED
 
@@ -23,7 +23,7 @@ PINNED = (0.07418, 1.12634, 45.4516, 177.2138, 82.6148, 292.166)
 
 @pytest.fixture(scope="module")
 def patients():
-    return {level: benchmark.table(Path(), level) for level in benchmark.SPREADS}
+    return {level: benchmark.patient_table(Path(), level) for level in benchmark.SPREADS}
 
 
 @pytest.mark.parametrize("level", benchmark.SPREADS)
@@ -76,7 +76,7 @@ def test_table_1_of_all_patients_and_of_the_splits(patients):
 
 
 def test_classes_are_balanced_as_the_papers_test_set(patients):
-    """FIELD 2d: 33 of 82 before 3 h, 42 of 82 before 4.5 h."""
+    """33 of 82 before 3 h, 42 of 82 before 4.5 h, as the rows of Table 2 imply (tss.study.published_rows)."""
     for split in ("train", "val", "test"):
         minutes = np.array([p.minutes for p in patients["middle"] if p.split == split])
         assert (minutes < 180).mean() == pytest.approx(33 / 82, abs=0.04)
@@ -98,14 +98,17 @@ def test_the_middle_levels_readers_are_the_papers(patients):
 
 
 def test_at_the_middle_the_reader_of_raw_flair_has_the_published_figures():
-    """The law of ratios, seen with the error that raw scans have: near the published 0.55 and 0.84 (FIELD 2b)."""
+    """The law of ratios, seen with the error that raw scans have: near the published 0.55 and 0.84 (AAN 2026)."""
     rng = np.random.default_rng(0)
     minutes = onset_law.onset_at(rng.uniform(size=100_000))
     found = {}
     for level, spread in benchmark.SPREADS.items():
         latent = onset_law.mean_latent(minutes, spread) + spread * rng.normal(size=minutes.size)
         seen = onset_law.flair_ratio(latent) * np.exp(rng.normal(*ERROR_OF_RAW_FLAIR, size=minutes.size))
-        found[level] = (seen[minutes < 270] < visible.CUT).mean(), (seen[minutes >= 270] >= visible.CUT).mean()
+        found[level] = (
+            (seen[minutes < 270] < simulated_readers.RAW_FLAIR_CUT).mean(),
+            (seen[minutes >= 270] >= simulated_readers.RAW_FLAIR_CUT).mean(),
+        )
     assert found["middle"] == pytest.approx((0.55, 0.84), abs=0.07)
     assert found["easy"][1] > 0.88 and found["hard"][1] < 0.80
 
@@ -114,7 +117,7 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
     """Killed within the second patient; then two at once elsewhere. Pictures are pinned: with them goes VERSION."""
 
     def make(folder, *flags, level="middle"):
-        return run_preprocess.main(["--phantom", level, "--out", str(tmp_path / folder), *flags])
+        return script.main([level, "--out", str(tmp_path / folder), *flags])
 
     save, saved = cohort_phantom.save_scan, []
 
@@ -149,7 +152,7 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
     assert about["complete"] and about["table_sha256"] == sha256(tmp_path / "b" / "cohort.csv")
     assert about["ceilings"] == ceilings(0.17) and about["readers"]["majority"]["all"]["n"] == 2
     assert [p.row for p in read_cohort(tmp_path / "b" / "cohort.csv")] == [
-        p.row for p in benchmark.table(tmp_path, "middle")[:2]
+        p.row for p in benchmark.patient_table(tmp_path, "middle")[:2]
     ]
     truth = read_json(tmp_path / "b" / "truth" / "p001.json")
     means = [
@@ -172,19 +175,13 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ("--out x", "give COHORT_CSV, a BIDS folder, or --phantom easy, middle or hard"),
-    ("cohort.csv --out x --patients 3", "--patients goes with --phantom only"),
-    ("cohort.csv --out x --phantom easy", "leave cohort.csv away, or --phantom"),
-    ("--out x --phantom easy --grid 112 112 13", "leave --grid for the next command"),
-    ("--out x --phantom easy --seed 4", "always the same ones: leave --seed"),
-    ("--out x --phantom simple", "invalid choice: 'simple'"),
+    ("--out x", "the following arguments are required: level"),
+    ("middle", "the following arguments are required: --out"),
+    ("easy --out x --seed 4", "unrecognized arguments: --seed 4"),
+    ("easy --out x --jobs 0", "--jobs 0: at least 1"),
+    ("simple --out x", "invalid choice: 'simple'"),
 ])  # fmt: skip
 def test_wrong_use_is_refused_by_the_parser(capsys, flags, message):
     with pytest.raises(SystemExit) as stopped:
-        run_preprocess.main(flags.split())
+        script.main(flags.split())
     assert stopped.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_the_parser_knows_the_levels():
-    (action,) = (a for a in run_preprocess.build_parser()._actions if a.dest == "phantom")
-    assert list(action.choices) == list(benchmark.SPREADS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import phantom_bids
 import pytest
 from scipy import ndimage
 
@@ -14,9 +15,9 @@ from tss.data import bids, nifti
 from tss.data.cohort import read_cohort, write_cohort
 from tss.data.files import read_json
 from tss.errors import InputError
-from tss.phantom import cohort_phantom, infarct, onset_law, phantom_bids
-from tss.phantom.individual_head import MATTER, Variation, make_subject, noise_field, vary
-from tss.phantom.mr_signal import SUBSTANCES, Contrast, Lesion, render, signals
+from tss.phantom import cohort_phantom, infarct, onset_law
+from tss.phantom.individual_head import MATTER, Variation, draw_variation, make_subject, noise_field
+from tss.phantom.mr_signal import SUBSTANCES, Contrast, Lesion, render_head, signals
 from tss.phantom.scanner import bias_field, make_pose
 from tss.preprocessing.pipeline import load_scans
 
@@ -89,8 +90,8 @@ def test_same_seed_same_files_whatever_the_jobs(cohort, tmp_path):
 
 
 def test_different_seed_different_patients(tmp_path):
-    a = cohort_phantom.make_patient(tmp_path / "a", "p", np.random.default_rng([1, 0]), CLEAN)
-    b = cohort_phantom.make_patient(tmp_path / "b", "p", np.random.default_rng([2, 0]), CLEAN)
+    a = cohort_phantom.make_stroke_patient(tmp_path / "a", "p", np.random.default_rng([1, 0]), CLEAN)
+    b = cohort_phantom.make_stroke_patient(tmp_path / "b", "p", np.random.default_rng([2, 0]), CLEAN)
     assert a != b
 
 
@@ -164,8 +165,8 @@ def test_one_t2_explains_flair_and_b0_and_the_adc_falls(mean_subject):
     contrast = Contrast(te_epi=90, te_flair=120)
     acute = Lesion(pure, np.ones(len(pure), np.float32), adc_ratio=0.75, flair_ratio=1.2)
     pick = mean_subject.head.inside[pure]
-    healthy = render(mean_subject, [], contrast).reshape(3, -1)[:, pick]
-    sick = render(mean_subject, [acute], contrast).reshape(3, -1)[:, pick]
+    healthy = render_head(mean_subject, [], contrast).reshape(3, -1)[:, pick]
+    sick = render_head(mean_subject, [acute], contrast).reshape(3, -1)[:, pick]
     b0, dwi, flair = (sick / healthy).mean(1)
     assert flair == pytest.approx(1.2, rel=1e-4)
     assert b0 == pytest.approx(1.2 ** (90 / 120), rel=1e-4)
@@ -218,8 +219,8 @@ def test_mean_head_has_its_parts_in_their_places(mean_subject):
 
 def test_age_widens_ventricles_and_sulci():
     rng = np.random.default_rng(0)
-    young = [vary(rng, 30) for _ in range(50)]
-    old = [vary(rng, 85) for _ in range(50)]
+    young = [draw_variation(rng, 30) for _ in range(50)]
+    old = [draw_variation(rng, 85) for _ in range(50)]
     for name in ("ventricle_mm", "sulcus_mm", "atrophy_mm", "gliosis"):
         assert np.mean([getattr(v, name) for v in old]) > np.mean([getattr(v, name) for v in young])
     wide, narrow = make_subject(Variation(ventricle_mm=2)), make_subject(Variation(ventricle_mm=-0.5))
@@ -242,20 +243,20 @@ def test_write_atlas_covers_mni_and_matches_the_real_one(tmp_path):
 def test_infarcts_have_the_volume_asked_for_and_stay_in_their_territory(mean_subject):
     x, y, z = mean_subject.head.place
     for artery, row in infarct.ARTERIES.items():
-        grown = infarct.grow(mean_subject, np.random.default_rng(3), "left", artery, 8.0)
+        grown = infarct.grow_infarct(mean_subject, np.random.default_rng(3), "left", artery, 8.0)
         assert grown.ml == pytest.approx(8.0, rel=0.01), artery
         assert grown.severity.mean() == pytest.approx(1, abs=1e-3)
         assert (x[grown.index] < -infarct.MIDLINE_MM).all(), artery
-        huge = infarct.grow(mean_subject, np.random.default_rng(3), "right", artery, 1000.0)
+        huge = infarct.grow_infarct(mean_subject, np.random.default_rng(3), "right", artery, 1000.0)
         assert huge.ml <= row.largest_ml + 0.01, artery
-    cerebellar = infarct.grow(mean_subject, np.random.default_rng(1), "left", "pica", 5.0)
+    cerebellar = infarct.grow_infarct(mean_subject, np.random.default_rng(1), "left", "pica", 5.0)
     assert z[cerebellar.index].max() < 0 and y[cerebellar.index].max() < -30
 
 
 def test_hard_patients_are_hard(tmp_path):
     """Neck in view, skull removed, unknown time and side, strong noise: each by its own switch."""
     hard = replace(cohort_phantom.HARD, stripped=1.0, unknown_onset=1.0, unknown_side=1.0, old_infarct=1.0)
-    row = cohort_phantom.make_patient(tmp_path, "h", np.random.default_rng(5), hard)
+    row = cohort_phantom.make_stroke_patient(tmp_path, "h", np.random.default_rng(5), hard)
     assert row["onset_to_mri_min"] == "" and row["stroke_side"] == ""
     dwi = nifti.load(tmp_path / row["dwi"])
     brain = nifti.load(tmp_path / "truth/h_brain.nii.gz").data > 0
@@ -292,7 +293,7 @@ def test_pose_is_rigid_and_within_its_limits():
 def test_global_random_state_is_left_alone(tmp_path):
     np.random.seed(3)
     before = np.random.get_state()[1].copy()
-    cohort_phantom.make_patient(tmp_path, "p", np.random.default_rng(1))
+    cohort_phantom.make_stroke_patient(tmp_path, "p", np.random.default_rng(1))
     assert np.array_equal(before, np.random.get_state()[1])
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from tss.data.files import write_json
 from tss.data.tasks import TASKS
 from tss.phantom import onset_law
-from tss.phantom.ideal_observer import ceiling, ceilings, realised
+from tss.phantom.ideal_observer import ceiling, ceilings, realised_auc
 
 
 def simulate(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,5 +72,5 @@ def test_realised_auc_of_a_small_cohort_by_hand(tmp_path):
         writer.writerows(row[:2] for row in rows)
     for name, _, latent in rows:
         write_json(tmp_path / "truth" / f"{name}.json", {"latent": latent})
-    best = realised(tmp_path / "cohort.csv")
+    best = realised_auc(tmp_path / "cohort.csv")
     assert best == {"stroke": 1.0, "tss<3h": 1.0, "tss<4.5h": 0.75}

@@ -9,7 +9,7 @@ import pytest
 from tss.data import nifti
 from tss.errors import InputError
 from tss.phantom.individual_head import MATTER, make_subject
-from tss.phantom.tumour_phantom import COLUMNS, TYPES, make_patient, make_tumours, render, weighted
+from tss.phantom.tumour_phantom import COLUMNS, TYPES, make_tumour_patient, make_tumours, render_tumour_head, weighted
 
 SHOWN = 0.9  # share of tumour from which a voxel counts as nothing else
 
@@ -30,7 +30,7 @@ def drawn():
     """The mean head without its position: kind -> head, three sequences, share of tumour, world mm where that is."""
     subject, made = make_subject(), {}
     for kind in TYPES:
-        image, tumour = render(subject, kind, np.random.default_rng(1))
+        image, tumour = render_tumour_head(subject, kind, np.random.default_rng(1))
         made[kind] = subject, image, tumour, world(subject, tumour > SHOWN)
     return made
 
@@ -114,12 +114,12 @@ def test_oedema_is_bright_on_flair_and_dark_on_t1(drawn):
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(table, rows, drawn, tmp_path):
-    again = make_patient(tmp_path, "t003", "pituitary", np.random.default_rng([3, 2]))
+    again = make_tumour_patient(tmp_path, "t003", "pituitary", np.random.default_rng([3, 2]))
     assert again == rows[2]
     for name in ("t1", "flair", "t1ce", "tumour"):
         assert (tmp_path / again[name]).read_bytes() == (table.parent / rows[2][name]).read_bytes(), name
     subject, _, tumour, _ = drawn["pituitary"]
-    assert not np.array_equal(render(subject, "pituitary", np.random.default_rng(2))[1], tumour)
+    assert not np.array_equal(render_tumour_head(subject, "pituitary", np.random.default_rng(2))[1], tumour)
 
 
 def test_no_patients_are_refused(tmp_path):

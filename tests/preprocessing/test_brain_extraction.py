@@ -22,7 +22,7 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../s
 def patient(tmp_path_factory):
     """A phantom patient: scans, true brain mask, true affines, and the atlas."""
     folder = tmp_path_factory.mktemp("phantom")
-    row = cohort_phantom.make_patient(folder, "p1", np.random.default_rng(8))
+    row = cohort_phantom.make_stroke_patient(folder, "p1", np.random.default_rng(8))
     cohort_phantom.write_atlas(folder / "atlas.nii.gz")
     truth = json.loads((folder / "truth" / "p1.json").read_text())
     return {name: nifti.load(folder / row[name]) for name in ("dwi", "b0", "flair", "lesion")} | {

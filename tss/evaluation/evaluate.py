@@ -30,7 +30,7 @@ from tss.evaluation.gradcam_page import draw_on_atlas, scans_of
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import by_group
-from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, in_a_picture
+from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, phantom_note
 from tss.training.device import choose_device
 
 HEMISPHERES_NOTE = (
@@ -110,7 +110,7 @@ def evaluate(
             print(f"  {gradcam_overlap.overlap_line(metrics['gradcam'])}", flush=True)
         write_predictions(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics)
-        _draw_roc(folder / "roc.png", metrics, in_a_picture(patients[0].row.get("phantom"), model.task))
+        _draw_roc(folder / "roc.png", metrics, phantom_note(patients[0].row.get("phantom"), model.task))
         _draw_maps(folder / "gradcam", model, predictions, drawn, data)
         print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
         results.append(metrics)

@@ -32,8 +32,8 @@ from tss.data.files import write_json, write_text, write_whole
 from tss.data.nifti import apply_affine
 from tss.errors import InputError
 from tss.phantom import infarct, onset_law, simulated_readers
-from tss.phantom.individual_head import Subject, make_subject, noise_at, vary
-from tss.phantom.mr_signal import Contrast, Lesion, render, signals
+from tss.phantom.individual_head import Subject, draw_variation, make_subject, noise_at
+from tss.phantom.mr_signal import Contrast, Lesion, render_head, signals
 from tss.phantom.scanner import add_noise, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 
 COLUMNS = (
@@ -55,7 +55,7 @@ AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choi
 NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
 FEMALE = 0.53  # Table 1
 VOLUME_AND_NIHSS = 0.6  # correlation of normal scores; our choice
-# Mean ADC of the infarct over the healthy side: between the published 0.74 and 0.772 of the first day (FIELD 2c), with
+# Mean ADC of the infarct over the healthy side: between the published 0.74 and 0.772 of the first day (Nagesh 1998, PMC6399390), with
 # the SD of Nagesh 1998 (76.8 of 842.9). Cut off at 2 SD, so that DWI is brighter by 5 % at least from the first minute.
 ADC_RATIO = (0.755, 0.09)
 TE_EPI_MS, TE_FLAIR_MS = (80.0, 110.0), (95.0, 125.0)  # within the paper's 78-122 and 88-134 (2.1)
@@ -146,7 +146,7 @@ def make_cohort(
 
 def _make_numbered(folder: Path, n: int, seed: int, difficulty: Difficulty, index: int) -> dict[str, str]:
     name = f"p{index + 1:0{max(3, len(str(n)))}d}"
-    return make_patient(folder, name, np.random.default_rng([seed, index]), difficulty)
+    return make_stroke_patient(folder, name, np.random.default_rng([seed, index]), difficulty)
 
 
 def on_cores(task: Callable[[int], dict], n: int, jobs: int) -> Iterator[dict]:
@@ -159,18 +159,18 @@ def on_cores(task: Callable[[int], dict], n: int, jobs: int) -> Iterator[dict]:
         yield from pool.map(task, range(n))
 
 
-def make_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> dict[str, str]:
+def make_stroke_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> dict[str, str]:
     """Writes one patient's scans and truth below `folder` and returns the row of the table (all strings)."""
     folder = Path(folder)
     person, row = draw_person(id, rng, difficulty)
     shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)
-    subject = make_subject(vary(rng, person["age"], shift), rng)
+    subject = make_subject(draw_variation(rng, person["age"], shift), rng)
     infarcts = _infarcts(subject, rng, person, difficulty)
     ratio = float(onset_law.flair_ratio(person["latent"]))
     lesions = [Lesion(i.index, i.severity, draw_adc_ratio(rng), ratio) for i in infarcts]
     contrast = Contrast(rng.uniform(*TE_EPI_MS), rng.uniform(*TE_FLAIR_MS))
     texture = 1 + TEXTURE * noise_at(subject.head, rng, TEXTURE_MM)
-    image = render(subject, lesions, contrast, texture)
+    image = render_head(subject, lesions, contrast, texture)
 
     affines = _write_scans(folder, id, rng, difficulty, subject, infarcts, image, contrast)
     write_json(
@@ -241,13 +241,15 @@ def _infarcts(subject: Subject, rng, person: dict, difficulty: Difficulty) -> li
     sides = ("left", "right") if person["side"] == "both" else (person["side"],)
     if rng.uniform() < difficulty.old_infarct:
         side = ("left", "right")[rng.integers(2)]
-        infarct.scar(subject, infarct.grow(subject, rng, side, infarct.draw_artery(rng), rng.uniform(2, 40)))
+        infarct.make_scar(
+            subject, infarct.grow_infarct(subject, rng, side, infarct.draw_artery(rng), rng.uniform(2, 40))
+        )
     found = []
     for side in sides:
         artery = infarct.draw_artery(rng)
         while person["ml"] > 1.5 * infarct.ARTERIES[artery].largest_ml:
             artery = infarct.draw_artery(rng)
-        found.append(infarct.grow(subject, rng, side, artery, person["ml"] / len(sides)))
+        found.append(infarct.grow_infarct(subject, rng, side, artery, person["ml"] / len(sides)))
     return found
 
 
@@ -301,7 +303,7 @@ def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:
 def write_atlas(path) -> None:
     """Writes the mean head's brain as T2w (b0) at 2 mm on MNI152's grid (91, 109, 91), RAS, float32."""
     subject = make_subject()
-    image = render(subject, [], Contrast())[:1]
+    image = render_head(subject, [], Contrast())[:1]
     brain = np.zeros_like(image)
     brain.reshape(-1)[subject.head.inside] = subject.brain
     affine = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -2,7 +2,7 @@
 
 In:    coordinates of the right half of the grid, signed distance to the brain's envelope (mm)
 Out:   outer_tissues() -> uint8 labels (index into TISSUES), right half
-Paper: - (the phantom is ours; DESIGN section 6)
+Paper: - (the phantom is ours)
 See:   tests/phantom/test_cohort_phantom.py
 
 Layers from the brain outwards: CSF, dura, inner table, marrow, outer table; from the air inwards: skin, fat.

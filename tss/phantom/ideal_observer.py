@@ -1,21 +1,22 @@
 """The best AUC that can be reached on average on such phantoms, from the law that made them.
 
 In:    the law of tss.phantom.onset_law (density of onset times, normal latent given time); or a cohort's truth files
-Out:   ceilings() -> {task: AUC}; realised(folder) -> {task: AUC of the ideal observer on that cohort}
+Out:   ceilings() -> {task: AUC}; realised_auc(cohort.csv) -> {task: AUC of the ideal observer on that cohort}
 Paper: - (what Table 2's AUCs are to be compared with on made-up patients)
 See:   tests/phantom/test_ideal_observer.py
 
-Time acts on the scans only through one latent, u = mean(t) + spread * normal (tss.phantom.onset_law). The mean grows with
-time and the spread does not depend on it, so P(t < T | latent) falls with the latent (monotone likelihood ratio),
+Time acts on the scans only through one latent, u = mean(t) + spread * normal (tss.phantom.onset_law). The mean grows
+with time and the spread does not depend on it, so P(t < T | latent) falls with the latent (monotone likelihood ratio),
 and the best reader is the latent itself, seen without noise. Its AUC is
 P(latent of a positive < latent of a negative) = E[ Phi((mean(t-) - mean(t+)) / (spread * sqrt(2))) ].
 Stroke in a hemisphere (phase 1): every lesion is bright on DWI from the first minutes and no healthy tissue is, so
 a reader without noise makes no mistake: 1.
 
-On a few patients the best reader itself lies above or below that: realised() says where.
+On a few patients the best reader itself lies above or below that: realised_auc() says where.
 """
 
 import csv
+import os
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from scipy import special
 
 from tss.data.files import read_json
 from tss.data.tasks import TASKS
+from tss.metrics.roc import roc_auc
 from tss.phantom import onset_law
 
 PHANTOM_NOTE = "These patients are phantoms: phantom scores are not clinical results."
@@ -37,8 +39,8 @@ def ceilings(spread: float = onset_law.SPREAD) -> dict[str, float]:
     return {task: STROKE_CEILING if limit is None else ceiling(limit, spread) for task, limit in TASKS.items()}
 
 
-def in_a_picture(spread: str | None, task: str) -> str:
-    """What a picture or a line with a score of phantoms has to say: the column `phantom` -> words, "" of patients."""
+def phantom_note(spread: str | None, task: str) -> str:
+    """What a plot or a line with a score has to say, by the column `phantom`; "" for real patients, where it is empty."""
     if not spread:
         return ""
     best = ceilings(float(spread)).get(task)
@@ -55,11 +57,11 @@ def ceiling(limit_min: float, spread: float = onset_law.SPREAD) -> float:
     return float(special.ndtr((late[None] - early[:, None]) / (spread * np.sqrt(2))).mean())
 
 
-def realised(cohort_csv, split: str = "") -> dict[str, float]:
-    """AUC that the ideal observer has on one cohort, or on one split of it: the truth files' latents against the
-    table's times.
+def realised_auc(cohort_csv: str | os.PathLike, split: str = "") -> dict[str, float | None]:
+    """AUC of the ideal observer on a cohort, or a split of it: the truth files' latents against the table's times.
 
-    Patients without a known time or a truth file are left out; NaN where a class is empty."""
+    Patients without a known time or a truth file are omitted; None where a class is empty.
+    """
     folder = Path(cohort_csv).parent
     pairs = []
     with open(cohort_csv, newline="", encoding="utf-8") as file:
@@ -68,10 +70,12 @@ def realised(cohort_csv, split: str = "") -> dict[str, float]:
             if row["onset_to_mri_min"] and truth.is_file() and split in ("", row.get("split")):
                 pairs.append((float(row["onset_to_mri_min"]), read_json(truth)["latent"]))
     minutes, latent = np.array(pairs).reshape(-1, 2).T
-    return {task: STROKE_CEILING if limit is None else auc(minutes < limit, -latent) for task, limit in TASKS.items()}
+    return {
+        task: STROKE_CEILING if limit is None else auc_or_none(minutes < limit, -latent)
+        for task, limit in TASKS.items()
+    }
 
 
-def auc(positive: np.ndarray, score: np.ndarray) -> float:
-    """P(score of a positive > score of a negative), a tie as one half; NaN where a class is empty."""
-    wins = np.sign(score[positive][:, None] - score[~positive][None])
-    return float((wins.mean() + 1) / 2) if wins.size else float("nan")
+def auc_or_none(positive: np.ndarray, score: np.ndarray) -> float | None:
+    """Return the AUC, or None where a class is empty."""
+    return roc_auc(positive, score) if positive.any() and not positive.all() else None

@@ -2,7 +2,7 @@
 
 In:    the mean head's fields, an rng (or none: the mean head itself)
 Out:   Subject: tissue fractions (K, N) at the brain's voxels, and the map from this head to the mean head
-Paper: - (the phantom is ours; DESIGN section 6)
+Paper: - (the phantom is ours)
 See:   tests/phantom/test_cohort_phantom.py
 
 Cortex: sulci are the zero level of a band-passed random field f that is constant along the way from the surface
@@ -66,7 +66,7 @@ WARP_STEP = 12.0  # mm
 WARP_LOW, WARP_HIGH = -180.0, 180.0
 
 
-def vary(rng: np.random.Generator, age: float, shift_mm: float = 0.0) -> Variation:
+def draw_variation(rng: np.random.Generator, age: float, shift_mm: float = 0.0) -> Variation:
     """A person of the given age: older brains have wider ventricles and sulci and more white-matter disease."""
     old = (age - 60) / 20
     return Variation(

@@ -2,7 +2,7 @@
 
 In:    a Subject, an rng, side, artery, volume in ml
 Out:   Infarct: indices into the head's brain voxels and severity in each
-Paper: - (the phantom is ours; DESIGN section 6)
+Paper: - (the phantom is ours)
 See:   tests/phantom/test_cohort_phantom.py
 
 An infarct grows from a seed in the territory of one artery and takes the nearest tissue until its volume is
@@ -57,7 +57,7 @@ def draw_artery(rng: np.random.Generator) -> str:
     return names[rng.choice(len(names), p=shares / shares.sum())]
 
 
-def grow(subject: Subject, rng: np.random.Generator, side: str, artery: str, ml: float) -> Infarct:
+def grow_infarct(subject: Subject, rng: np.random.Generator, side: str, artery: str, ml: float) -> Infarct:
     """An infarct of about `ml` (less where the territory is smaller) in one artery's territory, on one side."""
     row = ARTERIES[artery]
     head = subject.head
@@ -99,7 +99,7 @@ def territory(head, artery: str, across, y, z) -> np.ndarray:
     return (across > MCA_INNER) & ~((y < -62) & (across < 30)) & (y > -74) & ~((z < -26) & (y < -20)) & ~hind
 
 
-def scar(subject: Subject, old: Infarct) -> None:
+def make_scar(subject: Subject, old: Infarct) -> None:
     """Turns an infarct into an old one, in place: a cavity of CSF with a rim of gliosis."""
     matter = subject.matter
     core = old.severity > 1.0

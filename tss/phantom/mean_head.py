@@ -2,7 +2,7 @@
 
 In:    nothing (tables of ellipsoids and tubes; centres, radii in mm, right half, mirrored at x = 0)
 Out:   mean_head() -> Head: arrays (X, Y, Z), RAS, with distances in mm and labels; made once a process
-Paper: - (the phantom is ours; DESIGN section 6)
+Paper: - (the phantom is ours)
 See:   tests/phantom/test_cohort_phantom.py
 
 The brain's envelope was fitted by eye and by gradient descent to the outline of the MNI152 brain (Dice 0.98);

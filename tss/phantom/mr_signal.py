@@ -88,7 +88,7 @@ class Lesion(NamedTuple):
     flair_ratio: float  # mean FLAIR signal, lesion / healthy
 
 
-def render(subject: Subject, lesions: list[Lesion], contrast: Contrast, texture=None) -> np.ndarray:
+def render_head(subject: Subject, lesions: list[Lesion], contrast: Contrast, texture=None) -> np.ndarray:
     """Noise-free signals (3, X, Y, Z) = b0, DWI, FLAIR on the whole grid of the mean head."""
     image = surroundings().copy()
     inner = signals(contrast, MATTER).astype(np.float32)
@@ -96,7 +96,7 @@ def render(subject: Subject, lesions: list[Lesion], contrast: Contrast, texture=
     if texture is not None:
         brain *= texture
     for lesion in lesions:
-        infarct(brain, inner, subject.matter, lesion, contrast)
+        infarct_signal(brain, inner, subject.matter, lesion, contrast)
     put_brain(image, subject, brain)
     return image
 
@@ -120,7 +120,7 @@ def outside_brain(tissues: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(image, (0, *EDGE_VOXELS), truncate=3)
 
 
-def infarct(brain, inner, matter, lesion: Lesion, contrast: Contrast) -> None:
+def infarct_signal(brain, inner, matter, lesion: Lesion, contrast: Contrast) -> None:
     """Changes signals (3, N) in place. One T2 prolongation makes FLAIR and b0 rise together; DWI adds the ADC."""
     fluid = inner[:, :1] * matter[:1, lesion.index]
     solid = brain[:, lesion.index] - fluid

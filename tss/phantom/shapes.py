@@ -2,7 +2,7 @@
 
 In:    coordinates (x, y, z) in world mm as broadcastable arrays, sizes in mm
 Out:   distances in mm, negative inside; partial volumes 0..1
-Paper: - (the phantom is ours; DESIGN section 6)
+Paper: - (the phantom is ours)
 See:   tests/phantom/test_cohort_phantom.py
 """
 

@@ -29,7 +29,7 @@ from tss.data.files import write_text
 from tss.errors import InputError
 from tss.phantom.cohort_phantom import FULL_SCALE, TEXTURE, TEXTURE_MM, on_cores
 from tss.phantom.extracranial import CSF, TISSUES
-from tss.phantom.individual_head import MATTER, Subject, make_subject, noise_at, vary
+from tss.phantom.individual_head import MATTER, Subject, draw_variation, make_subject, noise_at
 from tss.phantom.mr_signal import SUBSTANCES, Contrast, outside_brain, put_brain, signals
 from tss.phantom.scanner import add_noise, bias_field, make_grid, make_pose, save_scan, scan
 from tss.phantom.shapes import ellipsoid, share
@@ -84,14 +84,14 @@ def make_tumours(
 
 def _make_numbered(folder: Path, patients: int, seed: int, index: int) -> dict[str, str]:
     name = f"t{index + 1:0{max(3, len(str(patients)))}d}"
-    return make_patient(folder, name, TYPES[index % len(TYPES)], np.random.default_rng([seed, index]))
+    return make_tumour_patient(folder, name, TYPES[index % len(TYPES)], np.random.default_rng([seed, index]))
 
 
-def make_patient(folder, id: str, kind: str, rng: np.random.Generator) -> dict[str, str]:
+def make_tumour_patient(folder, id: str, kind: str, rng: np.random.Generator) -> dict[str, str]:
     """Write one patient's scans and mask below `folder` and return the row of the table."""
     folder = Path(folder)
-    subject = make_subject(vary(rng, rng.uniform(30, 75)), rng)
-    image, tumour = render(subject, kind, rng)
+    subject = make_subject(draw_variation(rng, rng.uniform(30, 75)), rng)
+    image, tumour = render_tumour_head(subject, kind, rng)
     pose = make_pose(rng, TILT, SHIFT)
     shape, affine = make_grid(rng, subject, pose, rng.uniform(*PIXEL_MM), NECK, 0.0)
     *sequences, mask = scan(np.concatenate([image, tumour[None]]), subject, shape, affine, pose)
@@ -117,18 +117,18 @@ def weighted(names) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def surroundings() -> np.ndarray:
+def tumour_surroundings() -> np.ndarray:
     """(3, X, Y, Z) signals of all but the brain; made once a process."""
     return outside_brain(weighted(TISSUES))
 
 
-def render(subject: Subject, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def render_tumour_head(subject: Subject, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return noise-free signals (3, X, Y, Z) = T1, FLAIR, T1 after contrast, and the share of tumour (X, Y, Z).
 
     On the mean head's grid. kind: one of TYPES.
     """
     head = subject.head
-    image, tumour = surroundings().copy(), np.zeros(head.label.shape, np.float32)
+    image, tumour = tumour_surroundings().copy(), np.zeros(head.label.shape, np.float32)
     brain = (weighted(MATTER) @ subject.matter * (1 + TEXTURE * noise_at(head, rng, TEXTURE_MM))).astype(np.float32)
     radius = rng.uniform(*RADIUS_MM[kind])
     centre = {"meningioma": _on_surface, "glioma": _in_white_matter, "pituitary": _in_sella}[kind](subject, rng, radius)

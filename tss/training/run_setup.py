@@ -23,7 +23,7 @@ from tss.data.prepared import differing_settings, read_prepared, read_settings
 from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
-from tss.phantom.ideal_observer import in_a_picture
+from tss.phantom.ideal_observer import phantom_note
 from tss.training.augmentation import STRIDE
 from tss.training.checkpoint import check_checkpoint, check_parent, read_torch_file
 from tss.training.dataset import Split
@@ -123,7 +123,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> tuple[Run, li
     check_classes(options.data, patients, phase)
     folder = default_out(options, model) / f"phase{number}"
     check_out_folder(options, folder)
-    phantoms = in_a_picture(cohort[0].row.get("phantom"), phase.task)
+    phantoms = phantom_note(cohort[0].row.get("phantom"), phase.task)
     return Run(
         options, phase, folder, choose_device(options.device), about, parent, parent_path, phantoms=phantoms
     ), patients

@@ -100,7 +100,7 @@ def test_progress_has_a_line_for_each_patient(tmp_path, capsys):
     cohort_phantom.make_cohort(tmp_path, 1, seed=0, progress=lines.append)
     assert len(lines) == 1 and "p001  1/1" in lines[0] and "0 s left" in lines[0]
     assert capsys.readouterr().out == ""
-    with pytest.raises(InputError, match="ask for one at least"):
+    with pytest.raises(InputError, match="a cohort needs at least one patient, not 0"):
         cohort_phantom.make_cohort(tmp_path, 0, seed=0)
 
 
@@ -246,11 +246,11 @@ def test_infarcts_have_the_volume_asked_for_and_stay_in_their_territory(mean_sub
         grown = infarct.grow_infarct(mean_subject, np.random.default_rng(3), "left", artery, 8.0)
         assert grown.ml == pytest.approx(8.0, rel=0.01), artery
         assert grown.severity.mean() == pytest.approx(1, abs=1e-3)
-        assert (x[grown.index] < -infarct.MIDLINE_MM).all(), artery
+        assert (x[grown.voxels] < -infarct.MIDLINE_MM).all(), artery
         huge = infarct.grow_infarct(mean_subject, np.random.default_rng(3), "right", artery, 1000.0)
         assert huge.ml <= row.largest_ml + 0.01, artery
     cerebellar = infarct.grow_infarct(mean_subject, np.random.default_rng(1), "left", "pica", 5.0)
-    assert z[cerebellar.index].max() < 0 and y[cerebellar.index].max() < -30
+    assert z[cerebellar.voxels].max() < 0 and y[cerebellar.voxels].max() < -30
 
 
 def test_hard_patients_are_hard(tmp_path):

@@ -123,6 +123,6 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(table, rows,
 
 
 def test_no_patients_are_refused(tmp_path):
-    with pytest.raises(InputError, match="^0 patients with tumours cannot be made: ask for one at least$"):
+    with pytest.raises(InputError, match="^a cohort needs at least one patient with a tumour, not 0$"):
         make_tumours(tmp_path, 0, seed=0)
     assert not list(tmp_path.iterdir())

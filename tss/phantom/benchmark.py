@@ -32,6 +32,7 @@ import nibabel
 import numpy as np
 import scipy
 import torch
+from nibabel.arrayproxy import ArrayProxy
 
 from tss.data.cohort import SPLITS, Patient, as_csv, write_cohort
 from tss.data.files import read_json, sha256, sweep, write_json
@@ -193,7 +194,8 @@ def hash_voxels(folder: Path, name: str) -> str:
     """SHA-256 of a patient's voxels as they are stored, packing and headers left out."""
     digest = hashlib.sha256()
     for file in ("scans/{}_dwi", "scans/{}_b0", "scans/{}_flair", "truth/{}_brain", "truth/{}_lesion"):
-        image = nibabel.load(folder / f"{file.format(name)}.nii.gz")
+        image = nibabel.Nifti1Image.from_filename(folder / f"{file.format(name)}.nii.gz")
+        assert isinstance(image.dataobj, ArrayProxy)  # as all files are that nibabel reads
         digest.update(np.ascontiguousarray(image.dataobj.get_unscaled()).data)
     return digest.hexdigest()
 
@@ -248,7 +250,7 @@ def reader_calls(patients: list[Patient]) -> dict[str, list[bool | None]]:
 def reader_scores(minutes: np.ndarray, calls: Sequence[bool | None], chosen: Sequence[int]) -> dict:
     """Return how many patients were read, sensitivity and specificity for less than 4.5 h; None without patients."""
     read = [i for i in chosen if calls[i] is not None]
-    early = [calls[i] for i in read if minutes[i] < MISMATCH_MIN]
+    early = [bool(calls[i]) for i in read if minutes[i] < MISMATCH_MIN]
     late = [not calls[i] for i in read if minutes[i] >= MISMATCH_MIN]
     return {
         "n": len(read),

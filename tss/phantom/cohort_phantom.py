@@ -1,4 +1,4 @@
-"""Made-up stroke patients, written exactly as a lab has its scans: NIfTI files and a cohort.csv.
+"""Made-up stroke patients, written as a lab has its scans: NIfTI files and a cohort.csv.
 
 In:    an empty folder, a number of patients, a seed, a Difficulty
 Out:   FOLDER/cohort.csv, FOLDER/scans/<patient>_{dwi,b0,flair}.nii.gz, FOLDER/truth/<patient>...; an atlas
@@ -7,7 +7,7 @@ See:   tests/phantom/test_cohort_phantom.py
 
 Truth, in FOLDER/truth: <patient>_brain.nii.gz and <patient>_lesion.nii.gz in DWI space (uint8), and
 <patient>.json with the affines b0 -> atlas and FLAIR -> b0 (world mm), the latent and the volume.
-The brain mask is what a careful person outlines: everything inside the pial envelope, that is the crowns of the
+The brain mask is what a careful rater outlines: everything inside the pial envelope, that is the crowns of the
 gyri bridged over the sulci, with sulcal, ventricular and cisternal CSF, cerebellum and brain stem down to the
 foramen magnum (72 mm below the anterior commissure in the mean head); not the CSF between envelope and skull.
 Scores on these patients are not clinical results.
@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel
 import numpy as np
@@ -34,7 +35,7 @@ from tss.errors import InputError
 from tss.phantom import infarct, onset_law, simulated_readers
 from tss.phantom.individual_head import Subject, draw_variation, make_subject, noise_at
 from tss.phantom.mr_signal import Contrast, Lesion, render_head, signals
-from tss.phantom.scanner import add_noise, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
+from tss.phantom.scanner import Grid, add_noise, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 
 COLUMNS = (
     "patient",
@@ -50,24 +51,26 @@ COLUMNS = (
     "phantom",
     *simulated_readers.PUBLISHED,
 )
+Made = TypeVar("Made")
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choice
 NIHSS_POINTS = (0.0, 4.0, 8.0, 15.0, 38.0)  # the same
 FEMALE = 0.53  # Table 1
 VOLUME_AND_NIHSS = 0.6  # correlation of normal scores; our choice
-# Mean ADC of the infarct over the healthy side: between the published 0.74 and 0.772 of the first day (Nagesh 1998, PMC6399390), with
-# the SD of Nagesh 1998 (76.8 of 842.9). Cut off at 2 SD, so that DWI is brighter by 5 % at least from the first minute.
+# Mean ADC of the infarct over the healthy side: between the published 0.74 (Nagesh 1998) and 0.772 (PMC6399390) of the
+# first day, with the SD of Nagesh 1998 (76.8 of 842.9). Truncated at 2 SD, so that DWI is brighter by at least 5 % from
+# the first minute.
 ADC_RATIO = (0.755, 0.09)
 TE_EPI_MS, TE_FLAIR_MS = (80.0, 110.0), (95.0, 125.0)  # within the paper's 78-122 and 88-134 (2.1)
 DWI_PIXEL_MM, FLAIR_PIXEL_MM = (1.65, 1.85), (0.88, 0.938)  # the coarse end of the paper's ranges (2.1)
 FULL_SCALE = 2000.0  # scanner units of a signal of 1
 NOISE = {"b0": np.sqrt(3), "dwi": 1.0, "flair": 1.2}  # SD relative to DWI, the mean of three directions
-DWI_BIAS = 0.03  # what DWI's bias field has beyond b0's
+DWI_BIAS = 0.03  # strength of DWI's bias field beyond b0's
 KINDS = ((np.int16, 1.0), (np.int16, 0.37), (np.float32, 0))  # voxels in the file and their slope
 KIND_SHARES = (0.6, 0.25, 0.15)
 STORED_AXES = ("RAS", "LAS", "LPS", "LAS", "LPS", "RPS")  # what converters of axial scans leave
-FLAIR_AXES = (*STORED_AXES, "SAL", "PSR")  # now and then slices are not last in the file
-TEXTURE, TEXTURE_MM = 0.02, 12.0  # SD and correlation length of the tissue's own unevenness
+FLAIR_AXES = (*STORED_AXES, "SAL", "PSR")  # occasionally slices are not the last axis in the file
+TEXTURE, TEXTURE_MM = 0.02, 12.0  # SD and correlation length of the tissue's own inhomogeneity
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,14 @@ def make_cohort(
     jobs: int = 1,
     progress: bool | Callable[[str], None] = True,
 ) -> Path:
-    """Writes n patients and their table. The same (n, seed, difficulty) gives the same files whatever `jobs`.
+    """Write n patients and their table. The same (n, seed, difficulty) gives the same files whatever `jobs`.
 
     Args:
         progress: True prints a line per patient with the time left, False is silent, a function gets the lines.
     Returns: path of cohort.csv, written last.
     """
     if n < 1:
-        raise InputError(f"a cohort of {n} patients cannot be made: ask for one at least")
+        raise InputError(f"a cohort needs at least one patient, not {n}")
     folder = Path(folder)
     say = partial(print, flush=True) if progress is True else progress or (lambda line: None)
     start, rows = time.monotonic(), []
@@ -149,7 +152,7 @@ def _make_numbered(folder: Path, n: int, seed: int, difficulty: Difficulty, inde
     return make_stroke_patient(folder, name, np.random.default_rng([seed, index]), difficulty)
 
 
-def on_cores(task: Callable[[int], dict], n: int, jobs: int) -> Iterator[dict]:
+def on_cores(task: Callable[[int], Made], n: int, jobs: int) -> Iterator[Made]:
     """Yield task(0) .. task(n - 1) in this order, made by `jobs` processes."""
     if jobs <= 1:
         yield from map(task, range(n))
@@ -160,14 +163,14 @@ def on_cores(task: Callable[[int], dict], n: int, jobs: int) -> Iterator[dict]:
 
 
 def make_stroke_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> dict[str, str]:
-    """Writes one patient's scans and truth below `folder` and returns the row of the table (all strings)."""
+    """Write one patient's scans and truth below `folder` and returns the row of the table (all strings)."""
     folder = Path(folder)
     person, row = draw_person(id, rng, difficulty)
     shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)
     subject = make_subject(draw_variation(rng, person["age"], shift), rng)
     infarcts = _infarcts(subject, rng, person, difficulty)
     ratio = float(onset_law.flair_ratio(person["latent"]))
-    lesions = [Lesion(i.index, i.severity, draw_adc_ratio(rng), ratio) for i in infarcts]
+    lesions = [Lesion(i.voxels, i.severity, draw_adc_ratio(rng), ratio) for i in infarcts]
     contrast = Contrast(rng.uniform(*TE_EPI_MS), rng.uniform(*TE_FLAIR_MS))
     texture = 1 + TEXTURE * noise_at(subject.head, rng, TEXTURE_MM)
     image = render_head(subject, lesions, contrast, texture)
@@ -195,7 +198,7 @@ def make_stroke_patient(folder, id: str, rng: np.random.Generator, difficulty: D
 
 
 def draw_person(id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> tuple[dict, dict[str, str]]:
-    """Who the patient is, before any scan: what make_patient draws first, and the row (all strings) of the table."""
+    """Who the patient is, before any scan: what make_stroke_patient draws first, and the table's row (all strings)."""
     person = _person(rng, difficulty)
     # An rng of their own: the scans are the same whether or not anybody reads them.
     readings = simulated_readers.draw_readings(rng.spawn(1)[0], person["latent"], difficulty.readers)
@@ -254,7 +257,7 @@ def _infarcts(subject: Subject, rng, person: dict, difficulty: Difficulty) -> li
 
 
 def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Subject, infarcts, image, contrast):
-    """Scans one head twice, DWI with b0 and FLAIR, and writes scans and masks; returns the true affines."""
+    """Scan one head twice, DWI with b0 and FLAIR, and write scans and masks; return the true affines."""
     pose = make_pose(rng, difficulty.tilt, difficulty.shift)
     motion = make_pose(rng, *difficulty.motion)
     view = difficulty.neck, difficulty.cut_top
@@ -264,31 +267,31 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
     masks = np.zeros((2, *image.shape[1:]), np.float32)
     masks.reshape(2, -1)[0, subject.head.inside] = subject.brain
     for one in infarcts:
-        masks.reshape(2, -1)[1, subject.head.inside[one.index]] = 1
-    b0, dwi, brain, acute = scan(np.concatenate([image[:2], masks]), subject, *dwi_grid, pose)
+        masks.reshape(2, -1)[1, subject.head.inside[one.voxels]] = 1
+    b0, dwi, brain, acute = scan(np.concatenate([image[:2], masks]), subject, dwi_grid, pose)
     stripped = rng.uniform() < difficulty.stripped
-    flair = scan(np.concatenate([image[2:], masks[:stripped]]), subject, *flair_grid, motion @ pose)
+    flair = scan(np.concatenate([image[2:], masks[:stripped]]), subject, flair_grid, motion @ pose)
 
-    coil = bias_field(rng, dwi_grid[0], rng.uniform(*difficulty.bias))
+    coil = bias_field(rng, dwi_grid.shape, rng.uniform(*difficulty.bias))
     biases = {
         "b0": coil,
-        "dwi": coil * bias_field(rng, dwi_grid[0], DWI_BIAS),
-        "flair": bias_field(rng, flair_grid[0], rng.uniform(*difficulty.bias)),
+        "dwi": coil * bias_field(rng, dwi_grid.shape, DWI_BIAS),
+        "flair": bias_field(rng, flair_grid.shape, rng.uniform(*difficulty.bias)),
     }
     noise = signals(contrast, ["white"])[1, 0] / rng.uniform(*difficulty.snr)
     scans = {"b0": (b0, dwi_grid, brain), "dwi": (dwi, dwi_grid, brain), "flair": (flair[0], flair_grid, flair[-1])}
     axes = STORED_AXES[rng.integers(len(STORED_AXES))]
     stored = {"b0": axes, "dwi": axes, "flair": FLAIR_AXES[rng.integers(len(FLAIR_AXES))]}
     kind = KINDS[rng.choice(len(KINDS), p=KIND_SHARES)]
-    for name, (data, (_, affine), mask) in scans.items():
+    for name, (data, grid, mask) in scans.items():
         data = add_noise(rng, data * biases[name], noise * NOISE[name]) * FULL_SCALE
         if stripped:
             data = data * (mask > 0.5)
-        save_scan(folder / "scans" / f"{id}_{name}.nii.gz", data, affine, stored[name], *kind)
-    truth = {"brain": brain > 0.5, "lesion": acute > min(0.5, acute.max() / 2)}  # the smallest fill no voxel
+        save_scan(folder / "scans" / f"{id}_{name}.nii.gz", data, grid.affine, stored[name], *kind)
+    truth = {"brain": brain > 0.5, "lesion": acute > min(0.5, acute.max() / 2)}  # the smallest do not fill a voxel
     for name, mask in truth.items():
-        save_scan(folder / "truth" / f"{id}_{name}.nii.gz", mask, dwi_grid[1], axes, np.uint8)
-    return _best_affine(subject, pose, brain, dwi_grid[1]), np.linalg.inv(motion)
+        save_scan(folder / "truth" / f"{id}_{name}.nii.gz", mask, dwi_grid.affine, axes, np.uint8)
+    return _best_affine(subject, pose, brain, dwi_grid.affine), np.linalg.inv(motion)
 
 
 def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:
@@ -301,15 +304,15 @@ def _best_affine(subject: Subject, pose, brain, affine) -> np.ndarray:
 
 
 def write_atlas(path) -> None:
-    """Writes the mean head's brain as T2w (b0) at 2 mm on MNI152's grid (91, 109, 91), RAS, float32."""
+    """Write the mean head's brain as T2w (b0) at 2 mm on MNI152's grid (91, 109, 91), RAS, float32."""
     subject = make_subject()
     image = render_head(subject, [], Contrast())[:1]
     brain = np.zeros_like(image)
     brain.reshape(-1)[subject.head.inside] = subject.brain
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (-90, -126, -72)
-    t2w, mask = scan(np.concatenate([image, brain]), subject, (91, 109, 91), affine, np.eye(4))
-    image = nibabel.Nifti1Image(np.where(mask > 0.5, t2w * FULL_SCALE, 0).astype(np.float32), affine)
-    image.set_sform(affine, code=4)
-    image.set_qform(affine, code=4)
-    write_whole(path, lambda beside: nibabel.save(image, beside))
+    t2w, mask = scan(np.concatenate([image, brain]), subject, Grid((91, 109, 91), affine), np.eye(4))
+    atlas = nibabel.Nifti1Image(np.where(mask > 0.5, t2w * FULL_SCALE, 0).astype(np.float32), affine)
+    atlas.set_sform(affine, code=4)
+    atlas.set_qform(affine, code=4)
+    write_whole(path, lambda beside: nibabel.save(atlas, beside))

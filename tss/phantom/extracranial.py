@@ -11,7 +11,7 @@ Between them, in face and neck, muscle with fat planes, bone, air cells, and the
 
 import numpy as np
 
-from tss.phantom.shapes import STEP, distance_into, ellipsoid, tube, union
+from tss.phantom.shapes import STEP, Ellipsoid, distance_into, ellipsoid, tube, union
 
 TISSUES = ("air", "skin", "fat", "muscle", "bone", "marrow", "mucosa", "vitreous", "nerve", "csf", "blood")
 AIR, SKIN, FAT, MUSCLE, BONE, MARROW, MUCOSA, VITREOUS, NERVE, CSF, BLOOD = range(len(TISSUES))
@@ -21,7 +21,7 @@ CSF_LAYER, INNER_TABLE, DIPLOE, OUTER_TABLE, SCALP = 0.7, 2.8, 5.8, 7.4, 12.0
 SKIN_THICK, FAT_THICK = 2.0, 4.5
 FAT_PLANE = 0.11  # width of the fat planes between muscles, in units of `marbling`
 
-FACE = {  # fills the head in front of and below the brain
+FACE: dict[str, Ellipsoid] = {  # fills the head in front of and below the brain
     "face": ((0, 42, -62), (58, 42, 58), 0, 0),
     "jaw": ((0, 40, -100), (46, 40, 40), 0, 0),
     "nose": ((0, 88, -58), (14, 20, 18), -30, 0),
@@ -41,7 +41,7 @@ EYE_MUSCLES = [
     [(32, 60, -48, 2), (28, 44, -42, 2.4), (15, 22, -30, 1.5)],
     [(32, 60, -24, 2), (28, 44, -28, 2.4), (15, 22, -27, 1.5)],
 ]
-AIR_CELLS = {
+AIR_CELLS: dict[str, Ellipsoid] = {
     "frontal sinus": ((9, 74, -16), (12, 5, 10), 0, 0),
     "ethmoid": ((6, 52, -38), (7, 22, 11), 0, 0),
     "sphenoid": ((8, 20, -38), (9, 11, 8), 0, 0),
@@ -50,7 +50,7 @@ AIR_CELLS = {
     "pharynx": ((0, 8, -88), (9, 6, 26), 0, 0),
     "ear canal": ((66, -24, -40), (12, 2.5, 2.5), 0, 0),
 }
-BONES = {
+BONES: dict[str, Ellipsoid] = {
     "zygoma": ((54, 54, -52), (7, 12, 7), 0, 30),
     "mandible": ((48, 12, -86), (4, 14, 30), 0, 0),
     "palate": ((0, 52, -84), (20, 24, 4), 0, 0),

@@ -40,7 +40,7 @@ def ceilings(spread: float = onset_law.SPREAD) -> dict[str, float]:
 
 
 def phantom_note(spread: str | None, task: str) -> str:
-    """What a plot or a line with a score has to say, by the column `phantom`; "" for real patients, where it is empty."""
+    """What a plot or a line with a score has to say, by the column `phantom`; "" for real patients."""
     if not spread:
         return ""
     best = ceilings(float(spread)).get(task)

@@ -6,7 +6,7 @@ Paper: - (the phantom is ours)
 See:   tests/phantom/test_cohort_phantom.py
 
 Cortex: sulci are the zero level of a band-passed random field f that is constant along the way from the surface
-inwards, so that they stand upright on it and wind like real ones. A voxel's distance to CSF is then
+inwards, so that they are perpendicular to it and wind like real ones. A voxel's distance to CSF is then
 min(depth, |f| / |grad f|), and the cortex is the ribbon within 2.7 mm of CSF, at the surface and along each sulcus.
 """
 
@@ -82,7 +82,7 @@ def draw_variation(rng: np.random.Generator, age: float, shift_mm: float = 0.0) 
 
 
 def make_subject(variation: Variation = MEAN, rng: np.random.Generator | None = None) -> Subject:
-    """Builds tissue fractions and warp; without an rng it is the mean head, which the atlas shows."""
+    """Build tissue fractions and warp; without an rng the mean head, which the atlas shows."""
     head = mean_head()
     folds, crumple = folding(head, rng)
     cortex = cortical_distance(head, variation, folds, crumple)

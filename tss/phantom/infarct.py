@@ -17,7 +17,7 @@ import numpy as np
 from tss.phantom.individual_head import MATTER, Subject, noise_at
 from tss.phantom.shapes import STEP
 
-MIDLINE_MM = 2.5  # no infarct comes nearer to the midline
+MIDLINE_MM = 2.5  # no infarct comes closer to the midline
 ROUGH_MM = 18.0  # correlation length of the border's irregularity
 
 
@@ -45,7 +45,7 @@ MCA_INNER, ACA_OUTER, PCA_FRONT = 14.0, 24.0, -48.0
 
 
 class Infarct(NamedTuple):
-    index: np.ndarray  # (n,) index into the head's N brain voxels
+    voxels: np.ndarray  # (n,) index into the head's N brain voxels
     severity: np.ndarray  # (n,) 1 on average, more in the core, less at the rim
     artery: str
     ml: float
@@ -86,7 +86,7 @@ def grow_infarct(subject: Subject, rng: np.random.Generator, side: str, artery: 
 
 
 def territory(head, artery: str, across, y, z) -> np.ndarray:
-    """True (N,) where the artery may have its infarcts; `across` is mm from the midline on the infarct's side."""
+    """True (N,) where the artery may have infarcts; `across` is mm from the midline on the infarct's side."""
     hind = (head.cerebellum > 0) | (head.stem > 0.3)
     if artery == "pica":
         return head.cerebellum > 0
@@ -100,10 +100,10 @@ def territory(head, artery: str, across, y, z) -> np.ndarray:
 
 
 def make_scar(subject: Subject, old: Infarct) -> None:
-    """Turns an infarct into an old one, in place: a cavity of CSF with a rim of gliosis."""
+    """Turn an infarct into an old one, in place: a cavity of CSF with a rim of gliosis."""
     matter = subject.matter
     core = old.severity > 1.0
-    for index, substance in ((old.index[core], "csf"), (old.index[~core], "gliosis")):
+    for index, substance in ((old.voxels[core], "csf"), (old.voxels[~core], "gliosis")):
         solid = 1 - matter[0, index] - matter[-1, index]
         matter[1:-1, index] = 0
         if substance == "csf":

@@ -199,7 +199,7 @@ def mean_head() -> Head:
 
 
 def assemble(label: np.ndarray, crown: list[np.ndarray], fields: list[np.ndarray]) -> Head:
-    """Mirrors the right half and keeps of each field what lies in the brain (fields[0] is depth under its hull)."""
+    """Mirror the right half and keep of each field what lies in the brain (fields[0] is depth under its hull)."""
     hull = mirror(fields[0])
     near = hull > -EDGE_MM
     box = tuple(
@@ -212,13 +212,13 @@ def assemble(label: np.ndarray, crown: list[np.ndarray], fields: list[np.ndarray
     affine = np.diag([*STEP, 1.0])
     affine[:3, 3] = np.array(LOW) + np.array(STEP) / 2
     voxels = np.stack(np.unravel_index(inside, near.shape)).astype(np.float32)
-    place = voxels * np.float32(STEP)[:, None] + affine[:3, 3:].astype(np.float32)
+    place = voxels * np.array(STEP, np.float32)[:, None] + affine[:3, 3:].astype(np.float32)
     flat = [mirror(np.broadcast_to(f, label.shape)).astype(np.float32).ravel()[inside] for f in fields]
     return Head(affine, mirror(label), box, surface, inside, boxed, place, surface.reshape(3, -1)[:, boxed], *flat)
 
 
 def scale_height(points):
-    """Squeezes z so that tubes become taller than wide: the lateral ventricle's body is a slit."""
+    """Squeeze z so that tubes become taller than wide: the lateral ventricle's body is a slit."""
     x, y, z = points
     return x, y, z * np.float32(0.75)
 

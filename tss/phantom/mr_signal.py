@@ -82,7 +82,7 @@ def signals(contrast: Contrast, names) -> np.ndarray:
 class Lesion(NamedTuple):
     """Voxels of the brain box with acute ischaemia and what it does to their signals."""
 
-    index: np.ndarray  # (n,) index into the head's N brain voxels
+    voxels: np.ndarray  # (n,) index into the head's N brain voxels
     severity: np.ndarray  # (n,) about 1 on average: deep in the core more, at the rim less
     adc_ratio: float  # mean ADC, lesion / healthy
     flair_ratio: float  # mean FLAIR signal, lesion / healthy
@@ -121,11 +121,11 @@ def outside_brain(tissues: np.ndarray) -> np.ndarray:
 
 
 def infarct_signal(brain, inner, matter, lesion: Lesion, contrast: Contrast) -> None:
-    """Changes signals (3, N) in place. One T2 prolongation makes FLAIR and b0 rise together; DWI adds the ADC."""
-    fluid = inner[:, :1] * matter[:1, lesion.index]
-    solid = brain[:, lesion.index] - fluid
+    """Change signals (3, N) in place. One T2 prolongation makes FLAIR and b0 rise together; DWI adds the ADC."""
+    fluid = inner[:, :1] * matter[:1, lesion.voxels]
+    solid = brain[:, lesion.voxels] - fluid
     log_ratio = np.log(lesion.flair_ratio) * lesion.severity  # = TE * (1/T2 - 1/T2 in the lesion)
     b0 = np.exp(log_ratio * contrast.te_epi / contrast.te_flair)
     healthy_adc = 0.5 * (SUBSTANCES["grey"].adc + SUBSTANCES["white"].adc)
     diffusion = np.exp(B_VALUE * healthy_adc * (1 - lesion.adc_ratio) * lesion.severity)
-    brain[:, lesion.index] = fluid + solid * np.stack([b0, b0 * diffusion, np.exp(log_ratio)])
+    brain[:, lesion.voxels] = fluid + solid * np.stack([b0, b0 * diffusion, np.exp(log_ratio)])

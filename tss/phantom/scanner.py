@@ -1,10 +1,12 @@
-"""A scanner: pose, field of view, thick slices, bias field, noise, and the file's own axes.
+"""A scanner: pose, field of view, thick slices, bias field, noise, and the file's axis order.
 
 In:    signals (C, X, Y, Z) on the mean head's grid, the Subject whose warp leads there, an rng
 Out:   (X, Y, Z) float32 images on the scan's grid; NIfTI files in any storage orientation
 Paper: 2.1 (voxel sizes)
 See:   tests/phantom/test_cohort_phantom.py
 """
+
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -29,6 +31,13 @@ BRAIN_MM = [[-68, 68], [-102, 70], [-70, 80]]  # extent of the mean brain
 BRAIN_ROUND = 0.75  # its corners are empty: the box shrunk by this touches it
 
 
+class Grid(NamedTuple):
+    """Where a scan's voxels lie: how many along (x, y, z), and the affine (4, 4) voxel -> scanner mm."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+
 def make_pose(rng: np.random.Generator, tilt: float, shift: float) -> np.ndarray:
     """A rigid motion (4, 4): turns up to `tilt` degrees about x, y, z (rolling less), shifts up to `shift` mm."""
     pose = np.eye(4)
@@ -42,13 +51,12 @@ def make_pose(rng: np.random.Generator, tilt: float, shift: float) -> np.ndarray
     return pose
 
 
-def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float, neck: float, cut_top: float):
-    """Shape and affine of an axial scan that covers this brain.
+def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float, neck: float, cut_top: float) -> Grid:
+    """Return the grid of an axial scan that covers this brain, along R, A, S or turned with the head.
 
     Args:
         pose: (4, 4) this head's mm -> scanner mm.
         neck: mm of field of view below the brain. cut_top: largest part of the brain above the field of view.
-    Returns: (X, Y, Z), (4, 4) voxel -> scanner mm, along R, A, S or turned with the head.
     """
     axes = np.eye(3)
     if rng.uniform() < ALONG_HEAD:
@@ -66,48 +74,48 @@ def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float,
     affine = np.eye(4)
     affine[:3, 3] = axes @ (-corner, -corner, low + slice_mm / 2)
     affine[:3, :3] = axes * (pixel_mm, pixel_mm, slice_mm)
-    return (width, width, int(np.ceil((high - low) / slice_mm))), affine
+    return Grid((width, width, int(np.ceil((high - low) / slice_mm))), affine)
 
 
-def scan(image: np.ndarray, subject: Subject, shape, affine, pose) -> np.ndarray:
-    """Samples (C, X, Y, Z) fields of the mean head's grid on a scan's grid, averaged over the slice thickness.
+def scan(image: np.ndarray, subject: Subject, grid: Grid, pose: np.ndarray) -> np.ndarray:
+    """Sample (C, X, Y, Z) fields of the mean head's grid on a scan's grid, averaged over the slice thickness.
 
     Args:
-        shape, affine: the scan's grid, voxel -> scanner mm, slices along the third axis.
+        grid: slices lie along its third axis.
         pose: (4, 4) this head's mm -> scanner mm.
-    Returns: (C, *shape) float32.
+    Returns: (C, X, Y, Z) float32 on the grid.
     """
     source = torch.from_numpy(np.ascontiguousarray(image))[None]
-    span = _head_span(subject, shape, affine, pose)
+    span = _head_span(subject, grid, pose)
     size = [s.stop - s.start for s in span]
     nodes = [np.linspace(s.start, s.stop - 1, max(2, -(-n // WARP_NODES))) for s, n in zip(span, size, strict=True)]
-    to_head = np.linalg.inv(pose) @ affine
+    to_head = np.linalg.inv(pose) @ grid.affine
     places = to_mean_head(subject, apply_affine(to_head, np.stack(np.meshgrid(*nodes, indexing="ij"))))
     last = np.array(image.shape[1:]) - 1
     to_unit = np.diag([*(2 / last), 1]) @ np.linalg.inv(subject.head.affine)
     unit = apply_affine(to_unit, places) - 1
     coarse = torch.from_numpy(unit[::-1].astype(np.float32))[None]
-    grid = functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
-    grid = grid.permute(0, 2, 3, 4, 1).contiguous()
+    where = functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
+    where = where.permute(0, 2, 3, 4, 1).contiguous()
     # Across one slice the smooth warp hardly changes, so that its samples differ by a constant step.
     slice_step = (to_unit @ subject.linear @ to_head)[:3, 2][::-1].astype(np.float32)
-    total = 0.0
+    total = torch.zeros(())
     for offset in (np.arange(SUBSLICES) + 0.5) / SUBSLICES - 0.5:
-        shifted = grid + torch.from_numpy(np.float32(offset) * slice_step)
+        shifted = where + torch.from_numpy(np.float32(offset) * slice_step)
         total = total + functional.grid_sample(source, shifted, align_corners=True)[0]
-    result = np.zeros((len(image), *shape), np.float32)
+    result = np.zeros((len(image), *grid.shape), np.float32)
     result[(slice(None), *span)] = total.numpy() / SUBSLICES
     return result
 
 
-def _head_span(subject: Subject, shape, affine, pose) -> tuple[slice, ...]:
+def _head_span(subject: Subject, grid: Grid, pose: np.ndarray) -> tuple[slice, ...]:
     """The part of a scan's grid that the head can reach: the rest is air and need not be sampled."""
     head = subject.head
     corners = np.stack(np.meshgrid(*[[0, n - 1] for n in head.label.shape], indexing="ij")).reshape(3, 8)
-    reach = apply_affine(np.linalg.inv(affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
-    margin = WARP_MARGIN / np.linalg.norm(affine[:3, :3], axis=0)
-    low = np.clip(np.floor(reach.min(1) - margin), 0, np.array(shape) - 2).astype(int)
-    high = np.clip(np.ceil(reach.max(1) + margin) + 1, low + 2, shape).astype(int)
+    reach = apply_affine(np.linalg.inv(grid.affine) @ pose @ np.linalg.inv(subject.linear) @ head.affine, corners)
+    margin = WARP_MARGIN / np.linalg.norm(grid.affine[:3, :3], axis=0)
+    low = np.clip(np.floor(reach.min(1) - margin), 0, np.array(grid.shape) - 2).astype(int)
+    high = np.clip(np.ceil(reach.max(1) + margin) + 1, low + 2, grid.shape).astype(int)
     return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
 
 
@@ -140,9 +148,10 @@ def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.n
 def save_scan(
     path, data: np.ndarray, affine: np.ndarray, axes: str = "RAS", dtype=np.float32, slope: float = 0
 ) -> None:
-    """Writes (X, Y, Z) RAS data with its voxels stored along `axes` (such as "LPS" or "SAL"); world mm stay.
+    """Write (X, Y, Z) RAS data with its voxels stored along `axes` (such as "LPS" or "SAL"); world mm stay.
 
-    With a slope the file holds integers, value = slope * integer, as converters leave them."""
+    With a slope the file holds integers, value = slope * integer, as converters leave them.
+    """
     turn = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes))
     stored = np.ascontiguousarray(orientations.apply_orientation(data, turn))
     affine = affine @ orientations.inv_ornt_aff(turn, data.shape)

@@ -11,6 +11,9 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
+Point = tuple[float, float, float]  # mm
+Ellipsoid = tuple[Point, Point, float, float]  # centre, radii in mm; pitch about x and yaw about z in degrees
+
 STEP = (1.25, 1.25, 2.5)  # mm; our choice: sharp in plane, coarse along thick slices
 LOW, HIGH = (-90.0, -125.0, -120.0), (90.0, 110.0, 97.5)  # mm; neck to crown, occiput to nose
 
@@ -38,9 +41,8 @@ def ellipsoid(points, centre, radii, pitch=0.0, yaw=0.0) -> np.ndarray:
 
 def tube(points, axis) -> np.ndarray:
     """Signed distance in mm to a chain of cones: axis is a list of (x, y, z, radius)."""
-    distance = np.float32(np.inf)
-    for *start, thin in axis[:1]:
-        distance = np.sqrt(sum((p - c) ** 2 for p, c in zip(points, start, strict=True))) - thin
+    *first, thin = axis[0]
+    distance = np.sqrt(sum((p - c) ** 2 for p, c in zip(points, first, strict=True))) - thin
     for (*start, r0), (*end, r1) in pairwise(axis):
         along = np.subtract(end, start).astype(np.float32)
         share = sum((p - c) * a for p, c, a in zip(points, start, along, strict=True)) / float(along @ along)

@@ -7,14 +7,14 @@ See:   tests/phantom/test_tumour_phantom.py
 
 The heads are the stroke phantom's. What differs is the place, the shape and what contrast agent does:
 
-    meningioma  at the convexity, on the brain's surface; round; evenly bright after contrast; at times oedema
+    meningioma  at the convexity, on the brain's surface; round; homogeneously bright after contrast; sometimes oedema
     glioma      in white matter; irregular; a bright ring around a dark core; oedema that follows white matter
     pituitary   in the midline at the base; small, round; bright after contrast, less than a meningioma
 
     T1 = PD (1 - exp(-TR/T1)) exp(-TE/T2);  after contrast 1/T1 rises by UPTAKE where the agent leaves the blood
 
-The mask holds the tumour and its oedema: that is what FLAIR shows, and what Buda 2019 outlined. Nothing is pushed
-aside: brain that a tumour takes the place of is gone. Scores on these patients are not clinical results.
+The mask holds the tumour and its oedema: that is what FLAIR shows, and what Buda 2019 outlined. There is no mass
+effect: brain that a tumour replaces is gone. Scores on these patients are not clinical results.
 """
 
 import csv
@@ -30,11 +30,12 @@ from tss.errors import InputError
 from tss.phantom.cohort_phantom import FULL_SCALE, TEXTURE, TEXTURE_MM, on_cores
 from tss.phantom.extracranial import CSF, TISSUES
 from tss.phantom.individual_head import MATTER, Subject, draw_variation, make_subject, noise_at
+from tss.phantom.mean_head import Head
 from tss.phantom.mr_signal import SUBSTANCES, Contrast, outside_brain, put_brain, signals
 from tss.phantom.scanner import add_noise, bias_field, make_grid, make_pose, save_scan, scan
 from tss.phantom.shapes import ellipsoid, share
 
-TYPES = ("meningioma", "glioma", "pituitary")  # dealt in turn; Cheng 2015 has 82, 89 and 62 patients
+TYPES = ("meningioma", "glioma", "pituitary")  # in turn; Cheng 2015 has 82, 89 and 62 patients
 COLUMNS = ("patient", "t1", "flair", "t1ce", "type", "tumour")
 TR_MS, TE_MS = 550.0, 12.0  # our choice: a usual spin echo
 UPTAKE = {
@@ -46,15 +47,15 @@ UPTAKE = {
     "skin": 0.3,
     "grey": 0.04,
     "deep": 0.04,
-}  # 1/s that contrast agent adds to 1/T1; our choice, within what enhancing tissue is seen to do
-# Our choice, all of these, mm: radii of what is solid, and how far oedema reaches beyond it
+}  # 1/s that contrast agent adds to 1/T1; our choice, within what is seen in enhancing tissue
+# All of these are our choice, in mm: radii of the solid part, and how far oedema reaches beyond it
 RADIUS_MM = {"meningioma": (10.0, 23.0), "glioma": (9.0, 22.0), "pituitary": (7.0, 13.0)}
 OEDEMA_MM = {"meningioma": (-6.0, 8.0), "glioma": (4.0, 13.0)}  # below 0: none
 RIM_MM = (2.5, 5.0)  # thickness of a glioma's ring
 ROUGHNESS, ROUGH_MM = 0.22, 16.0  # SD of a glioma's border, in radii, and its correlation length
 SELLA = (0.0, 4.0, -28.0)  # world mm
 LOWEST_MM = -20.0  # meningiomas of the convexity lie above, beside the midline and at it
-DEEP_MM = 9.0  # a glioma's middle lies so deep under the cortex and away from ventricles and midline
+DEEP_MM = 9.0  # a glioma's centre lies at least this deep under the cortex and away from ventricles and midline
 PIXEL_MM = (1.0, 1.1)  # our choice, for speed; Cheng 2015 has 0.49
 TILT, SHIFT, NECK = 8.0, 8.0, 8.0  # degrees and mm, as in tss.phantom.cohort_phantom.ORDINARY
 BIAS, SNR = (0.03, 0.15), (25.0, 45.0)  # the coil's field, +- share; white matter before contrast over the noise
@@ -69,7 +70,7 @@ def make_tumours(
     """
     folder = Path(folder)
     if patients < 1:
-        raise InputError(f"{patients} patients with tumours cannot be made: ask for one at least")
+        raise InputError(f"a cohort needs at least one patient with a tumour, not {patients}")
     rows = []
     for row in on_cores(partial(_make_numbered, folder, patients, seed), patients, min(jobs, patients)):
         rows.append(row)
@@ -93,16 +94,16 @@ def make_tumour_patient(folder, id: str, kind: str, rng: np.random.Generator) ->
     subject = make_subject(draw_variation(rng, rng.uniform(30, 75)), rng)
     image, tumour = render_tumour_head(subject, kind, rng)
     pose = make_pose(rng, TILT, SHIFT)
-    shape, affine = make_grid(rng, subject, pose, rng.uniform(*PIXEL_MM), NECK, 0.0)
-    *sequences, mask = scan(np.concatenate([image, tumour[None]]), subject, shape, affine, pose)
+    grid = make_grid(rng, subject, pose, rng.uniform(*PIXEL_MM), NECK, 0.0)
+    *sequences, mask = scan(np.concatenate([image, tumour[None]]), subject, grid, pose)
     noise = weighted(["white"])[0, 0] / rng.uniform(*SNR)
     row = {"patient": id, "type": kind}
     for name, data in zip(("t1", "flair", "t1ce"), sequences, strict=True):
         row[name] = f"scans/{id}_{name}.nii.gz"
-        data = add_noise(rng, data * bias_field(rng, shape, rng.uniform(*BIAS)), noise) * FULL_SCALE
-        save_scan(folder / row[name], data, affine, "LPS", np.int16, slope=1.0)
+        data = add_noise(rng, data * bias_field(rng, grid.shape, rng.uniform(*BIAS)), noise) * FULL_SCALE
+        save_scan(folder / row[name], data, grid.affine, "LPS", np.int16, slope=1.0)
     row["tumour"] = f"scans/{id}_tumour.nii.gz"
-    save_scan(folder / row["tumour"], mask > 0.5, affine, "LPS", np.uint8)
+    save_scan(folder / row["tumour"], mask > 0.5, grid.affine, "LPS", np.uint8)
     return row
 
 
@@ -134,7 +135,7 @@ def render_tumour_head(subject: Subject, kind: str, rng: np.random.Generator) ->
     centre = {"meningioma": _on_surface, "glioma": _in_white_matter, "pituitary": _in_sella}[kind](subject, rng, radius)
     radii = radius * rng.uniform(0.85, 1.15, 3)
     inside = ellipsoid(head.place, centre, radii)  # mm to the tumour's border, < 0 in it, at the brain's voxels
-    filled = np.where(head.ventricle > 0, 1, 1 - subject.matter[0])  # sulci are pressed shut, ventricles are not
+    filled = np.where(head.ventricle > 0, 1, 1 - subject.matter[0])  # sulci are compressed, ventricles are not
 
     parts = {}  # share of each substance at the brain's voxels
     if kind == "glioma":
@@ -160,14 +161,14 @@ def render_tumour_head(subject: Subject, kind: str, rng: np.random.Generator) ->
     return image, tumour
 
 
-def _grid(head) -> list[np.ndarray]:
+def _grid(head: Head) -> tuple[np.ndarray, ...]:
     """World mm of the mean head's grid as broadcastable x, y, z."""
     axes = [head.affine[k, 3] + head.affine[k, k] * np.arange(n) for k, n in enumerate(head.label.shape)]
-    return np.meshgrid(*(axis.astype(np.float32) for axis in axes), indexing="ij", sparse=True)
+    return tuple(np.meshgrid(*(axis.astype(np.float32) for axis in axes), indexing="ij", sparse=True))
 
 
 def _on_surface(subject: Subject, rng: np.random.Generator, radius: float) -> np.ndarray:
-    """The middle of a meningioma: somewhat less than a radius under a random place of the convexity."""
+    """The centre of a meningioma: somewhat less than a radius under a random point of the convexity."""
     head = subject.head
     places = head.place[:, (np.abs(head.hull) < 1) & (head.place[2] > LOWEST_MM) & (head.cerebellum < 0)]
     outer = places[:, rng.integers(places.shape[1])]
@@ -176,7 +177,7 @@ def _on_surface(subject: Subject, rng: np.random.Generator, radius: float) -> np
 
 
 def _in_white_matter(subject: Subject, rng: np.random.Generator, radius: float) -> np.ndarray:
-    """The middle of a glioma: a random place deep in the white matter of the cerebrum."""
+    """The centre of a glioma: a random point deep in the white matter of the cerebrum."""
     head, white = subject.head, subject.matter[MATTER.index("white")]
     deep = (head.depth > DEEP_MM) & (head.ventricle > DEEP_MM) & (np.abs(head.place[0]) > DEEP_MM) & (white > 0.9)
     places = head.place[:, deep & (head.stem < 0.1)]
@@ -184,5 +185,5 @@ def _in_white_matter(subject: Subject, rng: np.random.Generator, radius: float) 
 
 
 def _in_sella(subject: Subject, rng: np.random.Generator, radius: float) -> np.ndarray:
-    """The middle of a pituitary tumour: it fills the sella and grows upwards."""
+    """The centre of a pituitary tumour: it fills the sella and grows upwards."""
     return np.array(SELLA) + rng.normal(size=3) * (1.5, 1.5, 1.5) + (0, 0, 0.3 * radius)

@@ -22,6 +22,11 @@ from tss.data.prepared import read_prepared  # noqa: E402
 from tss.training.checkpoint import FORMAT  # noqa: E402
 from tss.training.phases import PHASES, build_model  # noqa: E402
 
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than some seconds; pytest -m 'not slow' skips it")
+
+
 TINY_GRID = (32, 32, 4)  # X, Y, Z of the whole brain
 
 

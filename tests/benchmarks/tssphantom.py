@@ -1,6 +1,6 @@
 """TSS-Phantom's table and learning curves: the phases beside random weights, the older methods and the ceiling.
 
-    python run_preprocess.py --phantom middle --out phantom --jobs 2                         422 patients: 2 minutes
+    python -m tss.phantom middle --out phantom --jobs 2                                      422 patients: 2 minutes
     python run_preprocess.py phantom/cohort.csv --out data --atlas phantom/atlas_t2w.nii.gz --tools builtin \\
         --grid 112 112 13 --jobs 2                                                            6 to 10 minutes
     python tests/benchmarks/tssphantom.py --data data --truth phantom                        5 seeds, all patients
@@ -10,9 +10,9 @@
 
 and with --tumours tumours/tumours.csv the row of medical weights, after a minute of
 
-    python -c "from tss import phantomtumours as t; t.make_tumours('tumours', 60, seed=0, jobs=2)"
+    python -c "from tss.phantom import tumour_phantom as t; t.make_tumours('tumours', 60, seed=0, jobs=2)"
 
-At the paper's grid: leave --grid away in the second line (10 minutes) and give another --out; 35 minutes a seed. More
+At the paper's grid: omit --grid in the second line (10 minutes) and give another --out; 35 minutes a seed. More
 seeds: --seeds 0 1 2 3 4 5 6 7 8 9.
 
 Every training is typed as a user would, with the paper's rates and batch sizes; random weights learn the same task

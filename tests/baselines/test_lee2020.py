@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
-from tss.baselines import forest, lee2020
+from tss.baselines import classifiers, lee2020
 from tss.baselines.infarct_roi import make_maps
 from tss.metrics.roc import roc_auc
 
@@ -14,7 +14,7 @@ INFARCT[4:8, 8:14, 2:4] = True
 
 def features_of(flair_ratio=1.2, seed=0):
     volumes, infarct = made_up_stroke(INFARCT, flair_ratio, seed)
-    return lee2020.features(make_maps(*volumes, VOXEL_MM), infarct)
+    return lee2020.infarct_features(make_maps(*volumes, VOXEL_MM), infarct)
 
 
 def test_features_are_named_and_say_what_they_are_called():
@@ -47,10 +47,10 @@ def test_features_are_chosen_by_what_tells_training_patients_apart():
 
 @pytest.mark.parametrize("classifier", lee2020.CLASSIFIERS)
 def test_a_classifier_learns_and_is_the_same_for_the_same_seed(classifier, monkeypatch):
-    monkeypatch.setattr(forest, "TREES", 50)
+    monkeypatch.setattr(classifiers, "TREES", 50)
     rng = np.random.default_rng(1)
     train, val, (x, y) = (made_up_patients(rng, n) for n in (40, 20, 40))
-    models = [lee2020.fit(train, val, classifier, seed=5) for _ in range(2)]
+    models = [lee2020.fit_lee(train, val, classifier, seed=5) for _ in range(2)]
     p = [model.probability(x) for model in models]
     assert roc_auc(y, p[0]) > 0.95 and (p[0] == p[1]).all()
     assert p[0].min() >= 0 and p[0].max() <= 1
@@ -61,6 +61,6 @@ def test_the_setting_is_the_best_on_validation_and_of_equal_ones_the_simplest(mo
     train = made_up_patients(np.random.default_rng(2), 20)
     fitted = {0.5: np.array([0.9, 0.1]), 8.0: np.array([0.2, 0.7]), 32.0: np.array([0.1, 0.7])}
     monkeypatch.setattr(lee2020, "STRENGTHS", tuple(fitted))
-    monkeypatch.setattr(lee2020, "_fitted", lambda z, y, classifier, setting, seed: lambda x: fitted[setting])
-    model = lee2020.fit(train, (train[0][:2], np.array([0, 1])), "linear SVM")
+    monkeypatch.setattr(lee2020, "_predictor", lambda z, y, classifier, setting, seed: lambda x: fitted[setting])
+    model = lee2020.fit_lee(train, (train[0][:2], np.array([0, 1])), "linear SVM")
     assert (model.setting, model.val_auc) == (8.0, 1.0)

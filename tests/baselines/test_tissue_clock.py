@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tss.baselines.infarct_roi import Maps
-from tss.baselines.tissue_clock import CUTOFFS, ratios
+from tss.baselines.tissue_clock import CUTOFFS, clock_ratios
 from tss.errors import InputError
 
 
@@ -28,34 +28,36 @@ FLAIR = [1.2, 1.3, 1.5, 1.0, 1.0, 1.2, 1.1, 9.0]  # mirrors: 0-7, 1-6, 2-5, 3-4
 
 def test_ratio_of_medians_by_hand():
     # 5 mm are one step of 4 mm: the mirror region of 0 to 2 is 4 to 7.
-    found = ratios(maps_of(FLAIR), region(0, 1, 2))
+    found = clock_ratios(maps_of(FLAIR), region(0, 1, 2))
     assert found == pytest.approx({"flair": 1.3 / 1.15, "dwi": 1.3**2 / ((1.1**2 + 1.2**2) / 2), "adc": 1})
 
 
 def test_what_is_ill_or_outside_is_no_mirror():
-    assert ratios(maps_of(FLAIR, brain=[1] * 7 + [0]), region(0, 1, 2))["flair"] == pytest.approx(1.3 / 1.1)
-    assert ratios(maps_of(FLAIR, candidate=[0] * 6 + [1, 0]), region(0, 1, 2))["flair"] == pytest.approx(1.3 / 1.2)
-    assert ratios(maps_of(FLAIR), region(0, 1, 2, 7))["flair"] == pytest.approx(1.4 / 1.1)  # both sides ill
+    assert clock_ratios(maps_of(FLAIR, brain=[1] * 7 + [0]), region(0, 1, 2))["flair"] == pytest.approx(1.3 / 1.1)
+    assert clock_ratios(maps_of(FLAIR, candidate=[0] * 6 + [1, 0]), region(0, 1, 2))["flair"] == pytest.approx(
+        1.3 / 1.2
+    )
+    assert clock_ratios(maps_of(FLAIR), region(0, 1, 2, 7))["flair"] == pytest.approx(1.4 / 1.1)  # both sides ill
 
 
 def test_csf_counts_on_neither_side():
     adc = [0.5, 0.5, 2.0, 0.7, 0.7, 0.8, 0.9, 0.8]  # of 2 and 6: with CSF in it
     maps = maps_of(FLAIR)
     maps.images["adc"] = np.array(adc)[:, None, None]
-    found = ratios(maps, region(0, 1, 2))
+    found = clock_ratios(maps, region(0, 1, 2))
     assert found == pytest.approx({"flair": 1.25 / 1.2, "dwi": (1.2**2 + 1.3**2) / 2 / 1.2**2, "adc": 0.5 / 0.8})
     with pytest.raises(InputError, match="the region has no tissue without CSF to measure"):
-        ratios(maps, region(2))
+        clock_ratios(maps, region(2))
 
 
 def test_no_ratio_where_the_other_side_is_ill_as_well():
     with pytest.raises(InputError, match="the mirror region has too little healthy tissue"):
-        ratios(maps_of(FLAIR, candidate=[0, 0, 1, 0, 0, 1, 0, 0]), region(0, 1, 6, 7))
+        clock_ratios(maps_of(FLAIR, candidate=[0, 0, 1, 0, 0, 1, 0, 0]), region(0, 1, 6, 7))
 
 
 def test_no_ratio_where_the_flair_does_not_reach():
     with pytest.raises(InputError, match="FLAIR has no signal in the mirror region"):
-        ratios(maps_of([1.2, 1.3, 1.5, 1, 1, 0, 0, 0]), region(0, 1, 2))
+        clock_ratios(maps_of([1.2, 1.3, 1.5, 1, 1, 0, 0, 0]), region(0, 1, 2))
 
 
 def test_published_cutoffs():

@@ -8,7 +8,7 @@ import pytest
 from heads import save
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
-from tss.baselines import forest
+from tss.baselines import classifiers
 from tss.data import nifti
 from tss.errors import InputError
 from tss.evaluation import older_methods
@@ -62,7 +62,7 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch):
-    monkeypatch.setattr(forest, "TREES", 20)
+    monkeypatch.setattr(classifiers, "TREES", 20)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from untrained import save_checkpoint
 
 import run_eval
-from tss.baselines import forest
+from tss.baselines import classifiers
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
 from tss.display import panel
@@ -106,7 +106,7 @@ def made(scanned, tmp_path_factory):
     ]
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
-            (forest, "TREES", 20),
+            (classifiers, "TREES", 20),
             (panel, "PANEL_DPI", 50),
             (gradcam_page, "SLICES_SHOWN", 1),
         ):

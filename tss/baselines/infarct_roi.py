@@ -5,13 +5,14 @@ Out: Maps: ADC, DWI and FLAIR, each with its ratio to the mirrored voxel, white 
 Paper: 3 and 4 (Lee et al. 2020, whose "threshold method ... was used to create the ROI").
 See: tests/baselines/test_infarct_roi.py
 
-Written from the description of the method (Lee 2020, Stroke 51:860; FIELD 1c). What differs from it:
-- the ADC is log(b0 / DWI) of the registered, matched volumes. Matching takes the absolute level away, so the healthy
-  level that Lee's rule finds anyhow is called REFERENCE_ADC. Matching may move a contrast by 4 % in each of the two
-  (tss.preprocessing.intensity), so the ADC by 0.08 x 10^-3 mm^2/s at worst: two thirds of what the rule asks an infarct to be below;
+Written from the description of the method (Lee 2020, Stroke 51:860) and a reading of its code. What differs from it:
+- the ADC is log(b0 / DWI) of the registered, matched volumes. Matching removes the absolute level, so the healthy
+  level, which Lee's rule finds in any case, is set to REFERENCE_ADC. Matching may change a contrast by 4 % in each of
+  the two (tss.preprocessing.intensity), so the ADC by 0.08 x 10^-3 mm^2/s at worst: two thirds of the distance that
+  the rule asks of an infarct;
 - brain and midline are the suite's own (in the atlas space the mirrored voxel is the flipped one), not SPM's;
 - white matter is healthy tissue of low ADC whose b0 is under the median, not SPM's segmentation;
-- no least size but the 0.2 ml of the rule: Lee's code leaves small infarcts out of training and test.
+- no minimum size but the 0.2 ml of the rule: Lee's code excludes small infarcts from training and test.
 """
 
 from typing import NamedTuple
@@ -28,8 +29,8 @@ DWI_SD = 1.5  # Lee 2020: the infarct's DWI lies so many SD above white matter's
 LEAST_ML = 0.2  # Lee 2020
 MOST_ADC_OF_TISSUE = 1.15 * REFERENCE_ADC  # our choice: above it lies tissue with CSF in it
 FEWEST_VOXELS = 100  # our choice: of a brain that has an ADC
-LEAST_SIGNAL = 0.05  # our choice, in medians of healthy brain: below it a logarithm or a ratio is of noise
-ROUND = ndimage.generate_binary_structure(3, 3)  # components hang together by corners too, as in Lee's code
+LEAST_SIGNAL = 0.05  # our choice, in medians of healthy brain: below it a logarithm or a ratio is noise
+ROUND = ndimage.generate_binary_structure(3, 3)  # components are connected by corners too, as in Lee's code
 DIAMOND = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]  # in the slice: slices are thick
 
 
@@ -104,7 +105,7 @@ def healthy_level(values: np.ndarray) -> float:
 
 
 def large(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Return the components of at least LEAST_ML."""
+    """Return the components of a mask (X, Y, Z) that have at least LEAST_ML."""
     labels, _ = ndimage.label(mask, ROUND)
     enough = np.bincount(labels.ravel()) * np.prod(voxel_mm) / 1000 >= LEAST_ML
     enough[0] = False
@@ -112,7 +113,7 @@ def large(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
 
 
 def widened(region: np.ndarray, mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    """Return a region (X, Y, Z) with what lies within about so many mm of it in its slices, one voxel at least."""
+    """Return a region (X, Y, Z) dilated in its slices by about so many mm, at least one voxel."""
     return ndimage.binary_dilation(region, DIAMOND, max(1, round(mm / float(np.mean(voxel_mm[:2])))))
 
 

@@ -5,15 +5,16 @@ Out: 271 named features a patient; a Model that gives probabilities (N,).
 Paper: 3, Table 2 and discussion (Lee et al. 2020, Stroke 51:860, applied to the paper's own cohort).
 See: tests/baselines/test_lee2020.py
 
-For ADC, DWI and FLAIR, in the image and in its ratio to the mirrored voxel: 44 features of tss.baselines.texture and the
-mean over white matter's; and the infarct's size: 3 x 2 x 45 + 1 (Lee's 273 name the size three times). Written from the
-method's description and a reading of its published code; what differs:
-- the infarct and white matter are tss.baselines.infarct_roi's, the texture tss.baselines.texture's (see there);
+For ADC, DWI and FLAIR, in the image and in its ratio to the mirrored voxel: 44 features of tss.baselines.texture and
+the mean over white matter's; and the infarct's size: 3 x 2 x 45 + 1 (Lee's 273 count the size three times). Written
+from the method's description and a reading of its published code. What differs:
+- infarct and white matter are those of tss.baselines.infarct_roi, texture is that of tss.baselines.texture;
 - the settings of a classifier (C of Lee's grid, patients in a leaf) and the threshold are chosen on validation
   patients; Lee fits both to the training patients' own predictions;
-- the hinge loss is squared, logistic regression has a penalty (tss.baselines.linear), so both have a C;
-- patients without an infarct are no rows of zeros, and small infarcts are not left out (tss.evaluation.older_methods counts them);
-- FLAIR ratios below 0.45 stay as they are, where Lee's code sets them to 0.25.
+- the hinge loss is squared and logistic regression has a penalty (tss.baselines.classifiers), so both have a C;
+- patients without an infarct are not rows of zeros, and small infarcts are not excluded
+  (tss.evaluation.older_methods counts them);
+- FLAIR ratios below 0.45 are kept, where Lee's code sets them to 0.25.
 """
 
 from collections.abc import Callable
@@ -22,12 +23,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from tss.baselines import forest, linear
+from tss.baselines import classifiers
 from tss.baselines.infarct_roi import LEAST_SIGNAL, Maps, widened
 from tss.baselines.texture import quantised, texture
 from tss.metrics.roc import roc_auc
 
-WIDENED_MM = 3.0  # our choice: Lee widens the infarct by 2 voxels of about 1.5 mm
+WIDENED_MM = 3.0  # our choice: Lee dilates the infarct by 2 voxels of about 1.5 mm
 RATIO_RANGE = (0.25, 4.0)  # Lee 2020
 IMAGE_RANGE = (0.01, 0.99)  # Lee 2020: quantiles in the region
 ALPHA = 0.2  # Lee 2020: of Welch's test, shared out over all features
@@ -37,7 +38,7 @@ LEAVES = (10, 5, 1)  # our choice: fewest patients in a leaf; Lee: 1
 CLASSIFIERS = ("logistic regression", "linear SVM", "random forest")
 
 
-def features(maps: Maps, infarct: np.ndarray) -> dict[str, float]:
+def infarct_features(maps: Maps, infarct: np.ndarray) -> dict[str, float]:
     """Return the 271 features of one patient, by name, all finite.
 
     infarct: (X, Y, Z) bool, not empty.
@@ -61,7 +62,7 @@ def features(maps: Maps, infarct: np.ndarray) -> dict[str, float]:
 
 
 class Model(NamedTuple):
-    """A fitted classifier with the features that it looks at."""
+    """A fitted classifier with the features that it uses."""
 
     columns: np.ndarray  # which of the features
     mean: np.ndarray  # of these features in the training patients
@@ -85,7 +86,7 @@ def choose_features(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return passed if len(passed) >= FEWEST_FEATURES else np.argsort(p, kind="stable")[:FEWEST_FEATURES]
 
 
-def fit(
+def fit_lee(
     train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], classifier: str, seed: int = 0
 ) -> Model:
     """Fit one of CLASSIFIERS to training patients, with the setting that has the best AUC on validation patients.
@@ -100,20 +101,20 @@ def fit(
     mean, spread = x[:, columns].mean(0), x[:, columns].std(0)
     spread = np.where(spread > 0, spread, 1.0)
     z = (x[:, columns] - mean) / spread
-    settings = LEAVES if classifier == "random forest" else STRENGTHS
-    models = [
-        Model(columns, mean, spread, _fitted(z, y, classifier, setting, seed), setting, 0.0) for setting in settings
-    ]
+    settings: tuple[float, ...] = LEAVES if classifier == "random forest" else STRENGTHS
+    models = [Model(columns, mean, spread, _predictor(z, y, classifier, c, seed), c, 0.0) for c in settings]
     models = [model._replace(val_auc=roc_auc(val[1], model.probability(val[0]))) for model in models]
     return max(models, key=lambda model: model.val_auc)
 
 
-def _fitted(z: np.ndarray, y: np.ndarray, classifier: str, setting: float, seed: int) -> Callable:
+def _predictor(
+    z: np.ndarray, y: np.ndarray, classifier: str, setting: float, seed: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit one of CLASSIFIERS to z-scored features (N, columns) and return its probability function."""
     if classifier == "random forest":
-        trees = forest.fit(z, y, np.random.default_rng(seed), forest.TREES, int(setting))
-        return lambda x: forest.probability(trees, x)
+        return classifiers.fit_forest(z, y, np.random.default_rng(seed), classifiers.TREES, int(setting)).probability
     if classifier == "logistic regression":
-        return linear.fit(z, y, "logistic", setting).probability
-    line = linear.fit(z, y, "hinge", setting)
-    curve = linear.curve(line.margin(z), y)  # LIBSVM's probabilities too come from a curve through the margins
+        return classifiers.fit_linear(z, y, "logistic", setting).probability
+    line = classifiers.fit_linear(z, y, "hinge", setting)
+    curve = classifiers.fit_curve(line.margin(z), y)  # LIBSVM's probabilities too come from a curve through the margins
     return lambda x: curve.probability(line.margin(x))

@@ -1,4 +1,4 @@
-"""Texture of a region: how values are spread, how neighbours differ, how long they stay alike.
+"""Texture of a region: how values are distributed, how neighbours differ, how long runs of equal values are.
 
 In:  an image (X, Y, Z) and a region (X, Y, Z) bool; counts and runs also need the image in whole levels 0..LEVELS - 1.
 Out: dicts name -> number, always finite: 4 moments; 21 features of co-occurrence; 11 of run lengths.
@@ -6,9 +6,9 @@ Paper: 3 and 4 (Lee et al. 2020). Haralick 1973, Soh 1999, Clausi 2002 (co-occur
        Dasarathy 1991 (runs); Ojala 2002 (local binary patterns).
 See: tests/baselines/test_texture.py
 
-All in the slice (X, Y), along four directions: slices are thick. Differs from Lee's code: runs are counted for each
-direction alone and end at the region's border (there the counts of one direction run on into the next, and a run that
-meets the border counts as 1); a gradient is per mm, so that grids agree.
+All in the slice (X, Y), along four directions, since slices are thick. Different from Lee's code: runs are counted for
+each direction separately and end at the region's border (there the counts of one direction continue into the next, and
+a run that meets the border counts as 1); a gradient is per mm, so that grids agree.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ RING = [(np.cos(a), np.sin(a)) for a in np.arange(8) * np.pi / 4]  # eight neigh
 
 
 def moments(values: np.ndarray) -> dict[str, float]:
-    """Return mean, SD, skewness and kurtosis (3 = normal) of values (n,); the last two are 0 where all are alike."""
+    """Return mean, SD, skewness and kurtosis (3 = normal) of values (n,); the last two are 0 where all are equal."""
     values = values.astype(np.float64)
     mean, spread = values.mean(), values.std()
     alike = spread <= 1e-9 * max(abs(mean), 1e-9)
@@ -39,7 +39,7 @@ def gradient(image: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
 
 
 def quantised(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return whole levels 0..LEVELS - 1 (X, Y, Z) of equal width between low and high; what lies beyond is clipped."""
+    """Return whole levels 0..LEVELS - 1 (X, Y, Z) of equal width between low and high; values beyond are clipped."""
     width = max(high - low, 1e-9) / LEVELS
     return np.clip((image - low) // width, 0, LEVELS - 1).astype(np.int64)
 
@@ -119,7 +119,7 @@ def run_lengths(
     dx, dy = direction
     inside, value = np.pad(region, ((1, 1), (1, 1), (0, 0))), np.pad(levels, ((1, 1), (1, 1), (0, 0)))
     here, there = _pairs(inside.shape, dx, dy)
-    goes_on = np.zeros_like(inside)  # the voxel before is in the region and alike
+    goes_on = np.zeros_like(inside)  # the voxel before is in the region and equal
     goes_on[there] = inside[here] & inside[there] & (value[here] == value[there])
 
     step = (dx * inside.shape[1] + dy) * inside.shape[2]  # in the flattened volume
@@ -137,7 +137,7 @@ def run_lengths(
 
 
 def run_features(runs: np.ndarray, voxels: int) -> dict[str, float]:
-    """Return the 11 features of runs (levels, lengths) in a region of so many voxels; levels count from 1."""
+    """Return the 11 features of runs (levels, lengths) in a region of this many voxels; levels count from 1."""
     level, length = np.indices(runs.shape) + 1.0
     number = runs.sum()
 
@@ -160,10 +160,10 @@ def run_features(runs: np.ndarray, voxels: int) -> dict[str, float]:
 
 
 def binary_patterns(image: np.ndarray) -> np.ndarray:
-    """Return each voxel's local binary pattern (X, Y, Z), 0..255, the same however the slice is turned.
+    """Return each voxel's local binary pattern (X, Y, Z), 0..255, invariant to rotation of the slice.
 
     Eight points on a circle of radius 1, bilinear between voxels; one bit each, set where the point is not darker than
-    the voxel; of the eight rotations of the bits the smallest number. At the slice's edge the last voxel goes on.
+    the voxel; of the eight rotations of the bits the smallest number. At the slice's edge the last voxel is repeated.
     """
     around = np.pad(image.astype(np.float64), ((1, 1), (1, 1), (0, 0)), mode="edge")
     width, height = image.shape[:2]
@@ -175,7 +175,7 @@ def binary_patterns(image: np.ndarray) -> np.ndarray:
             for b, share_b in _between(y)
             if (share := share_a * share_b)
         )
-        code |= (point - image >= -1e-9).astype(np.int64) << bit  # alike but for rounding is not darker
+        code |= (point - image >= -1e-9).astype(np.int64) << bit  # equal up to rounding is not darker
     return np.minimum.reduce([(code >> turn | code << 8 - turn) & 255 for turn in range(8)])
 
 
@@ -192,7 +192,8 @@ def texture(image: np.ndarray, levels: np.ndarray, region: np.ndarray, voxel_mm:
     Args:
         image: (X, Y, Z); levels: the same, quantised; region: (X, Y, Z) bool, not empty.
     """
-    runs = [run_features(run_lengths(levels, region, direction), np.count_nonzero(region)) for direction in DIRECTIONS]
+    voxels = int(np.count_nonzero(region))
+    runs = [run_features(run_lengths(levels, region, direction), voxels) for direction in DIRECTIONS]
     groups = {
         "": moments(image[region]),
         "gradient ": moments(gradient(image, voxel_mm)[region]),

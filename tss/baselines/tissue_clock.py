@@ -1,21 +1,21 @@
-"""The tissue clock: how bright the infarct is on FLAIR beside its mirror region; one number a patient.
+"""The tissue clock: how bright the infarct is on FLAIR next to its mirror region; one number per patient.
 
 In:  Maps of a patient and a region, found (tss.baselines.infarct_roi) or drawn.
 Out: ratios region / mirror region of FLAIR, DWI and ADC.
-Paper: - (FIELD 2c: Petkova 2010, Legge 2017; a network that cannot beat one ratio must be seen not to)
+Paper: - (Petkova 2010, Legge 2017; a network that cannot beat one ratio should be seen not to)
 See: tests/baselines/test_tissue_clock.py
 
-FLAIR brightens over the first hours, DWI hardly changes, the ADC falls at once and returns within a week or two: all
-three ratios rise with time or stand still, so the shorter time is where the ratio is lower. Within the first days the
-ADC stands still, so that its clock tells little. On the phantom it tells nothing: the law of an infarct's ADC does not
-know the time (tss.phantom.cohort_phantom.draw_adc_ratio; README, TSS-Phantom, has its AUC). On a dozen test patients chance may look
-like a clock that runs backwards.
+FLAIR brightens over the first hours, DWI hardly changes, the ADC falls at once and recovers within a week or two: all
+three ratios rise with time or stay constant, so the lower ratio means the shorter time. Within the first days the ADC
+is constant, so its clock tells little. On the phantom it tells nothing: the law of an infarct's ADC does not depend on
+time (tss.phantom.cohort_phantom.draw_adc_ratio; its AUC is in tests/benchmarks/TSS-PHANTOM.md). On a dozen test
+patients chance may look like a clock that runs backwards.
 
-The volumes are histogram-matched, which may move the contrast of two tissues by 4 % (tss.preprocessing.intensity): as much as lies
-between the published CUTOFFS.
+The volumes are histogram-matched, which may change the contrast of two tissues by 4 % (tss.preprocessing.intensity): as
+much as lies between the published CUTOFFS.
 
-CSF is left out on both sides. It is dark on FLAIR, so what it takes up of a voxel makes tissue look dark, and an
-infarct found by its low ADC has none where its mirror region has some.
+CSF is excluded on both sides. It is dark on FLAIR, so its share of a voxel makes tissue look dark, and an infarct
+found by its low ADC has no CSF where its mirror region has some.
 """
 
 import numpy as np
@@ -30,17 +30,18 @@ CUTOFFS = {
     1.18: "Legge 2017 (6 h)",
     1.20: "Legge 2017 (8 h), Galinovic 2014",
 }  # of the FLAIR ratio; at or below = short time
-MARGIN_MM = 5.0  # our choice, by the training and validation patients of TSS-Phantom 1: how much wider the mirror
-# region is. The test patients' figures were seen beside theirs: the clock's may be a little optimistic there
-LEAST_MIRROR = 0.2  # our choice: healthy tissue that there must be on the other side, as a share of the region
+# Our choice, by the training and validation patients of TSS-Phantom 1: how much wider the mirror region is. Scores of
+# its test patients were seen at the same time, so the clock's may be slightly optimistic there.
+MARGIN_MM = 5.0
+LEAST_MIRROR = 0.2  # our choice: healthy tissue required on the other side, as a share of the region
 
 
-def ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
+def clock_ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
     """Return "flair", "dwi", "adc" -> median in the region / median in its mirror region.
 
-    Medians, our choice, since some voxels are of a vessel or another tissue. The mirror region is wider than the
-    region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides are ill, what
-    is ill is left out of it.
+    Medians, our choice, since some voxels belong to a vessel or another tissue. The mirror region is wider than the
+    region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides are ill, ill
+    tissue is excluded from it.
 
     Raises:
         InputError: no tissue in the region; too little healthy tissue, or no signal, in the mirror region.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tss.baselines import lee2020, linear, tissue_clock
+from tss.baselines import classifiers, lee2020, tissue_clock
 from tss.baselines.infarct_roi import find_infarct, make_maps
 from tss.data.cohort import Patient
 from tss.data.nifti import load, voxel_sizes
@@ -94,11 +94,11 @@ def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measure
         region = region & brain
         if not region.any():
             raise InputError("the lesion mask lies outside the brain")
-        features = lee2020.features(maps, region)
+        features = lee2020.infarct_features(maps, region)
     except InputError as error:
         return Measured(patient, {}, {}, str(error))
     try:
-        return Measured(patient, tissue_clock.ratios(maps, region), features)
+        return Measured(patient, tissue_clock.clock_ratios(maps, region), features)
     except InputError as error:
         return Measured(patient, {}, features, str(error))
 
@@ -162,10 +162,10 @@ def _known(measured: list[Measured], method: str, task: str, split: str) -> tupl
 def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Return the function x (N, F) -> (N,) in 0..1, and what was chosen."""
     if method in CLOCKS:
-        curve = linear.curve(-train[0][:, 0], train[1])
+        curve = classifiers.fit_curve(-train[0][:, 0], train[1])
         return lambda x: curve.probability(-x[:, 0]), "a logistic curve of minus the ratio"
     names = lee2020.CLASSIFIERS if method == "Lee 2020" else [method.removeprefix("Lee 2020, ")]
-    models = {name: lee2020.fit(train, val, name, seed) for name in names}
+    models = {name: lee2020.fit_lee(train, val, name, seed) for name in names}
     name, model = max(models.items(), key=lambda item: item[1].val_auc)
     setting = "patients in a leaf" if name == "random forest" else "C"
     return model.probability, (

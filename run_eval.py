@@ -85,10 +85,10 @@ def score_cohort(args: argparse.Namespace) -> None:
 
 def read_patient(args: argparse.Namespace) -> None:
     """Prepare one patient's scans, predict and draw."""
-    from tss.evaluation.new_patient import Scans, read
+    from tss.evaluation.new_patient import ScanFiles, read
 
     given = vars(args)
-    scans = Scans(*args.patient, second_is_adc="adc" in args)
+    scans = ScanFiles(*args.patient, second_is_adc="adc" in args)
     read(
         args.checkpoints,
         scans,

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 # One thread, before numpy and torch read it: on volumes this small threads only wait for each other, and on a machine
@@ -19,6 +20,7 @@ from untrained import save_checkpoint  # noqa: E402
 from tss.data import nifti  # noqa: E402
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared  # noqa: E402
+from tss.preprocessing import registration, tools  # noqa: E402
 from tss.training.checkpoint import FORMAT  # noqa: E402
 from tss.training.phases import PHASES, build_model  # noqa: E402
 
@@ -88,6 +90,17 @@ def scanned(tiny_data, tmp_path_factory) -> Path:
     for phase in (1, 4):
         save_checkpoint(folder / f"phase{phase}" / "best.pt", phase, folder / "data", settings={"weights": "phase 3"})
     return folder
+
+
+@pytest.fixture
+def known_affines(monkeypatch):
+    """No registration by the suite's own tools: what is preprocessed lies near the identity."""
+
+    def known(*_, **__):
+        return np.eye(4)
+
+    monkeypatch.setattr(registration, "find_affine", known)
+    monkeypatch.setattr(tools, "BUILTIN", replace(tools.BUILTIN, find_affine=known))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Preprocessing on phantoms with known truth: 12 ordinary, 12 much harder, one with a huge infarct. DESIGN section 7.
+"""Preprocessing on phantoms with known truth: 12 ordinary, 12 much harder, one with a huge infarct.
 
     python tests/benchmarks/preprocess.py                              both backends, FSL where it is installed
     python tests/benchmarks/preprocess.py --tools builtin --folder /scratch/phantoms --jobs 2
@@ -25,26 +25,22 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tss.data import prepared
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds on one core
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np  # noqa: E402
 
-from tss.data import (
-    hemispheres,  # noqa: E402
-    nifti,  # noqa: E402
-)
-from tss.data.cohort import Patient, read_cohort  # noqa: E402
+from tss.data import hemispheres, nifti
+from tss.data.cohort import Patient, read_cohort
+from tss.data.nifti import apply_affine
+from tss.data.prepared import GRID
 from tss.phantom import cohort_phantom
-from tss.preprocessing import (
-    fsl,  # noqa: E402
-    patient_record,  # noqa: E402
-    pipeline,  # noqa: E402
-    quality_control,  # noqa: E402
-)
+from tss.preprocessing import fsl, patient_record, quality_control
+from tss.preprocessing.atlas import load_atlas
+from tss.preprocessing.pipeline import Prepared
+from tss.preprocessing.scans import load_scans
+from tss.preprocessing.tools import NAMES, find_tools
 
 PLAIN = replace(cohort_phantom.ORDINARY, volume_ml=(40.0, 0.5))
 HUGE = replace(cohort_phantom.ORDINARY, volume_ml=(240.0, 0.01), volume_range=(230.0, 250.0), both=0.0)
@@ -93,13 +89,13 @@ def main() -> int:
         )
         missed = []
         for tools in args.tools or ["builtin", *(["fsl"] if fsl.available() else [])]:
-            print(pipeline.find_tools(tools).describe())
+            print(find_tools(tools).describe())
             reference = None  # the first patient's histogram is everybody's, as in a study
             for name in sets:
                 found = []
                 for patient in patients_of(folder / name, args):
-                    found.append(measure(patient, folder, tools, args.grid, reference))
-                    reference = reference or found[-1].get("landmarks")
+                    found.append(measure(patient, folder, tools, tuple(args.grid), reference))
+                    reference = reference or found[-1].get("reference")
                 missed += [f"{tools}, {miss}" for miss in report(name, found)]
     print("\n".join(["missed:", *missed] if missed else ["every target reached"]))
     return 1 if any(miss.startswith("builtin") for miss in missed) else 0
@@ -110,14 +106,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--tools",
         nargs="+",
-        choices=["builtin", "fsl", "literal"],
+        choices=NAMES,
         help="without it the built-in ones, and FSL where it is installed",
     )
     parser.add_argument("--folder", type=Path, help="where phantoms are made, and found again; without it a temporary")
     parser.add_argument("--count", type=int, default=12, help="patients of each set")
     parser.add_argument("--sets", nargs="+", help="some of the sets only")
     parser.add_argument("--alone", action="store_true", help="each difficulty alone, beyond HARD, 2 patients each")
-    parser.add_argument("--grid", type=int, nargs=3, default=prepared.GRID, metavar=("X", "Y", "Z"))
+    parser.add_argument("--grid", type=int, nargs=3, default=GRID, metavar=("X", "Y", "Z"))
     parser.add_argument("--jobs", type=int, default=1, help="to make phantoms; they are measured one by one")
     return parser.parse_args()
 
@@ -145,41 +141,41 @@ def patients_of(folder: Path, args: argparse.Namespace) -> list[Patient]:
 def measure(patient: Patient, folder: Path, tools: str, grid: tuple[int, int, int], reference: dict | None) -> dict:
     """Preprocess one patient and compare with its truth; flags and failure are carried along."""
     atlas_file = str(folder / "atlas.nii.gz")
-    atlas = patient_record._atlas(atlas_file, tuple(grid))
+    atlas = load_atlas(atlas_file, grid)
     place = patient.path("dwi").parents[1]
     started = cpu_seconds()
-    prepared, reason = patient_record.attempt(patient, atlas, tools, reference)
+    prepared, reason = patient_record.try_to_prepare(patient, atlas, tools, reference)
     seconds = cpu_seconds() - started
     if prepared is None:
         return {"patient": patient.id, "reason": reason, "flags": []}
     with tempfile.TemporaryDirectory() as out:
         started = cpu_seconds()
-        patient_record._write(patient.id, prepared, atlas, prepared.landmarks, Path(out))
+        patient_record._write_files(patient.id, prepared, atlas, {}, Path(out))
         writing = cpu_seconds() - started
 
     truth = json.loads((place / "truth" / f"{patient.id}.json").read_text())
     brain = nifti.load(place / "truth" / f"{patient.id}_brain.nii.gz")
     lesion = nifti.load(patient.path("lesion"))
-    scans = pipeline.load_scans(patient)
-    found = pipeline.find_tools(tools).find_brain(scans["dwi"], scans["b0"])
+    scans = load_scans(patient)
+    found = find_tools(tools).find_brain(scans.dwi, scans.b0)
 
     true_atlas, true_flair = np.array(truth["b0_to_atlas"]), np.array(truth["flair_to_b0"])
-    points = world_of(np.argwhere(brain.data > 0), brain.affine)
+    points = apply_affine(brain.affine, np.argwhere(brain.data > 0).T)
     box = np.array(list(np.ndindex(2, 2, 2))) * np.ptp(np.argwhere(brain.data > 0), 0)
-    corners = world_of(box + np.argwhere(brain.data > 0).min(0), brain.affine)
-    centroid = world_of(np.argwhere(lesion.data > 0), lesion.affine).mean(1, keepdims=True)
+    corners = apply_affine(brain.affine, (box + np.argwhere(brain.data > 0).min(0)).T)
+    centroid = apply_affine(lesion.affine, np.argwhere(lesion.data > 0).T).mean(1, keepdims=True)
     to_flair = np.linalg.inv(true_flair)
     contrasts = contrast_changes(patient, place / "flat", prepared, atlas)
     return {
         "patient": patient.id,
         "reason": "",
         "flags": prepared.flags,
-        "landmarks": prepared.landmarks,
+        "reference": {"landmarks": prepared.landmarks},
         "ml": truth["lesion_ml"],
         "dice": quality_control.dice(found, brain.data > 0),
         "centroid": apart(prepared.b0_to_atlas, true_atlas, centroid)[0],
-        "flair": apart(prepared.flair_to_b0, true_flair, move(to_flair, points)).mean(),
-        "corner": apart(prepared.flair_to_b0, true_flair, move(to_flair, corners)).max(),
+        "flair": apart(prepared.flair_to_b0, true_flair, apply_affine(to_flair, points)).mean(),
+        "corner": apart(prepared.flair_to_b0, true_flair, apply_affine(to_flair, corners)).max(),
         "side": side_is_right(prepared, patient.row["stroke_side"]),
         "dwi %": contrasts["dwi"],
         "flair %": contrasts["flair"],
@@ -193,7 +189,7 @@ def cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def contrast_changes(patient: Patient, flat: Path, prepared: pipeline.Prepared, atlas) -> dict[str, float]:
+def contrast_changes(patient: Patient, flat: Path, prepared: Prepared, atlas) -> dict[str, float]:
     """By how many percent the ratio of the infarct's mean to its mirror's differs from the scan's own."""
     mirror = prepared.lesion[::-1] & prepared.mask & ~prepared.lesion
     inside = prepared.lesion & prepared.mask
@@ -207,22 +203,14 @@ def contrast_changes(patient: Patient, flat: Path, prepared: pipeline.Prepared, 
     return changes
 
 
-def side_is_right(prepared: pipeline.Prepared, side: str) -> int:
+def side_is_right(prepared: Prepared, side: str) -> int:
     """1 where the infarct's voxels lie in the hemisphere that the table names; both: in either."""
     left, right = (half.sum() for half in hemispheres.split(prepared.lesion[None].astype(np.float32)))
     return int({"left": left > right, "right": right > left, "both": min(left, right) > 0}[side])
 
 
-def world_of(index: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    return affine[:3, :3] @ index.T + affine[:3, 3:]
-
-
-def move(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return affine[:3, :3] @ points + affine[:3, 3:]
-
-
 def apart(one: np.ndarray, other: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(move(one, points) - move(other, points), axis=0)
+    return np.linalg.norm(apply_affine(one, points) - apply_affine(other, points), axis=0)
 
 
 def report(name: str, found: list[dict]) -> list[str]:

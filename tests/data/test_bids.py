@@ -18,8 +18,7 @@ from tss.data.bids_layout import Dataset, take_apart
 from tss.data.cohort import Patient, read_cohort
 from tss.display import slice_plots
 from tss.errors import InputError
-from tss.preprocessing import brain_extraction
-from tss.preprocessing.pipeline import load_scans
+from tss.preprocessing.scans import load_scans
 
 TABLE = "participant_id\tonset_to_mri_min\tstroke_side\n"
 
@@ -301,7 +300,7 @@ def test_codes_are_read_by_the_json_beside_the_table_and_our_columns_are_not_ove
         ("participant_id\tstroke_side\nsub-1\tL\n", "participants.tsv cannot be used.*\n  sub-1: stroke_side is 'L'"),
         (TABLE + "sub-1\t-3\tleft\n", "sub-1: onset_to_mri_min is '-3'"),
         (TABLE + "sub-1\t30\n", "line 2: 2 cells where the header has 3"),
-        (TABLE + "sub-1\t30\tleft\n1\t40\tleft\n", "line 3: sub-1 stands on an earlier line too"),
+        (TABLE + "sub-1\t30\tleft\n1\t40\tleft\n", "line 3: sub-1 is on an earlier line too"),
         ("participant_id,age\nsub-1,60\n", "needs a column participant_id.*Separate the columns by tabs"),
         ("participant_id\tage\tage\nsub-1\t1\t2\n", "no column twice"),
         ("", "needs a column participant_id"),
@@ -353,7 +352,7 @@ def test_a_phantom_written_as_bids_is_the_same_patient(dataset):
     for patient, original in zip(bids.read(folder), read_cohort(cohort), strict=True):
         assert scans(patient).keys() == {"dwi", "dwi_bval", "flair"}
         assert (patient.minutes, patient.side, patient.split) == (original.minutes, original.side, "train")
-        found, expected = load_scans(patient), load_scans(original)
+        found, expected = load_scans(patient)._asdict(), load_scans(original)._asdict()
         assert found.keys() == expected.keys()
         for name, scan in expected.items():
             assert np.allclose(found[name].data, scan.data, rtol=1e-5) and np.allclose(found[name].affine, scan.affine)
@@ -382,9 +381,8 @@ def test_real_patients_are_not_given_made_up_directions(tmp_path):
         phantom_bids.write(tmp_path / "cohort.csv", tmp_path / "bids")
 
 
-def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, monkeypatch, capsys):
+def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, known_affines, monkeypatch, capsys):
     """Dry run, two shards, a patient without FLAIR, one without folder; the same line tries them again."""
-    monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
     monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
     folder, out = tmp_path / "bids", tmp_path / "bids" / "derivatives" / "tss"
     shutil.copytree(dataset[0], folder)

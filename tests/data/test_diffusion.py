@@ -7,7 +7,7 @@ import pytest
 from tss.data.cohort import Patient
 from tss.data.diffusion import listed, load_dwi, shells
 from tss.errors import InputError
-from tss.preprocessing.pipeline import load_scans
+from tss.preprocessing.scans import load_scans
 
 AFFINE = np.diag([2.0, 2, 5, 1])
 
@@ -114,7 +114,7 @@ def test_b0_is_the_one_named_then_the_series_own_then_made_from_the_adc(tmp_path
 
     def b0(**row):
         row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "named.nii.gz"} | row
-        return load_scans(Patient(row, tmp_path))["b0"].data
+        return load_scans(Patient(row, tmp_path)).b0.data
 
     assert np.array_equal(b0(b0="named.nii.gz", adc="adc.nii.gz"), constant(70))
     assert np.array_equal(b0(b0="", adc="adc.nii.gz"), constant(50))

@@ -12,8 +12,7 @@ import run_preprocess
 from tss.data import files
 from tss.data.cohort import Patient
 from tss.display import slice_plots
-from tss.preprocessing import brain_extraction
-from tss.preprocessing.pipeline import load_scans
+from tss.preprocessing.scans import load_scans
 
 SHAPE, AFFINE = heads.DWI_GRID[0], heads.grid(*heads.DWI_GRID)
 FLAIR_SHAPE, FLAIR_AFFINE = heads.FLAIR_GRID[0], heads.grid(*heads.FLAIR_GRID)
@@ -145,7 +144,7 @@ ALL = [
 @pytest.mark.parametrize("kind", ALL)
 def test_values_and_places_are_those_of_the_head(tmp_path, kind):
     row, expected = write(tmp_path, kind)
-    scans = load_scans(Patient(row, tmp_path))
+    scans = load_scans(Patient(row, tmp_path))._asdict()
     rounding = {"int16": 0.126, "uint8": 2.26}.get(kind, 0)  # half a step of the stored integers
     for name, (data, affine) in expected.items():
         assert scans[name].data.shape == data.shape and scans[name].data.dtype == np.float32
@@ -154,9 +153,8 @@ def test_values_and_places_are_those_of_the_head(tmp_path, kind):
         assert scans[name].data.flags.c_contiguous
 
 
-def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, monkeypatch):
+def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, known_affines, monkeypatch):
     """Through run_preprocess.py; heads lie as the atlas does, so that registration need not be waited for."""
-    monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
     monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
     kinds = ["plain", "oblique", "sagittal FLAIR", "coronal FLAIR", "sagittal DWI", "coronal DWI", "4-D"]
     rows = [write(tmp_path, kind)[0] for kind in kinds]

@@ -176,3 +176,10 @@ def test_a_grid_without_midline_is_refused(affine, shape, message):
         affine[0, 3] = 10
     with pytest.raises(InputError, match=message):
         nifti.atlas_grid(Volume(np.ones((91, 109, 91), np.float32), affine), shape)
+
+
+def test_shrinking_keeps_world_positions():
+    index = np.indices((9, 8, 5)).astype(np.float32)
+    small = nifti.shrink(Volume(index[0], np.diag([1.0, 1, 5, 1])))
+    assert small.data.shape == (4, 4, 5)
+    assert (small.affine @ [1, 0, 0, 1])[0] == pytest.approx(small.data[1, 0, 0])  # world x = value, before and after

@@ -17,7 +17,10 @@ from tss.data.nifti import Volume
 from tss.display import slice_plots
 from tss.evaluation import gradcam_page, new_patient
 from tss.evaluation.inference import Model, Prediction
-from tss.preprocessing import brain_extraction, pipeline
+from tss.preprocessing.atlas import load_atlas
+from tss.preprocessing.pipeline import Prepared, prepare
+from tss.preprocessing.scans import Scans
+from tss.preprocessing.tools import BUILTIN
 
 GRID = [48, 48, 8]
 CPU = torch.device("cpu")
@@ -85,10 +88,10 @@ def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     dwi = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair.data[5, 8, 5] = 1
-    prepared = pipeline.Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [])
+    prepared = Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [])
     model = Model(Path("x"), "phase4", None, {"model": "2d", "task": "tss<4.5h", "threshold": 0.5})
     new_patient.draw_on_scan(
-        tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared, {"dwi": dwi, "flair": flair}
+        tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared, Scans(dwi, dwi, flair)
     )
     # Atlas voxel (12, 6, 4) is (24, 12, 16) mm, so (14, 16, 10) mm in the scan: voxel (7, 8, 5).
     assert np.unravel_index(seen["heat"].argmax(), seen["heat"].shape) == (7, 8, 5)
@@ -110,14 +113,14 @@ def patient(tmp_path_factory):
     for name, data in noisy.items():
         nifti.save(folder / f"{name}.nii.gz", data.astype(np.float32), affine)
     nifti.save(folder / "atlas.nii.gz", np.where(brain, tissue, 0).astype(np.float32), affine)
-    atlas = pipeline.load_atlas(folder / "atlas.nii.gz", tuple(GRID))
-    scans = [nifti.load(folder / f"{name}.nii.gz") for name in ("dwi", "b0", "flair")]
-    prepared = pipeline.prepare(*scans, atlas, brain_extraction)
+    atlas = load_atlas(folder / "atlas.nii.gz", tuple(GRID))
+    scans = Scans(*(nifti.load(folder / f"{name}.nii.gz") for name in ("dwi", "b0", "flair")))
+    prepared = prepare(scans, atlas, BUILTIN)
     settings = {
         "preprocessing": {
             "grid": GRID,
             "atlas_sha256": sha256(folder / "atlas.nii.gz"),
-            "tools": brain_extraction.describe(),
+            "tools": BUILTIN.describe(),
             "reference": {"patient": "p1", "landmarks": prepared.landmarks},
         }
     }
@@ -186,7 +189,7 @@ def test_checkpoints_of_differently_prepared_data_are_refused_and_those_whose_at
         line = [phase1, *words(folder, tmp_path / name, "phase4/best.pt", "--gradcam", "0")]
         assert run_eval.main(line) == (0 if name == "atlas" else 2)
     said = capsys.readouterr().err
-    assert f"differently prepared data: tools FSL 6.0.4, there {brain_extraction.describe()}." in said
+    assert f"differently prepared data: tools FSL 6.0.4, there {BUILTIN.describe()}." in said
     assert "differently prepared data: grid 64 x 48 x 8, there 48 x 48 x 8." in said
     assert "differently prepared data: its medians dwi " in said
 
@@ -219,9 +222,8 @@ def test_no_picture_of_another_patient_stays(patient, tmp_path):
     assert {path.name for path in own.parent.iterdir()} == {own.name} and own.read_text() == "kept"
 
 
-def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, monkeypatch, capsys):
+def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, known_affines, capsys):
     folder, _ = patient
-    monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
     dwi, b0 = (nifti.load(folder / f"{name}.nii.gz") for name in ("dwi", "b0"))
     series = np.stack([b0.data, dwi.data * 1.5, dwi.data / 1.5], -1)
     nibabel.save(nibabel.Nifti1Image(series, dwi.affine), tmp_path / "series.nii.gz")

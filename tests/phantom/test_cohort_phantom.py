@@ -19,7 +19,7 @@ from tss.phantom import cohort_phantom, infarct, onset_law
 from tss.phantom.individual_head import MATTER, Variation, draw_variation, make_subject, noise_field
 from tss.phantom.mr_signal import SUBSTANCES, Contrast, Lesion, render_head, signals
 from tss.phantom.scanner import bias_field, make_pose
-from tss.preprocessing.pipeline import load_scans
+from tss.preprocessing.scans import load_scans
 
 REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
 CLEAN = replace(cohort_phantom.ORDINARY, bias=(0.001, 0.002), snr=(400.0, 500.0), both=0.0, volume_ml=(40.0, 0.2))
@@ -70,7 +70,7 @@ def test_a_patient_written_as_bids_has_the_same_scans(cohort, tmp_path):
     (patient,) = bids.read(phantom_bids.write(tmp_path / "one.csv", tmp_path / "bids"))
     assert patient.path("dwi").name == "sub-p001_dwi.nii.gz" and not patient.path("b0")
     assert (patient.minutes, patient.side) == (original.minutes, original.side)
-    expected, found = load_scans(original), load_scans(patient)
+    expected, found = load_scans(original)._asdict(), load_scans(patient)._asdict()
     assert found.keys() == expected.keys() == {"dwi", "b0", "flair", "lesion"}
     for name, scan in expected.items():  # integers are scaled anew: half a step is less than 10^-4 of the range
         assert np.abs(found[name].data - scan.data).max() <= 1e-4 * scan.data.max() and scan.data.any()

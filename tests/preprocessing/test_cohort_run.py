@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import heads
@@ -18,7 +19,8 @@ from tss.data import files, nifti
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
 from tss.display import slice_plots
-from tss.preprocessing import brain_extraction, cohort_run, patient_record
+from tss.preprocessing import cohort_run, tools
+from tss.preprocessing.patient_record import read_record
 
 GRID = ["16", "16", "8"]
 
@@ -33,9 +35,8 @@ def raw(tmp_path_factory):
 
 
 @pytest.fixture
-def known_affines(monkeypatch):
+def quick(known_affines, monkeypatch):
     """No registration (the answer is near the identity) and no picture: these tests are about the cohort."""
-    monkeypatch.setattr(brain_extraction, "find_affine", lambda *_, **__: np.eye(4))
     monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
 
 
@@ -120,7 +121,7 @@ def test_finished_patients_are_skipped_and_the_files_stay_the_same(raw, done, tm
     (out / "hemispheres" / "p1.npy").unlink()
     assert preprocess(raw, out) == 0
     assert content(out) == content(done)
-    assert "3 of 4 patients are finished already" in capsys.readouterr().out
+    assert "3 of 4 patients are already finished" in capsys.readouterr().out
     after = {name: (out / name).stat().st_mtime_ns for name in before}
     assert [name for name in before if after[name] != before[name]] == ["hemispheres/p1.npy"]
 
@@ -133,17 +134,17 @@ def test_who_lost_a_file_is_done_again(raw, done, tmp_path, capsys):
     cut_short.write_bytes(cut_short.read_bytes()[:-100])
     (out / "registered" / "p2_flair.nii.gz").unlink()
     assert preprocess(raw, out) == 0
-    assert "1 of 4 patients are finished already" in capsys.readouterr().out
+    assert "1 of 4 patients are already finished" in capsys.readouterr().out
     assert content(out) == content(done)
 
 
-def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, tmp_path, known_affines, capsys):
+def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, tmp_path, quick, capsys):
     folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
     assert preprocess(folder, out) == 0
     shutil.copy(folder / "p0_flair.nii.gz", folder / "p1_flair.nii.gz")
     (folder / "p2_dwi.nii.gz").rename(tmp_path / "archived")
     assert preprocess(folder, out) == 0
-    assert "3 of 4 patients are finished already" in capsys.readouterr().out
+    assert "3 of 4 patients are already finished" in capsys.readouterr().out
     assert rows(out)["p2"]["status"] == "ok"
 
 
@@ -157,17 +158,17 @@ def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw, done, tmp_path, monkeypatch, missing):
-    out, read, times = tmp_path / "data", patient_record.read, []
+    out, times = tmp_path / "data", []
     shutil.copytree(done, out)
 
     def busy(patient, *more):
-        record = read(patient, *more)
+        record = read_record(patient, *more)
         if patient.id == "p0" and len(times) < 9:  # another shard does p0 again and again, nine times
             times.append(1)
             record["flags"] = [f"flag {len(times)}"]
         return None if missing and patient.id == "p3" else record
 
-    monkeypatch.setattr(patient_record, "read", busy)
+    monkeypatch.setattr(cohort_run, "read_record", busy)
     written = cohort_run._assemble(read_prepared(out), out, json.loads((out / "settings.json").read_text()))
     assert len(times) == (4 if missing else 9)  # the last one, after writing, is only looked at
     assert written[0].row["flags"] == rows(out)["p0"]["flags"] == ("flag 3" if missing else "")
@@ -189,14 +190,14 @@ def test_other_settings_are_refused_with_both_values(raw, done, capsys, more, me
     assert content(done) == before
 
 
-def test_overwrite_takes_other_settings(raw, done, tmp_path, known_affines):
+def test_overwrite_takes_other_settings(raw, done, tmp_path, quick):
     out = tmp_path / "data"
     shutil.copytree(done, out)
     assert preprocess(raw, out, "--overwrite", "--grid", "12", "16", "8") == 0
     assert np.load(out / "hemispheres" / "p0.npy").shape == (2, 3, 8, 16, 6)
 
 
-def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tmp_path, known_affines):
+def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tmp_path, quick):
     """Whoever was tested on may not be trained on; a table that says otherwise is believed, as it is the user's."""
     out = tmp_path / "data"
     shutil.copytree(done, out)
@@ -231,7 +232,7 @@ def judge(out: Path, verdicts: dict[str, tuple[str, str]]) -> None:
     heads.write_table(out, table)
 
 
-def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path, known_affines, capsys):
+def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path, quick, capsys):
     out = tmp_path / "data"
     shutil.copytree(done, out)
     reference = json.loads((out / "settings.json").read_text())["reference"]["patient"]
@@ -241,7 +242,7 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     assert preprocess(raw, out) == 0
     said = capsys.readouterr().out
     assert f"{len({'p1', reference})} of 4 patients are rejected at quality control" in said
-    assert f"rejected at quality control {len({'p1', reference})}, who take no part" in said
+    assert f"rejected at quality control {len({'p1', reference})}, excluded from what follows" in said
     assert "the histogram reference is one of them" in said and "--reference PATIENT --overwrite" in said
     assert {name: (row["verdict"], row["verdict_remark"]) for name, row in rows(out).items() if row["verdict"]} == given
     patients = {patient.id: patient for patient in read_prepared(out)}
@@ -258,13 +259,13 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     heads.write_table(folder, table)
     assert preprocess(folder, out) == 0
     assert (
-        "1 verdicts of quality control go with the pictures that they were of, which are made anew. Rejected were "
+        "1 verdicts of quality control are dropped with the pictures that they judged, which are drawn again. Rejected were "
         "p1: judge them again." in capsys.readouterr().out
     )
     assert {name for name, row in rows(out).items() if row["verdict"]} == set(given) - {"p1"}
     capsys.readouterr()
     assert preprocess(folder, out, "--overwrite", "--shard", "1/4") == 0
-    assert "1 verdicts of quality control go with the pictures" in capsys.readouterr().out
+    assert "1 verdicts of quality control are dropped with the pictures" in capsys.readouterr().out
     assert {name for name, row in rows(out).items() if row.get("verdict")} == set(given) - {"p0", "p1"}
 
 
@@ -280,7 +281,7 @@ def test_dry_run_knows_what_is_finished(raw, done, capsys):
     assert "0 of 4 patients would be preprocessed" in capsys.readouterr().out and content(done) == before
 
 
-def test_paths_are_right_where_data_is_a_link(raw, tmp_path, known_affines):
+def test_paths_are_right_where_data_is_a_link(raw, tmp_path, quick):
     (tmp_path / "scratch" / "deep" / "data").mkdir(parents=True)
     (tmp_path / "data").symlink_to(tmp_path / "scratch" / "deep" / "data")
     assert preprocess(raw, tmp_path / "data") == 0
@@ -318,7 +319,7 @@ def test_an_image_of_one_value_is_told(raw, tmp_path, capsys):
     assert "flat.nii.gz has the same value everywhere" in capsys.readouterr().err
 
 
-def test_reference_can_be_chosen_and_must_be_a_training_patient(raw, done, tmp_path, known_affines, capsys):
+def test_reference_can_be_chosen_and_must_be_a_training_patient(raw, done, tmp_path, quick, capsys):
     split = {name: row["split"] for name, row in rows(done).items()}
     training = [name for name in split if split[name] == "train"]
     assert preprocess(raw, tmp_path / "a", "--reference", training[-1]) == 0
@@ -355,7 +356,7 @@ BAD = {  # what is done to the scans of a patient, and what the reason must say
 }
 
 
-def test_bad_patients_keep_their_rows_with_the_reason_and_the_rest_is_complete(raw, tmp_path, known_affines, capsys):
+def test_bad_patients_keep_their_rows_with_the_reason_and_the_rest_is_complete(raw, tmp_path, quick, capsys):
     folder, out = tmp_path / "raw", tmp_path / "data"
     shutil.copytree(raw, folder)
     table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))[:2]
@@ -384,7 +385,7 @@ def break_b0(folder: Path) -> None:
     (folder / "p1_b0.nii.gz").write_text("not a scan")
 
 
-def test_a_failed_patient_is_tried_again(raw, tmp_path, known_affines):
+def test_a_failed_patient_is_tried_again(raw, tmp_path, quick):
     folder, out = spoiled(raw, tmp_path / "raw", break_b0), tmp_path / "data"
     assert preprocess(folder, out) == 1
     shutil.copy(raw / "p1_b0.nii.gz", folder)
@@ -392,7 +393,7 @@ def test_a_failed_patient_is_tried_again(raw, tmp_path, known_affines):
     assert rows(out)["p1"]["status"] == "ok" and rows(out)["p1"]["reason"] == ""
 
 
-def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, tmp_path, known_affines, capsys):
+def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, tmp_path, quick, capsys):
     def spoil(folder):
         table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
         heads.write_table(folder, [row | {"split": "train" if k < 3 else "test"} for k, row in enumerate(table)])
@@ -404,15 +405,15 @@ def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, t
     assert json.loads((out / "settings.json").read_text())["reference"]["patient"] == "p1"
 
 
-def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, known_affines, monkeypatch):
-    sound = brain_extraction.find_brain
+def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, quick, monkeypatch):
+    sound = tools.BUILTIN
 
     def odd(dwi, b0):
         if dwi.path.name == "p3_dwi.nii.gz":
             raise ZeroDivisionError("oh")
-        return sound(dwi, b0)
+        return sound.find_brain(dwi, b0)
 
-    monkeypatch.setattr(brain_extraction, "find_brain", odd)
+    monkeypatch.setattr(tools, "BUILTIN", replace(sound, find_brain=odd))
     split = [{"split": "train"}, {"split": "train"}, {"split": "train"}, {"split": "test"}]
 
     def spoil(folder):
@@ -424,7 +425,7 @@ def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, known_affine
     assert rows(out)["p3"]["reason"] == "unexpected ZeroDivisionError: oh. Please report it."
 
 
-def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(raw, tmp_path, known_affines, monkeypatch, capsys):
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(raw, tmp_path, quick, monkeypatch, capsys):
     out, replace = tmp_path / "data", os.replace
 
     def full(source, target):

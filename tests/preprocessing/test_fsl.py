@@ -1,4 +1,4 @@
-"""tss.preprocessing.fsl and tss.preprocessing.literal: command lines, FLIRT's matrix by hand, words of failure. Scripts stand in for FSL."""
+"""FSL, in our order and in the paper's: command lines, FLIRT's matrix by hand, words of failure. Scripts stand in for FSL."""
 
 import csv
 import json
@@ -16,7 +16,8 @@ from tss.data import files
 from tss.data.nifti import Volume, load, resample
 from tss.display import slice_plots
 from tss.errors import InputError
-from tss.preprocessing import fsl, literal
+from tss.preprocessing import fsl
+from tss.preprocessing.tools import LITERAL
 
 REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
 RAS = np.array([[2.0, 0, 0, -90], [0, 3, 0, -60], [0, 0, 5, -40], [0, 0, 0, 1]])
@@ -127,7 +128,7 @@ def test_find_affine_uses_the_order_in_which_the_file_is_stored(fake):
                                   "0 0 0 0\\n0 1 0 0\\n0 0 1 0\\n0 0 0 1"])  # fmt: skip
 def test_matrix_that_is_no_affine_is_refused(fake, left):
     fake("flirt", f"printf '{left}\\n' > matrix.mat\n")
-    with pytest.raises(InputError, match="FLIRT left no usable affine for .*builtin"):
+    with pytest.raises(InputError, match="FLIRT found no usable affine for .*builtin"):
         fsl.find_affine(ball(), ball(), 12)
 
 
@@ -179,7 +180,9 @@ def test_failure_shows_the_command_and_the_last_words(fake):
 
 def test_success_without_a_file_is_a_failure(fake):
     fake("bet", 'echo "Error: input image not valid"\n')  # bet says so on stdout, and exits with 0
-    with pytest.raises(InputError, match="(?s)ended well but left no brain_mask.nii.gz.*input image not valid"):
+    with pytest.raises(
+        InputError, match="(?s)ended without an error but left no brain_mask.nii.gz.*input image not valid"
+    ):
         fsl.find_brain(ball(), ball())
 
 
@@ -193,7 +196,7 @@ def test_empty_mask_is_a_failure(fake, tmp_path):
 def test_hang_is_ended_with_all_that_it_started(fake, tmp_path):
     fake("bet", f"sh -c 'echo $$ > \"{tmp_path}/child\"; sleep 60' &\nsleep 60\n")
     start = time.monotonic()
-    with pytest.raises(InputError, match="bet was ended after 1 s without a result .bet a b -m"):
+    with pytest.raises(InputError, match="bet was stopped after 1 s without a result .bet a b -m"):
         fsl.run(fsl.bet_command("a", "b"), makes=tmp_path / "b_mask.nii.gz", timeout=1)
     assert time.monotonic() - start < 10
     child = int((tmp_path / "child").read_text())
@@ -234,8 +237,8 @@ def test_program_that_is_not_for_this_machine(fake, tmp_path):
 def test_literal_order_looks_for_the_brain_on_b0_and_once_more_after_registration(fake, tmp_path):
     fake("bet", HALF_MASK)
     b0 = ball()._replace(data=np.where(ball().data > 50, 100, 0).astype(np.float32))
-    assert np.array_equal(literal.find_brain(ball(), b0), b0.data > 0)
-    assert np.array_equal(literal.find_brain_again(b0), b0.data > 0)
+    assert np.array_equal(LITERAL.find_brain(ball(), b0), b0.data > 0)
+    assert np.array_equal(LITERAL.second_brain(b0, np.ones(SHAPE, bool)), b0.data > 0)
     assert said(tmp_path)[1::2] == ["bet scan.nii.gz brain -m"] * 2  # with BET's own fraction
 
 
@@ -253,12 +256,10 @@ def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_p
         "24",
         "24",
         "16",
-        "--tools",
-        "fsl",
         "--atlas",
         str(heads.write_atlas(tmp_path / "atlas.nii.gz")),
     ]
-    assert run_preprocess.main([*line, "--literal"]) == 0
+    assert run_preprocess.main([*line, "--tools", "literal"]) == 0
     tools = f"FSL 6.0.4 ({home}), the paper's literal order"
     assert json.loads((tmp_path / "data" / "settings.json").read_text())["tools"] == tools
     record = json.loads((tmp_path / "data" / "transforms" / "p0.json").read_text())
@@ -267,17 +268,14 @@ def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_p
     words = [command.split()[0] for command in said(tmp_path) if not command.startswith("fslreorient2std")]
     assert words == ["bet", "flirt", "flirt", "flirt", "bet"] * 2  # FLAIR, DWI, atlas; as reference and as patient
     capsys.readouterr()
-    assert run_preprocess.main(line) == 2
+    assert run_preprocess.main([*line, "--tools", "fsl"]) == 2
     assert f"tools was {tools}, now FSL 6.0.4 ({home})" in capsys.readouterr().err
 
 
 def test_literal_order_without_fsl_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run_preprocess.main(["none.csv", "--out", str(tmp_path / "data"), "--tools", "builtin", "--literal"])
-    assert stopped.value.code == 2 and "--literal is the paper's order of FSL's programs" in capsys.readouterr().err
     monkeypatch.delenv("FSLDIR", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert run_preprocess.main(["none.csv", "--out", str(tmp_path / "data"), "--literal"]) == 2
+    assert run_preprocess.main(["none.csv", "--out", str(tmp_path / "data"), "--tools", "literal"]) == 2
     assert "FSL's fslreorient2std was not found" in capsys.readouterr().err
 
 

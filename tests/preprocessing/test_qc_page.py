@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from tss.data.cohort import Patient, as_table
+from tss.data.prepared import qc_picture
 from tss.preprocessing import qc_page
 
 PICTURE = b"\x89PNG picture"
@@ -19,13 +20,13 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 NASTY = 'b0 is "cut, off"\nüber </script><script>document.title = "broken"</script>'
 
 
-def record(name, reason="", flags=(), **figures):
+def record(name, reason="", flags=(), **measures):
     return {
         "patient": name,
         "status": "failed" if reason else "ok",
         "reason": reason,
         "flags": list(flags),
-        "figures": figures,
+        "measures": measures,
     }
 
 
@@ -55,8 +56,9 @@ def table(tmp_path):
         for name in ("good", "odd", "bad", "late", "fine")
     ]
     rows[4] |= {"verdict": "unsure", "verdict_remark": "ghost?"}
+    (tmp_path / "qc").mkdir()
     for name in ("good", "odd", "fine"):
-        (tmp_path / f"{name}.png").write_bytes(PICTURE)
+        qc_picture(tmp_path, name).write_bytes(PICTURE)
     return as_table([Patient(row, tmp_path) for row in rows], tmp_path)
 
 
@@ -90,10 +92,10 @@ def test_a_verdict_belongs_to_the_picture_that_was_judged(table, tmp_path):
         return re.findall(r'data-key="([^"]+)"', qc_page.index_page(table, RECORDS, tmp_path))
 
     before = keys()
-    (tmp_path / "odd.png").write_bytes(b"another picture")
+    qc_picture(tmp_path, "odd").write_bytes(b"another picture")
     after = keys()
     assert before[0].startswith("tss verdict odd ") and before[0] != after[0] and before[1:] == after[1:]
-    (tmp_path / "odd.png").unlink()
+    qc_picture(tmp_path, "odd").unlink()
     assert "odd.png is missing" in qc_page.index_page(table, RECORDS, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Quality figures against values worked out by hand, flags at their limits."""
+"""Measures of quality against values worked out by hand, flags at their limits."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_a_contrast_that_has_changed_by_more_than_bias_and_blur_explain_is_flagg
     assert quality_control.flags({"dwi_contrast_kept": 0.794, "flair_contrast_kept": 1.26, "lesion_in_mask": 0.4}) == [
         "the lesion's contrast on DWI is 0.79 of the raw scan's",
         "the lesion's contrast on FLAIR is 1.26 of the raw scan's",
-        "40% of the lesion lies in the brain mask: the mask has eaten the rest",
+        "40% of the lesion lies in the brain mask: the mask has cut off the rest",
     ]
 
 

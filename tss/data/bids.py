@@ -187,12 +187,14 @@ def _session(data: Dataset, folder: Path) -> Session:
     here = folder.relative_to(data.root)
     if not folder.is_dir():
         return Session(folder, {}, [f"there is no folder {here}"], [])
-    scans, missing, remarks = {}, [], []
-    kinds = {"dwi": [], "trace": [], "b0": [], "adc": [], "": []}
+    scans: dict[str, Path] = {}
+    missing: list[str] = []
+    remarks: list[str] = []
+    kinds: dict[str, list[File]] = {"dwi": [], "trace": [], "b0": [], "adc": [], "": []}
     for image in data.images(folder / "dwi"):
         kinds[data.kind(image)].append(image)
 
-    ranked = {}
+    ranked: dict[tuple, list[File]] = {}
     for image in kinds["dwi"] + kinds["trace"]:
         ranked.setdefault(_drawbacks(data, image), []).append(image)
     if ranked:

@@ -13,7 +13,7 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,8 @@ class Dataset:
 
     def bval(self, image: File) -> Path | None:
         """Return the file of b-values that applies: the lowest one counts."""
-        return (self.metadata(image, ".bval") or [None])[-1]
+        found = self.metadata(image, ".bval")
+        return found[-1] if found else None
 
     def bvals(self, image: File) -> np.ndarray | None:
         """Return the b-values (N,), or None where none can be read; what is wrong is told when the DWI is loaded."""
@@ -99,7 +100,7 @@ class Dataset:
 
     def sidecar(self, image: File) -> dict:
         """Return the image's JSON: lower files override higher ones, key by key."""
-        merged = {}
+        merged: dict[str, Any] = {}
         for path in self.metadata(image, ".json"):
             merged |= read_object(path)
         return merged
@@ -177,7 +178,7 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
         row = {name: "" if cell in UNKNOWN else cell for name, cell in zip(header, cells, strict=True)}
         name = with_prefix(row[key], prefix)
         if name in table:
-            problems.append(f"line {number}: {name} stands on an earlier line too")
+            problems.append(f"line {number}: {name} is on an earlier line too")
         table[name] = row
     refuse(path, problems)
     return table

@@ -45,7 +45,7 @@ class Patient:
     @property
     def bval(self) -> Path:
         """Where a 4-D DWI has its b-values: the table's dwi_bval, else beside the DWI, as dcm2niix leaves them."""
-        dwi = self.path("dwi")
+        dwi = self.folder / self.row["dwi"]
         return self.path("dwi_bval") or dwi.with_name(dwi.name.removesuffix(".gz").removesuffix(".nii") + ".bval")
 
     @property
@@ -125,7 +125,8 @@ def read_table(
     header = lines[0][1]
     _check_header(header, missing_columns(header), path)
 
-    patients, problems, seen = [], [], {}
+    patients, problems = [], []
+    seen: dict[str, int] = {}
     for number, cells in lines[1:]:
         if len(cells) != len(header):
             problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
@@ -241,7 +242,7 @@ def as_table(patients: list[Patient], folder: Path) -> list[list[str]]:
     columns = list(dict.fromkeys(column for patient in patients for column in patient.row))
     lines = []
     for patient in patients:
-        moved = {name: path_from(folder, patient.path(name)) for name in SCANS if patient.path(name)}
+        moved = {name: path_from(folder, path) for name in SCANS if (path := patient.path(name))}
         lines.append([(patient.row | moved).get(column, "") for column in columns])
     return [columns, *lines]
 

@@ -20,8 +20,8 @@ from tss.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
+except ImportError:  # Windows: nothing is locked
+    pass
 
 LOCK = ".lock"
 
@@ -80,7 +80,7 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
     path = folder / LOCK
     with open(path, "a+", encoding="utf-8") as lock:
         try:
-            if fcntl:
+            if os.name == "posix":
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)

@@ -10,7 +10,7 @@ See: tests/data/test_nifti.py
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import nibabel
 import numpy as np
@@ -94,7 +94,7 @@ def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
     if not there:
         raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
     try:
-        image = nibabel.load(path)
+        image = cast(nibabel.spatialimages.SpatialImage, nibabel.load(path))
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
         raise InputError(
             f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). Convert or copy it again."
@@ -165,7 +165,7 @@ def save(path: str | os.PathLike, data: np.ndarray, affine: np.ndarray) -> None:
 
 
 def resample(
-    volume: Volume, shape: tuple[int, int, int], affine: np.ndarray, world: np.ndarray | None = None, order: int = 1
+    volume: Volume, shape: tuple[int, ...], affine: np.ndarray, world: np.ndarray | None = None, order: int = 1
 ) -> np.ndarray:
     """Sample a volume once at the voxel centres of another grid.
 

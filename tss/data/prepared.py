@@ -10,7 +10,7 @@ Preprocessing and training meet here and nowhere else.
 
 import os
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def read_settings(data: str | os.PathLike) -> Settings:
     settings = read_json(settings_file(data))
     if "grid" not in settings:
         raise InputError(f"{settings_file(data)} has no 'grid'. Run run_preprocess.py again on this cohort.")
-    return Settings(**settings)  # type: ignore[typeddict-item]  # a file that run_preprocess.py has written
+    return cast(Settings, settings)
 
 
 def read_prepared(data: str | os.PathLike) -> list[Patient]:

@@ -20,8 +20,8 @@ BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.
 
 def stratum(patient: Patient) -> tuple:
     """Return what the split is stratified by: is the onset known, its band, the side (decision 7)."""
-    known = patient.minutes is not None
-    return known, sum(patient.minutes >= bound for bound in BANDS_MIN) if known else 0, patient.side
+    minutes = patient.minutes
+    return minutes is not None, sum(minutes >= bound for bound in BANDS_MIN) if minutes else 0, patient.side
 
 
 def assign_splits(
@@ -50,7 +50,8 @@ def in_balance(
 ) -> list[Patient]:
     """Shuffle so that the first N hold about their share of each stratum, whatever N: strata are spread evenly."""
     shuffled = [patients[i] for i in rng.permutation(len(patients))]
-    size, seen, places = Counter(map(stratum, patients)), Counter(), []
+    size, seen = Counter(map(stratum, patients)), Counter[tuple]()
+    places = []
     for patient in shuffled:
         group = stratum(patient)
         places.append((seen[group] + 0.5) / size[group])
@@ -69,7 +70,7 @@ def fewer_to_train(patients: list[Patient], n: int, seed: int) -> list[Patient]:
     there = [patient for patient in patients if patient.split == "train" and patient.status == "ok"]
     if n > len(there):
         raise InputError(
-            f"--train-patients {n}: {len(there)} patients in split 'train' are preprocessed. Give {len(there)} or fewer."
+            f"--train-patients {n}: {len(there)} patients in split 'train' are preprocessed. Give so many or fewer."
         )
     left_out = {patient.id for patient in in_balance(there, np.random.default_rng(seed))[n:]}
     return [patient for patient in patients if patient.id not in left_out]

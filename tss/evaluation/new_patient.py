@@ -22,15 +22,17 @@ from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
 from tss.evaluation.inference import Model, Prediction, open_models, probabilities, side_picker
-from tss.preprocessing import pipeline
-from tss.preprocessing.pipeline import Prepared
+from tss.preprocessing.atlas import load_atlas
+from tss.preprocessing.pipeline import Prepared, prepare
+from tss.preprocessing.scans import Scans, load_scans
+from tss.preprocessing.tools import find_tools
 from tss.training.device import choose_device
 
 BRIGHTEST = 0.01  # our choice: share of a hemisphere's brain; the smallest lesions worth finding fill about so much
 RESEARCH_NOTE = "Research software: not a medical device, not for treatment decisions."
 
 
-class Scans(NamedTuple):
+class ScanFiles(NamedTuple):
     """Paths of the patient's scans; the second is b0, or the ADC, or "-" where a 4-D DWI holds the b0."""
 
     dwi: str
@@ -47,7 +49,7 @@ class Scans(NamedTuple):
 
 def read(
     paths: Sequence[str],
-    scans: Scans,
+    scans: ScanFiles,
     atlas: str,
     out: str,
     side: str | None = None,
@@ -72,15 +74,13 @@ def read(
     for file in (folder / "patient.json", *pictures.values()):
         if file.exists() and not overwrite:
             raise InputError(f"{file} exists already. Give another --out, or --overwrite.")
-    device, backend = choose_device(device), pipeline.find_tools(tools)
+    device, backend = choose_device(device), find_tools(tools)
 
     started = time.monotonic()
     print(f"preparing {scans.dwi} with {backend.describe()}", flush=True)
-    volumes = pipeline.load_scans(scans.as_patient())
-    space = pipeline.load_atlas(atlas, tuple(models[0].checkpoint["grid"]))
-    prepared = pipeline.prepare(
-        volumes["dwi"], volumes["b0"], volumes["flair"], space, backend, settings["reference"]["landmarks"]
-    )
+    volumes = load_scans(scans.as_patient())
+    space = load_atlas(atlas, tuple(models[0].checkpoint["grid"]))
+    prepared = prepare(volumes, space, backend, settings["reference"]["landmarks"])
     # Half precision as in DATA/hemispheres: the same scans give the same probability on either way.
     hemispheres = torch.from_numpy(prepared.hemispheres.astype(np.float16))
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
@@ -109,7 +109,7 @@ def read(
         "results": [result(model, predictions[model.name]) for model in models],
         "tools": backend.describe(),
         "atlas": str(atlas),
-        "figures": prepared.figures,
+        "figures": prepared.measures,
         "b0_to_atlas": prepared.b0_to_atlas.tolist(),
         "flair_to_b0": prepared.flair_to_b0.tolist(),
         "note": RESEARCH_NOTE,
@@ -229,7 +229,7 @@ def draw_on_scan(
     prediction: Prediction,
     hemispheres: torch.Tensor,
     prepared: Prepared,
-    volumes: dict[str, Volume],
+    volumes: Scans,
 ) -> None:
     """Draw the map on the patient's own DWI slices, and on the FLAIR brought to them.
 
@@ -239,10 +239,10 @@ def draw_on_scan(
     from tss.display import slice_plots
 
     explanation = gradcam_page.explain(model, prediction, hemispheres)
-    dwi = volumes["dwi"]
+    dwi = volumes.dwi
     back = np.linalg.inv(prepared.b0_to_atlas)
     heat = resample(Volume(explanation.heat, prepared.affine), dwi.data.shape, dwi.affine, back)
-    flair = resample(volumes["flair"], dwi.data.shape, dwi.affine, prepared.flair_to_b0)
+    flair = resample(volumes.flair, dwi.data.shape, dwi.affine, prepared.flair_to_b0)
     to_voxel = np.linalg.inv(dwi.affine) @ back @ prepared.affine
     captions = {}
     for z in explanation.slices:

@@ -1,17 +1,14 @@
-"""The suite's own tools: find the brain, find an affine. They need nothing but numpy and scipy.
+"""The suite's own brain extraction, with nothing but numpy and scipy.
 
-In:  Volumes (X, Y, Z) float32 in canonical RAS, affines voxel -> world mm.
-Out: a brain mask (X, Y, Z) bool; a world affine (4, 4), mm of the moving scan -> mm of the fixed one.
-Paper: 2.1 and Fig. 2 (BET and FLIRT there).
+In:  DWI and b0 on one grid, Volumes (X, Y, Z) float32 in canonical RAS, affines voxel -> world mm.
+Out: a brain mask (X, Y, Z) bool.
+Paper: 2.1 and Fig. 2 (BET there).
 See: tests/preprocessing/test_brain_extraction.py
-
-Same functions as tss.preprocessing.fsl.
 """
 
 import numpy as np
 from scipy import ndimage
 
-import tss
 from tss.data.nifti import Volume, resample, shrink, voxel_sizes
 from tss.errors import InputError
 
@@ -21,20 +18,15 @@ SULCUS_MM = 6.0  # our choice: half the width of fissures and cisterns that the 
 TWIG_MM = 3.0  # our choice: nerves and vessels that leave the brain are thinner than twice this
 CORD_SHARE = 0.03  # our choice: of the largest slice's area; cord and medulla have 1 to 2 cm^2, a brain 150
 BRAIN_ML = (500.0, 2200.0)  # our choice: anything else is not a human brain, nor most of one
-STRIPPED = 1.35  # our choice: what is left of a stripped scan is at most so many times the brain found in it
-STRIPPED_ZEROS = 0.5  # our choice: share of voxels set to zero where the skull has been taken away
-
-
-def describe() -> str:
-    """Return what these tools are, for settings.json and the screen."""
-    return f"built-in (tss {tss.__version__})"
+STRIPPED = 1.35  # our choice: a stripped scan holds at most so many times the brain found in it
+STRIPPED_ZEROS = 0.5  # our choice: share of voxels that are zero where the skull has been removed
 
 
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
 
-    The brain is what is bright on DWI and hangs together after thin bridges are cut; b0 adds the CSF around it
-    (decision 12). Where the skull has been taken away already, what is left is kept as it is.
+    The brain is what is bright on DWI and stays connected when thin bridges are cut; b0 adds the CSF around it
+    (decision 12). Where the skull has been removed already, what is left is kept as it is.
 
     Raises:
         InputError: nothing like a brain is found.
@@ -63,11 +55,11 @@ def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     level, level_b0 = np.median(dwi[bright]), np.median(b0[bright])
     # Bright on either of the two, brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
     solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)
-    inner = _largest(_depth(solid, sizes) > NECK_MM)
-    reach = _depth(~inner, sizes) <= NECK_MM + 1.5
+    inner = _largest(depth(solid, sizes) > NECK_MM)
+    reach = depth(~inner, sizes) <= NECK_MM + 1.5
     tissue = _largest(reach & (dwi > BRAIN_LEVEL * level))
-    closed = _fill(_depth(_depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
-    opened = _depth(~(_depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
+    closed = _fill(depth(depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
+    opened = depth(~(depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
     return _without_cord(_fill(_largest(opened)))
 
 
@@ -78,7 +70,7 @@ def _without_cord(brain: np.ndarray) -> np.ndarray:
     return brain & (np.arange(len(areas)) >= lowest)
 
 
-def _depth(mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def depth(mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return mm from each voxel of the mask to the nearest outside it; beyond the volume counts as inside."""
     return ndimage.distance_transform_edt(mask, sizes) if not mask.all() else np.full(mask.shape, np.inf)
 
@@ -110,14 +102,15 @@ def _otsu(values: np.ndarray) -> float:
 def left_over(dwi: Volume, brain_ml: float) -> np.ndarray | None:
     """Return the mask of what another tool has left of the head, or None where the skull is still there.
 
-    It is stripped where most of the volume is zero and the rest is little more than the brain found in it: that
-    brain (in ml) would only be a nibbled copy.
+    A scan is stripped where most of it is zero and the rest is little more than the brain found in it, `brain_ml`,
+    which would only be an eroded copy.
     """
-    if not _is_stripped(dwi.data):
+    if not is_stripped(dwi.data):
         return None
     left = _fill(_largest(ndimage.binary_opening(dwi.data > 0, iterations=1)))
     return left if left.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000 < STRIPPED * brain_ml else None
 
 
-def _is_stripped(signal: np.ndarray) -> bool:
+def is_stripped(signal: np.ndarray) -> bool:
+    """Tell whether so much of a scan is zero that its skull must have been removed."""
     return bool(np.mean(np.abs(signal) < 1e-3 * np.percentile(signal, 99)) > STRIPPED_ZEROS)

@@ -1,11 +1,11 @@
-"""FSL, called as an external program: find the brain, find an affine.
+"""FSL, called as an external program: BET finds the brain, FLIRT an affine.
 
 In:  Volumes (X, Y, Z) float32 in RAS, affines voxel -> world mm; FSL in $FSLDIR/bin or on PATH.
 Out: a brain mask (X, Y, Z) bool; a world affine (4, 4), mm of the moving scan -> mm of the fixed one.
 Paper: 2.1 and Fig. 2 (reorientation, BET, FLIRT).
 See: tests/preprocessing/test_fsl.py
 
-Same functions as tss.preprocessing.brain_extraction. `*_command` say what to type, as lists; `run` types it. Options tried with FSL 5.0.9.
+`*_command` return a command line as a list; `run` runs it. Options were tried with FSL 5.0.9.
 """
 
 import contextlib
@@ -27,19 +27,20 @@ from tss.preprocessing.brain_extraction import left_over
 
 PROGRAMS = ("fslreorient2std", "bet", "flirt")
 DEBIAN_PREFIX = "fsl5.0-"  # what Debian and Ubuntu put before the names of FSL's programs on PATH
-TIMEOUT_S = 1200.0  # our choice: the slowest of the three takes a minute, three on a crowded node; this is a hang
+TIMEOUT_S = 1200.0  # our choice: the slowest of the three takes a minute, three on a crowded node; beyond, it hangs
 TAIL_LINES = 8  # our choice: enough of a program's last words to see why it stopped
 
+DEFAULTS = ()  # BET with its own options, as in the paper
 BET_OPTIONS = ("-R", "-f", "0.3")  # our choice: -R looks again from the centre just found; BET's own fraction of 0.5,
-# meant for T1, eats 8 % of a DWI brain (ISLES'22, case 1), 0.3 eats 1 %
-SEARCH_DEGREES = 30  # our choice: nobody lies turned further, and FLIRT's own 90 leaves room for heads upside down
+# meant for T1, cuts off 8 % of a DWI brain (ISLES'22, case 1), 0.3 cuts off 1 %
+SEARCH_DEGREES = 30  # our choice: no head is turned further, and FLIRT's own 90 would allow heads upside down
 
 
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool on the grid of the DWI.
 
-    BET sees the DWI alone: the eyes and scalp that lead it astray on b0 are dark there (decision 12).
-    Where the skull is gone already, what the other tool left is kept whole.
+    BET sees the DWI alone: the eyes and scalp that mislead it on b0 are dark there (decision 12).
+    Where the skull has been removed already, what is left is kept whole.
 
     Raises:
         InputError: BET is missing, fails, hangs, or finds no brain.
@@ -59,12 +60,12 @@ def bet(scan: Volume, options: Sequence[str] = BET_OPTIONS) -> np.ndarray:
         given = _hand_over(scan, Path(folder, "scan.nii.gz"))
         mask_file = Path(folder, "brain_mask.nii.gz")
         run(bet_command(given.name, "brain", options), makes=mask_file)
-        if not np.asanyarray(nibabel.load(mask_file).dataobj).any():
+        if not (mask := load(mask_file, mask=True)).data.any():
             raise InputError(
                 f"{scan.path or 'the scan'}: BET found no brain in it (an empty mask). Look at the scan; "
                 "if it is a good one, try --tools builtin."
             )
-        return resample(load(mask_file), scan.data.shape, scan.affine, order=0) > 0.5
+        return resample(mask, scan.data.shape, scan.affine, order=0) > 0.5
 
 
 def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
@@ -87,7 +88,7 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
         matrix_file = Path(folder, "matrix.mat")
         run(flirt_command(moving_file.name, fixed_file.name, matrix_file.name, dof, weight), makes=matrix_file)
         matrix = _read_matrix(matrix_file, moving, fixed)
-        return flirt_to_world(matrix, nibabel.load(moving_file), nibabel.load(fixed_file))
+        return flirt_to_world(matrix, nibabel.Nifti1Image.from_filename(moving_file), nibabel.Nifti1Image.from_filename(fixed_file))
 
 
 def _hand_over(volume: Volume, path: Path) -> Path:
@@ -108,7 +109,7 @@ def _read_matrix(path: Path, moving: Volume, fixed: Volume) -> np.ndarray:
         matrix = np.zeros(0)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-3:
         raise InputError(
-            f"FLIRT left no usable affine for {moving.path or 'the moving scan'} -> "
+            f"FLIRT found no usable affine for {moving.path or 'the moving scan'} -> "
             f"{fixed.path or 'the fixed scan'}. Look at the two; try --tools builtin."
         )
     return matrix
@@ -140,17 +141,17 @@ def _voxel_to_flirt(image: nibabel.Nifti1Image) -> np.ndarray:
 
 
 def fslreorient2std_command(image: str, output: str) -> list[str]:
-    """Say how to turn an image by right angles until its axes run as the MNI atlas' do."""
+    """Return the command that turns an image by right angles until its axes run as the MNI atlas' do."""
     return ["fslreorient2std", image, output]
 
 
 def bet_command(image: str, output: str, options: Sequence[str] = BET_OPTIONS) -> list[str]:
-    """Say how to find the brain; the mask becomes OUTPUT_mask.nii.gz."""
+    """Return the command that finds the brain; the mask becomes OUTPUT_mask.nii.gz."""
     return ["bet", image, output, "-m", *options]
 
 
 def flirt_command(moving: str, fixed: str, matrix: str, dof: int, weight: str | None = None) -> list[str]:
-    """Say how to find an affine of 12 or 6 degrees of freedom.
+    """Return the command that finds an affine of 12 or 6 degrees of freedom.
 
     With 12, two brains from two worlds, started from their centres. With 6, two scans of one session, started from the
     scanner's positions (-usesqform). Both by FLIRT's own cost, the correlation ratio: with normmi, though meant for two
@@ -178,22 +179,22 @@ def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
         settings["FSLDIR"] = str(home)
     said = shlex.join(command)
     try:
-        # A session of its own: bet is a script, and to end it alone would leave the bet2 that it started.
+        # A session of its own: bet is a script, and stopping it alone would leave the bet2 that it started.
         process = subprocess.Popen([program, *command[1:]], cwd=makes.parent, env=os.environ | settings, text=True,
                                    errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
     except OSError as error:
         raise InputError(
             f"{program} cannot be started: {error.strerror}. Is this FSL made for this machine? "
-            "--tools builtin does without."
+            "--tools builtin needs no FSL."
         ) from error
     with process:
         try:
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as expired:
             raise InputError(
-                f"FSL's {command[0]} was ended after {timeout:g} s without a result ({said}). Look at the "
-                "scan; --tools builtin does without FSL."
+                f"FSL's {command[0]} was stopped after {timeout:g} s without a result ({said}). Look at the "
+                "scan; --tools builtin needs no FSL."
             ) from expired
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -202,7 +203,7 @@ def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
     if process.returncode != 0:
         raise InputError(f"FSL's {command[0]} failed with exit code {process.returncode} ({said}):\n{last_words}")
     if not makes.is_file():
-        raise InputError(f"FSL's {command[0]} ended well but left no {makes.name} ({said}):\n{last_words}")
+        raise InputError(f"FSL's {command[0]} ended without an error but left no {makes.name} ({said}):\n{last_words}")
 
 
 def find_program(name: str) -> str:
@@ -224,7 +225,7 @@ def find_program(name: str) -> str:
 
 
 def available() -> bool:
-    """Tell whether every program of FSL that is used here can be found."""
+    """Tell whether all of PROGRAMS can be found."""
     try:
         return all(find_program(name) for name in PROGRAMS)
     except InputError:

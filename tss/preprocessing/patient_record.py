@@ -2,7 +2,7 @@
 
 In:  a row of the cohort, the settings of the run.
 Out: hemispheres/<patient>.npy, registered/<patient>_*.nii.gz, qc/<patient>.png, and transforms/<patient>.json, the
-     record: status, reason, flags, figures, affines. It is written last: where it is, the other files are whole.
+     record: status, reason, flags, measures, affines. It is written last: where it is, the other files are whole.
 Paper: none (our choice: a run can be killed, continued, or shared out over shards at any moment).
 See: tests/preprocessing/test_cohort_run.py
 """
@@ -11,6 +11,7 @@ import os
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -18,22 +19,53 @@ from tss.data import nifti
 from tss.data.cohort import SCANS, Patient
 from tss.data.files import read_json, sweep, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
-from tss.data.prepared import record_file
+from tss.data.prepared import (
+    Reference,
+    Settings,
+    hemispheres_file,
+    qc_picture,
+    record_file,
+    registered_file,
+)
 from tss.errors import InputError
-from tss.preprocessing import pipeline, quality_control
+from tss.preprocessing import quality_control
+from tss.preprocessing.atlas import Atlas, load_atlas
+from tss.preprocessing.pipeline import Prepared, prepare
+from tss.preprocessing.scans import load_scans
+from tss.preprocessing.tools import find_tools
+
+KINDS = (*CHANNELS, "mask", "lesion")  # what may lie in registered/
 
 
-def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict, float]:
+class Record(TypedDict):
+    """What transforms/<patient>.json holds. Affines are (4, 4), world mm -> world mm, of patients that did not fail."""
+
+    patient: str
+    status: str  # "ok" or "failed"
+    reason: str
+    flags: list[str]
+    tools: str
+    versions: dict[str, str]
+    settings: list  # `identity` of the settings it was made with
+    scans: dict[str, list]  # `identity_of_scans` that were read
+    measures: dict[str, float]  # of quality
+    b0_to_atlas: NotRequired[list[list[float]]]
+    flair_to_b0: NotRequired[list[list[float]]]
+    dwi_to_b0: NotRequired[list[list[float]]]
+
+
+def make_record(patient: Patient, out: Path, tools: str, settings: Settings) -> tuple[Record, float]:
     """Preprocess one patient and write its files, the record last. Returns the record and the seconds taken.
 
-    What is wrong with the patient goes into the record.
+    Errors of the patient's go into the record.
 
     Raises:
         InputError: DATA cannot be written.
     """
     started = time.monotonic()
-    _sweep([record_file(out, patient.id)])
-    record = {
+    file = record_file(out, patient.id)
+    sweep(file.parent, file.name)
+    record: Record = {
         "patient": patient.id,
         "status": "ok",
         "reason": "",
@@ -41,36 +73,36 @@ def make(patient: Patient, out: Path, tools: str, settings: dict) -> tuple[dict,
         "tools": settings["tools"],
         "versions": settings["versions"],
         "settings": identity(settings),
-        "scans": scans_of(patient),
-        "figures": {},
+        "scans": identity_of_scans(patient),
+        "measures": {},
     }
-    atlas = _atlas(settings["atlas"], tuple(settings["grid"]))
-    prepared, reason = attempt(patient, atlas, tools, settings["reference"]["landmarks"])
+    x, y, z = settings["grid"]
+    atlas = _cached_atlas(settings["atlas"], (x, y, z))
+    prepared, reason = try_to_prepare(patient, atlas, tools, settings["reference"])
     if prepared is None:
         record |= {"status": "failed", "reason": reason}
-        _remove(patient.id, out)
+        for made in _files(patient.id, out):  # by an earlier run: nothing may lie there that the table denies
+            made.unlink(missing_ok=True)
     else:
         record |= {
             "flags": prepared.flags,
-            "figures": {name: round(value, 4) for name, value in prepared.figures.items()},
+            "measures": {name: round(value, 4) for name, value in prepared.measures.items()},
             "b0_to_atlas": prepared.b0_to_atlas.tolist(),
             "flair_to_b0": prepared.flair_to_b0.tolist(),
             "dwi_to_b0": prepared.dwi_to_b0.tolist(),
         }
-        _write(patient.id, prepared, atlas, settings["reference"], out)
-    write_json(record_file(out, patient.id), record)
+        _write_files(patient.id, prepared, atlas, settings["reference"], out)
+    write_json(file, record)
     return record, time.monotonic() - started
 
 
-def attempt(
-    patient: Patient, atlas: pipeline.Atlas, tools: str, reference: dict | None
-) -> tuple[pipeline.Prepared | None, str]:
+def try_to_prepare(
+    patient: Patient, atlas: Atlas, tools: str, reference: Reference | None
+) -> tuple[Prepared | None, str]:
     """Return the prepared patient, or None and why it cannot be prepared."""
     try:
-        scans = pipeline.load_scans(patient)
-        return pipeline.prepare(
-            scans["dwi"], scans["b0"], scans["flair"], atlas, pipeline.find_tools(tools), reference, scans.get("lesion")
-        ), ""
+        landmarks = reference["landmarks"] if reference else None
+        return prepare(load_scans(patient), atlas, find_tools(tools), landmarks), ""
     except InputError as error:
         return None, str(error)
     except Exception as error:  # one odd file must not end a night's run; the record says what happened
@@ -78,24 +110,31 @@ def attempt(
 
 
 @lru_cache(maxsize=1)
-def _atlas(path: str, grid: tuple[int, int, int]) -> pipeline.Atlas:
-    return pipeline.load_atlas(path, grid)
+def _cached_atlas(path: str, grid: tuple[int, int, int]) -> Atlas:
+    return load_atlas(path, grid)
 
 
-def _write(name: str, prepared: pipeline.Prepared, atlas: pipeline.Atlas, reference: dict, out: Path) -> None:
+def _files(patient: str, out: Path) -> list[Path]:
+    """Return what a patient may have in DATA beside its record."""
+    return [
+        hemispheres_file(out, patient),
+        qc_picture(out, patient),
+        *(registered_file(out, patient, kind) for kind in KINDS),
+    ]
+
+
+def _write_files(patient: str, prepared: Prepared, atlas: Atlas, reference: Reference, out: Path) -> None:
     from tss.display import slice_plots  # matplotlib only where something is drawn
 
+    for file in _files(patient, out):
+        sweep(file.parent, file.name)
+    halves = prepared.hemispheres.astype(np.float16)
+    write_whole(hemispheres_file(out, patient), lambda beside: _save_array(beside, halves))
     volumes = prepared.volumes | {"mask": prepared.mask}
     if prepared.lesion is not None:
         volumes["lesion"] = prepared.lesion
-    files = [out / "hemispheres" / f"{name}.npy", out / "qc" / f"{name}.png"]
-    registered = {kind: out / "registered" / f"{name}_{kind}.nii.gz" for kind in volumes}
-    _sweep([*files, *registered.values()])
-
-    halves = prepared.hemispheres.astype(np.float16)
-    write_whole(files[0], lambda beside: _save_array(beside, halves))
-    for kind, file in registered.items():
-        nifti.save(file, volumes[kind], prepared.affine)
+    for kind, volume in volumes.items():
+        nifti.save(registered_file(out, patient, kind), volume, prepared.affine)
     histograms = {
         kind: {"edges": quality_control.BINS, "raw": raw, "matched": matched}
         for kind, (raw, matched) in prepared.histograms.items()
@@ -103,78 +142,68 @@ def _write(name: str, prepared: pipeline.Prepared, atlas: pipeline.Atlas, refere
     for kind, shares in reference.get("histograms", {}).items():
         histograms[kind]["reference"] = np.array(shares.split(), float)
     slice_plots.draw_qc(
-        files[1],
+        qc_picture(out, patient),
         prepared.volumes,
         prepared.mask,
         atlas.on_grid > 0,
-        nifti.voxel_sizes(prepared.affine),
-        f"{name}   {'; '.join(prepared.flags)}",
+        nifti.voxel_sizes(prepared.affine).tolist(),
+        f"{patient}   {'; '.join(prepared.flags)}",
         prepared.lesion,
         histograms,
     )
 
 
-def _remove(name: str, out: Path) -> None:
-    """Take away what an earlier run has made of a patient that fails now: no files that the table denies."""
-    for file in (
-        out / "hemispheres" / f"{name}.npy",
-        out / "qc" / f"{name}.png",
-        *(out / "registered" / f"{name}_{kind}.nii.gz" for kind in (*CHANNELS, "mask", "lesion")),
-    ):
-        file.unlink(missing_ok=True)
-
-
 def _save_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save would add .npy to a name of its own liking
+    with open(path, "wb") as file:  # np.save adds .npy to a path
         np.save(file, array)
 
 
-def _sweep(files: list[Path]) -> None:
-    for file in files:
-        sweep(file.parent, file.name)
+def identity(settings: Settings) -> list:
+    """Return the settings that a patient's files depend on."""
+    return [
+        settings["format"],
+        settings["tools"],
+        settings["grid"],
+        settings["atlas_sha256"],
+        settings["atlas_skull"],
+        settings["reference"]["patient"],
+    ]
 
 
-def identity(settings: dict) -> list:
-    """Return what of the settings a patient's files depend on."""
-    names = ("format", "tools", "grid", "atlas_sha256", "atlas_skull")
-    return [settings[name] for name in names] + [settings["reference"]["patient"]]
-
-
-def scans_of(patient: Patient) -> dict[str, list]:
-    """Return column -> path and bytes of each scan; None bytes where it is not there."""
-    paths = {name: patient.path(name) for name in SCANS if patient.path(name)}
+def identity_of_scans(patient: Patient) -> dict[str, list]:
+    """Return column -> path and bytes of each scan; None bytes where it does not exist."""
+    paths = {name: path for name in SCANS if (path := patient.path(name))}
     return {
         name: [os.path.abspath(path), path.stat().st_size if path.is_file() else None] for name, path in paths.items()
     }
 
 
 def same_scans(then: dict[str, list], now: dict[str, list]) -> bool:
-    """Were the same files read, by path and size? One in the archive by now is the same; so is one that was changed in
-    place and kept its size, which compressed files hardly do."""
+    """Were the same files read, by path and size? A file that has been archived since is the same; so is one that was
+    changed in place and kept its size, which compressed files hardly do."""
     return then.keys() == now.keys() and all(
         path == then[name][0] and size in (None, then[name][1]) for name, (path, size) in now.items()
     )
 
 
-def read(patient: Patient, out: Path, settings: dict) -> dict | None:
+def read_record(patient: Patient, out: Path, settings: Settings) -> Record | None:
     """Return the patient's record, or None where there is none of these scans and settings."""
     file = record_file(out, patient.id)
     if not file.is_file() or "reference" not in settings:
         return None
-    record = read_json(file)
-    current = record["settings"] == identity(settings) and same_scans(record["scans"], scans_of(patient))
+    record = cast(Record, read_json(file))
+    current = record["settings"] == identity(settings) and same_scans(record["scans"], identity_of_scans(patient))
     return record if current else None
 
 
-def is_finished(patient: Patient, out: Path, settings: dict) -> bool:
-    """Is the patient's record of these scans and settings, "ok", and are its files there?"""
-    record = read(patient, out, settings)
+def is_finished(patient: Patient, out: Path, settings: Settings) -> bool:
+    """Is the patient's record of these scans and settings, "ok", and do its files exist?"""
+    record = read_record(patient, out, settings)
     if record is None or record["status"] != "ok":
         return False
-    kinds = [*CHANNELS, "mask", *(["lesion"] if patient.path("lesion") else [])]
-    files = [out / "qc" / f"{patient.id}.png", *(out / "registered" / f"{patient.id}_{kind}.nii.gz" for kind in kinds)]
     try:
-        np.load(out / "hemispheres" / f"{patient.id}.npy", mmap_mode="r")  # as long as its header says?
+        np.load(hemispheres_file(out, patient.id), mmap_mode="r")  # as long as its header says?
     except (OSError, ValueError, EOFError):
         return False
-    return all(file.is_file() for file in files)
+    lesion = registered_file(out, patient.id, "lesion")
+    return all(file.is_file() for file in _files(patient.id, out) if file != lesion or patient.path("lesion"))

@@ -1,25 +1,28 @@
-"""Figures that say whether a patient's preprocessing can be believed, and flags where not.
+"""Measures that say whether a patient's preprocessing can be believed, and flags where not.
 
-In:  what preprocessing found for one patient: scans as they came, volumes on the atlas grid (X, Y, Z), affines.
-Out: figures (numbers), histograms, flags (short sentences).
+In:  Evidence: what preprocessing found for one patient, scans as they came, volumes on the atlas grid (X, Y, Z).
+Out: measures (numbers), histograms, flags (short sentences).
 Paper: 2.1 ("a visual quality check was manually performed for all cases"; the flags say where to look first).
 See: tests/preprocessing/test_quality_control.py
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from scipy.linalg import polar
 
-from tss.data.nifti import Volume
+from tss.data.nifti import Volume, apply_affine, resample, voxel_sizes
+from tss.preprocessing import registration
+from tss.preprocessing.atlas import Atlas
 
 EVERY = 10  # our choice: of so many voxels one is looked at for the field of view
 LEVELS = 32  # our choice: histogram bins of the correlation ratio
 FEWEST_PAIRS = 10  # our choice: of lesion voxels with a mirror, for a contrast to be more than noise
 BINS = np.linspace(0, 3, 61)  # our choice: edges of the histograms, in medians; on T2w CSF lies beyond
 
-# figure: lowest and highest that are believed, and what to say beyond. Our choice, from two real patients and ten
+# measure: lowest and highest that are believed, and what to say beyond. Our choice, from two real patients and ten
 # phantoms: aligned, overlap was 0.91 to 0.95, similarity to the atlas 0.10 to 0.42, of FLAIR and b0 0.29 to 0.85;
 # moved by 15 mm or turned by 20 degrees, overlap 0.84 to 0.89, similarity below 0.04 and below 0.06. Turned by right
 # angles against the header, similarity below 0.06 and below 0.04. FLAIR as it is resembles b0 better by 0.16 to 0.53
@@ -39,14 +42,83 @@ LIMITS = {
     "flair_turn_deg": (0, 30, "FLAIR and b0 are turned by {:.0f} degrees against each other: check left and right"),
     "dwi_contrast_kept": (0.8, 1.25, "the lesion's contrast on DWI is {:.2f} of the raw scan's"),
     "flair_contrast_kept": (0.8, 1.25, "the lesion's contrast on FLAIR is {:.2f} of the raw scan's"),
-    "lesion_in_mask": (0.9, 1, "{:.0%} of the lesion lies in the brain mask: the mask has eaten the rest"),
+    "lesion_in_mask": (0.9, 1, "{:.0%} of the lesion lies in the brain mask: the mask has cut off the rest"),
     "size": (0.75, 1.3, "the brain had to be scaled by {:.2f} to fit the atlas: mask or registration is wrong"),
 }
 
 
+class Evidence(NamedTuple):
+    """What preprocessing found for one patient; what is measured is measured on this."""
+
+    raw: dict[str, Volume]  # channel -> the scan as it came
+    clean: dict[str, Volume]  # channel -> the scan without bias field
+    brains: dict[str, np.ndarray]  # channel -> (X, Y, Z) bool on the scan's own grid
+    to_atlas: dict[str, np.ndarray]  # channel -> (4, 4) world mm -> world mm
+    flair_to_b0: np.ndarray  # (4, 4) world mm -> world mm
+    matched: dict[str, np.ndarray]  # channel -> (X, Y, Z) on the atlas grid, in medians of healthy brain
+    mask: np.ndarray  # (X, Y, Z) bool on the atlas grid
+    atlas: Atlas
+
+
+def measure(of: Evidence) -> dict[str, float]:
+    """Return the measures of LIMITS that every patient has."""
+    atlas_brain = of.atlas.on_grid > 0
+    both = of.mask & atlas_brain
+    return {
+        "brain_ml": float(np.count_nonzero(of.brains["dwi"]) * np.prod(voxel_sizes(of.raw["dwi"].affine)) / 1000),
+        "atlas_overlap": dice(of.mask, atlas_brain),
+        "atlas_similarity": similarity(of.atlas.on_grid[both], of.matched["t2w"][both]) if both.any() else 0.0,
+        "flair_similarity": similarity(of.matched["t2w"][of.mask], of.matched["flair"][of.mask]),
+        "dwi_coverage": coverage(of.raw["dwi"], of.to_atlas["t2w"], atlas_brain, of.atlas.affine),
+        "flair_coverage": coverage(of.raw["flair"], of.to_atlas["flair"], of.mask, of.atlas.affine),
+        "turn_deg": turn_deg(of.to_atlas["t2w"]),
+        "flair_turn_deg": turn_deg(of.flair_to_b0),
+        "size": size(of.to_atlas["t2w"]),
+        "flair_side": likeness_of_sides(of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0),
+    }
+
+
+def likeness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray) -> float:
+    """Return by how much FLAIR resembles b0 better as it is than with left and right exchanged.
+
+    Below 0 one of the two has a header that exchanges them. The suite's own tools look for the exchanged one's place.
+    """
+    middle = np.linalg.inv(flair_to_b0) @ b0.affine @ [*np.argwhere(brain).mean(0), 1]
+    exchange = np.diag([-1.0, 1, 1, 1])
+    exchange[0, 3] = 2 * middle[0]
+    exchanged = flair._replace(affine=exchange @ flair.affine)
+    found = registration.find_affine(exchanged, b0, 6, fixed_mask=brain)
+    alike = []
+    for scan, world in ((flair, flair_to_b0), (exchanged, found)):
+        moved = resample(scan, b0.data.shape, b0.affine, world)
+        inside = brain & (moved > 0)
+        alike.append(similarity(b0.data[inside], moved[inside]) if inside.any() else 0.0)
+    return alike[0] - alike[1]
+
+
+def measure_lesion(of: Evidence, lesion: Volume | None) -> dict[str, float]:
+    """Return the lesion's contrast to its mirror image at the same places of the head, on the raw scans and at last.
+
+    {} where there is no mask of the lesion; no contrast where it has fewer than FEWEST_PAIRS voxels with a mirror.
+    """
+    if lesion is None:
+        return {}
+    here, mirror, in_mask = mirrored_pairs(lesion, of.mask, of.atlas.affine, of.to_atlas["dwi"])
+    measures = {"lesion_in_mask": in_mask}
+    for name in ("dwi", "flair") if here.shape[1] >= FEWEST_PAIRS else ():
+        before = contrast(of.raw[name], of.to_atlas[name], here, mirror)
+        after = contrast(Volume(of.matched[name], of.atlas.affine), np.eye(4), here, mirror)
+        measures |= {
+            f"{name}_contrast_raw": before,
+            f"{name}_contrast": after,
+            f"{name}_contrast_kept": after / max(before, 1e-6),
+        }
+    return measures
+
+
 def dice(one: np.ndarray, other: np.ndarray) -> float:
     """Return 2 |A and B| / (|A| + |B|) of two masks; 0 where both are empty."""
-    return float(2 * np.count_nonzero(one & other) / max(np.count_nonzero(one) + np.count_nonzero(other), 1))
+    return 2 * int((one & other).sum()) / max(int(one.sum()) + int(other.sum()), 1)
 
 
 def similarity(fixed: np.ndarray, moving: np.ndarray) -> float:
@@ -78,7 +150,7 @@ def coverage(scan: Volume, world: np.ndarray, mask: np.ndarray, affine: np.ndarr
     world: (4, 4), mm of the scan -> mm of the mask's space; affine: (4, 4), voxel -> mm of the mask.
     """
     matrix = np.linalg.inv(world @ scan.affine) @ affine
-    place = matrix[:3, :3] @ np.argwhere(mask)[::EVERY].T + matrix[:3, 3:]
+    place = apply_affine(matrix, np.argwhere(mask)[::EVERY].T)
     return float(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0).mean())
 
 
@@ -92,7 +164,7 @@ def mirrored_pairs(lesion: Volume, mask: np.ndarray, affine: np.ndarray, world: 
         two (3, N) arrays in mm of the atlas, and the share of the lesion that lies in the mask, 0..1.
     """
     index = np.argwhere(lesion.data > 0).T
-    here = _moved(world @ lesion.affine, index)
+    here = apply_affine(world @ lesion.affine, index)
     mirror = here * [[-1], [1], [1]]
     in_mask = _value(mask, np.linalg.inv(affine), here, 0) > 0
     paired = in_mask & (_value(mask, np.linalg.inv(affine), mirror, 0) > 0)
@@ -110,12 +182,8 @@ def contrast(scan: Volume, world: np.ndarray, lesion: np.ndarray, mirror: np.nda
     return float(here / max(there, 1e-6))
 
 
-def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return matrix[:3, :3] @ points + matrix[:3, 3:]
-
-
 def _value(volume: np.ndarray, to_voxel: np.ndarray, places: np.ndarray, order: int) -> np.ndarray:
-    return ndimage.map_coordinates(volume.astype(np.float32, copy=False), _moved(to_voxel, places), order=order)
+    return ndimage.map_coordinates(volume.astype(np.float32, copy=False), apply_affine(to_voxel, places), order=order)
 
 
 def histogram(values: np.ndarray) -> np.ndarray:
@@ -123,10 +191,18 @@ def histogram(values: np.ndarray) -> np.ndarray:
     return np.histogram(values, BINS)[0] / max(values.size, 1)
 
 
-def flags(figures: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each figure beyond its limits."""
+def histograms(of: Evidence, medians: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Return channel -> (2, 60): `histogram` of the brain on the raw scan, over its median, and of the result."""
+    return {
+        name: np.stack([histogram(of.raw[name].data[of.brains[name]] / medians[name]), histogram(matched[of.mask])])
+        for name, matched in of.matched.items()
+    }
+
+
+def flags(measures: Mapping[str, float]) -> list[str]:
+    """Return a sentence for each measure beyond its limits."""
     return [
-        sentence.format(figures[name])
+        sentence.format(measures[name])
         for name, (low, high, sentence) in LIMITS.items()
-        if name in figures and not low <= figures[name] <= high
+        if name in measures and not low <= measures[name] <= high
     ]

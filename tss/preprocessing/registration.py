@@ -1,9 +1,9 @@
-"""Affine registration by mutual information, from coarse to fine.
+"""The suite's own affine registration, by mutual information, from coarse to fine.
 
-In:  two Volumes (X, Y, Z) in RAS with their affines; a mask of the fixed one that says where to compare them.
+In:  two Volumes (X, Y, Z) in RAS with their affines; the brain on the fixed one.
 Out: world affine (4, 4) moving -> fixed, in mm.
-Paper: 2.1 (FSL FLIRT there; this is the built-in stand-in. Mutual information after Mattes et al. 2003).
-See: tests/preprocessing/test_brain_extraction.py
+Paper: 2.1 (FLIRT there; mutual information after Mattes et al. 2003).
+See: tests/preprocessing/test_registration.py
 """
 
 from itertools import product
@@ -15,7 +15,7 @@ from scipy.linalg import expm
 
 from tss.data.nifti import Volume, apply_affine, shrink, voxel_sizes
 from tss.errors import InputError
-from tss.preprocessing.brain_extraction import _depth, _is_stripped
+from tss.preprocessing.brain_extraction import depth, is_stripped
 
 BINS = 32  # our choice, as Mattes: of each image's histogram
 RADIUS_MM = 60.0  # of a head: turns and stretches count in mm at this distance, so that all parameters weigh alike
@@ -25,13 +25,14 @@ STEPS = (10, 20, 20)  # our choice: iterations at each level; more change the re
 KEPT = (4, 2, 1)  # our choice: poses that are followed at each level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
-ALIKE_MM = 5.0  # our choice: poses no further apart lead to the same one
-LEAST_OVERLAP = 0.4  # our choice: a pose that leaves less of the points inside the moving scan is not looked at
+ALIKE_MM = 5.0  # our choice: poses closer than this lead to the same one
+LEAST_OVERLAP = 0.4  # our choice: poses with a smaller share of the points inside the moving scan are not considered
 DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
 THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
-AIR = 0.1  # our choice: of the mean; what is darker has no say in the range that the bins span
-VOXEL_MM = 2.0  # our choice: finer scans are averaged to about this before smoothing
+MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
+SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
+AIR = 0.1  # our choice: of the mean; darker voxels do not count for the range that the bins span
 
 
 class Images(NamedTuple):
@@ -41,6 +42,37 @@ class Images(NamedTuple):
     fixed_bins: np.ndarray  # (N,) int
     moving: np.ndarray  # (X, Y, Z), in units of bins
     to_voxel: np.ndarray  # (4, 4) world mm of the moving scan -> its voxel indices
+
+
+def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the world affine (4, 4) moving -> fixed.
+
+    Args:
+        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
+        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
+
+    Raises:
+        InputError: one of the two is empty.
+    """
+    mask = fixed.data > 0 if fixed_mask is None else fixed_mask
+    if not mask.any() or not moving.data.any():
+        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
+    whole_heads = dof == 6 and not is_stripped(moving.data)
+    near = depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
+    if dof == 12:
+        return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
+    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
+    middle = _centre(mask, fixed.affine)
+    centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
+    # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
+    coarse = mask if whole_heads else near
+    return register(moving, fixed, (coarse, coarse, near), dof, centres)
+
+
+def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the centre of mass (3,) in world mm."""
+    index = np.array(ndimage.center_of_mass(np.clip(weights, 0, None)))
+    return apply_affine(affine, index)
 
 
 def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: list) -> np.ndarray:
@@ -71,8 +103,8 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     costs = [_cost(start, levels[0])[0] for start in starts]
     found = [starts[index] for index in np.argsort(costs, kind="stable")]
     # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level, and in any case
-    # what becomes of the first guess as it stands: the scans' own headers are seldom far wrong.
-    plain = _start(centres[0], (0, 0, 0), 0, centre)
+    # what the first guess leads to as it is: the scans' own headers are seldom far wrong.
+    plain: np.ndarray | None = _start(centres[0], (0, 0, 0), 0, centre)
     for images, kept, steps, freedom in zip(levels, KEPT, STEPS, (min(dof, 7), dof, dof), strict=True):
         found = [_descend(pose, images, centre, freedom, steps) for pose in found[:kept]]
         if plain is not None:
@@ -90,10 +122,6 @@ def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
     return float(
         np.linalg.norm(apply_affine(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2)
     )
-
-
-def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return matrix[:3, :3].astype(np.float32) @ points + matrix[:3, 3:].astype(np.float32)
 
 
 def _start(guess: np.ndarray, turn_deg: tuple, shift_mm: float, centre: np.ndarray) -> np.ndarray:
@@ -147,7 +175,7 @@ def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
     MI = sum_fm p(f, m) log(p(f, m) / (p(f) p(m))), p smoothed along m by a cubic B-spline.
     """
     matrix = images.to_voxel @ affine
-    value, slope, inside = _sample(images.moving, _move(matrix, images.points))
+    value, slope, inside = _sample(images.moving, apply_affine(matrix.astype(np.float32), images.points))
     count = inside.sum()
     if count < LEAST_OVERLAP * inside.size:
         return 0.0, np.zeros((3, 4))
@@ -156,7 +184,9 @@ def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
     lower = value.astype(np.int32)
     weights, derivatives = _spline(value - lower)
     index = images.fixed_bins[inside] * (BINS + 3) + lower
-    joint = sum(np.bincount(index + k, weights[k], BINS * (BINS + 3)) for k in range(4)).reshape(BINS, BINS + 3) / count
+    bins = BINS * (BINS + 3)
+    counts = sum((np.bincount(index + k, weights[k], bins) for k in range(4)), np.zeros(bins))
+    joint = counts.reshape(BINS, BINS + 3) / count
     by_fixed, by_moving = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
     ratio = np.log((joint + 1e-9) / (by_fixed * by_moving + 1e-9))
     information = float(np.sum(joint * ratio))
@@ -179,7 +209,7 @@ def _spline(fraction: np.ndarray) -> tuple[list, list]:
 def _sample(data: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Interpolate linearly at (3, N) voxel positions: values (N,), slopes (3, N), and which lie in the scan (N,)."""
     last = np.array(data.shape, np.float32)[:, None] - 1
-    inside = ((position >= -0.5) & (position <= last + 0.5)).all(0)
+    inside = np.asarray(((position >= -0.5) & (position <= last + 0.5)).all(0))
     lower = np.clip(position, 0, last - 1e-3)
     corner = lower.astype(np.int32)
     x, y, z = lower - corner
@@ -200,7 +230,7 @@ def _images(moving: Volume, fixed: Volume, points: np.ndarray, smooth_mm: float)
         ndimage.gaussian_filter(volume.data, smooth_mm / voxel_sizes(volume.affine), mode="nearest", truncate=3.0)
         for volume in (moving, fixed)
     ]
-    at_fixed = _sample(smooth[1], _move(np.linalg.inv(fixed.affine), points))[0]
+    at_fixed = _sample(smooth[1], apply_affine(np.linalg.inv(fixed.affine).astype(np.float32), points))[0]
     tissue = smooth[0][smooth[0] > AIR * smooth[0].mean()]
     return Images(
         points,
@@ -225,38 +255,4 @@ def _points(mask: np.ndarray, affine: np.ndarray, count: int) -> np.ndarray:
     inside = mask[tuple(index.round().astype(int).clip(0, np.array(mask.shape)[:, None] - 1))]
     thick = voxel_sizes(affine) > THICK_MM
     index[thick] = index[thick].round()
-    return _move(affine, index[:, inside].astype(np.float32))
-
-
-MARGIN_MM = 12.0  # our choice: registration looks so far beyond the brain, where its outline shows
-SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
-
-
-def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
-    """Return the world affine (4, 4) moving -> fixed.
-
-    Args:
-        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
-        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
-
-    Raises:
-        InputError: one of the two is empty.
-    """
-    mask = fixed.data > 0 if fixed_mask is None else fixed_mask
-    if not mask.any() or not moving.data.any():
-        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
-    whole_heads = dof == 6 and not _is_stripped(moving.data)
-    near = _depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
-    if dof == 12:
-        return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
-    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
-    middle = _centre(mask, fixed.affine)
-    centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
-    # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
-    coarse = mask if whole_heads else near
-    return register(moving, fixed, (coarse, coarse, near), dof, centres)
-
-
-def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    index = np.array(ndimage.center_of_mass(np.clip(weights, 0, None)))
-    return affine[:3, :3] @ index + affine[:3, 3]
+    return apply_affine(affine.astype(np.float32), index[:, inside].astype(np.float32))

@@ -1,0 +1,88 @@
+"""The suite's own registration on phantoms with known truth, on made-up heads, and on real scans where they lie here."""
+
+import os
+from pathlib import Path
+
+import heads
+import numpy as np
+import pytest
+
+from tss.data import nifti
+from tss.data.nifti import Volume, apply_affine
+from tss.errors import InputError
+from tss.preprocessing import brain_extraction, quality_control, registration
+
+REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
+
+
+def apart(one: np.ndarray, other: np.ndarray, world: np.ndarray) -> np.ndarray:
+    """Distance in mm between where two affines bring world points (3, N)."""
+    return np.linalg.norm(apply_affine(one - other, world), axis=0)
+
+
+def world_of(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    return apply_affine(affine, np.argwhere(mask).T)
+
+
+def test_lesion_lands_in_its_place_on_the_atlas(patient):
+    moving = patient["b0"]._replace(data=np.where(patient["brain"], patient["b0"].data, 0))
+    found = registration.find_affine(moving, patient["atlas"], 12)
+    centroid = world_of(patient["lesion"].data > 0, patient["dwi"].affine).mean(1, keepdims=True)
+    assert apart(found, patient["b0_to_atlas"], centroid)[0] <= 2.5  # DESIGN 7
+
+
+def test_flair_lands_on_b0(patient):
+    found = registration.find_affine(patient["flair"], patient["b0"], 6, patient["brain"])
+    brain = apply_affine(np.linalg.inv(patient["flair_to_b0"]), world_of(patient["brain"], patient["b0"].affine))
+    assert apart(found, patient["flair_to_b0"], brain).mean() <= 1.0  # issue 4
+    assert np.allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-6)  # rigid
+
+
+def test_the_same_input_gives_the_same_affine():
+    shape, sizes = heads.FLAIR_GRID
+    volumes = [
+        Volume(heads.sample(channel, shape, heads.grid(shape, sizes), heads.turned(degrees)), heads.grid(shape, sizes))
+        for channel, degrees in (("flair", 12), ("b0", -3))
+    ]
+    brain = np.linalg.norm(world_of(np.ones(shape, bool), volumes[1].affine).T / 70, axis=1).reshape(shape) < 1
+    found = [registration.find_affine(*volumes, 6, brain) for _ in range(2)]
+    assert np.array_equal(*found)
+    assert quality_control.turn_deg(found[0]) == pytest.approx(15, abs=1)
+
+
+def test_slope_of_the_cost_is_its_derivative():
+    rng = np.random.default_rng(1)
+    images = registration.Images(
+        rng.uniform(2, 12, (3, 500)).astype(np.float32),
+        rng.integers(0, 32, 500),
+        (rng.random((16, 16, 16)) * 31).astype(np.float32),
+        np.eye(4),
+    )
+    affine = np.eye(4)
+    affine[:3] += rng.normal(0, 0.01, (3, 4))
+    _, slope = registration._cost(affine, images)
+    for row, column in np.ndindex(3, 4):
+        step = np.zeros((4, 4))
+        step[row, column] = 1e-3 if column == 3 else 1e-4
+        size = step[row, column]
+        above, below = (registration._cost(affine + sign * step, images)[0] for sign in (1, -1))
+        numeric = (above - below) / (2 * size)
+        assert slope[row, column] == pytest.approx(numeric, rel=0.1, abs=0.02)
+
+
+def test_nothing_to_register():
+    empty = Volume(np.zeros((10, 10, 10), np.float32), np.eye(4))
+    with pytest.raises(InputError, match="nothing in it to register"):
+        registration.find_affine(empty, empty, 12)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../shared/real")
+def test_tcga_heads_are_turned_onto_each_other():
+    t2, flair = (nifti.load(REAL / f"tcga_fg6692_{name}.nii.gz") for name in ("t2", "flair"))
+    mask = brain_extraction.find_brain(t2, t2)
+    found = registration.find_affine(flair, t2, 6, mask)
+    assert quality_control.turn_deg(found) == pytest.approx(18, abs=2)
+    moved = nifti.resample(flair, t2.data.shape, t2.affine, found)
+    assert quality_control.similarity(t2.data[mask], moved[mask]) > 2 * quality_control.similarity(
+        t2.data[mask], nifti.resample(flair, t2.data.shape, t2.affine)[mask]
+    )

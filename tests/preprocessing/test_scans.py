@@ -1,0 +1,38 @@
+"""A patient's scans: which are read, the b0 made from the ADC, and what is refused."""
+
+import heads
+import numpy as np
+import pytest
+
+from tss.data.cohort import Patient
+from tss.data.nifti import Volume
+from tss.errors import InputError
+from tss.preprocessing import scans
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_b0_from_adc_in_either_unit(unit):
+    b0 = np.full((6, 6, 6), 200, np.float32)
+    adc = np.full((6, 6, 6), 0.8, np.float32)
+    adc[0] = -1  # noise: no attenuation
+    dwi = Volume(b0 * np.exp(-np.clip(adc, 0, None)), np.eye(4))
+    made = scans.b0_from_adc(dwi, Volume(adc * unit, np.eye(4)))
+    assert np.allclose(made.data, b0, rtol=1e-4)
+
+
+def test_an_adc_of_unknown_unit_is_refused():
+    volume = Volume(np.full((6, 6, 6), 20, np.float32), np.eye(4))
+    with pytest.raises(InputError, match="median of positive voxels is 20, which is neither"):
+        scans.b0_from_adc(volume, volume)
+
+
+def test_a_mask_without_lesion_and_a_patient_without_scans(tmp_path):
+    for name in ("dwi", "b0", "flair"):
+        heads.save(tmp_path / f"{name}.nii.gz", np.ones((6, 6, 6), np.float32), np.eye(4))
+    heads.save(tmp_path / "lesion.nii.gz", np.zeros((6, 6, 6), np.uint8), np.eye(4))
+    row = {"patient": "p"} | {name: f"{name}.nii.gz" for name in ("dwi", "b0", "flair", "lesion")}
+    assert not scans.load_scans(Patient(row, tmp_path)).lesion.data.any()
+    with pytest.raises(InputError, match="no flair is given"):
+        scans.load_scans(Patient(row | {"flair": ""}, tmp_path))
+    with pytest.raises(InputError, match="^no FLAIR in sub-1/anat$"):
+        scans.load_scans(Patient(row | {"flair": "", "not_found": "no FLAIR in sub-1/anat"}, tmp_path))

@@ -259,8 +259,8 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     heads.write_table(folder, table)
     assert preprocess(folder, out) == 0
     assert (
-        "1 verdicts of quality control are dropped with the pictures that they judged, which are drawn again. Rejected were "
-        "p1: judge them again." in capsys.readouterr().out
+        "1 verdicts of quality control are dropped with the pictures that they judged, which are drawn again. "
+        "Rejected were p1: judge them again." in capsys.readouterr().out
     )
     assert {name for name, row in rows(out).items() if row["verdict"]} == set(given) - {"p1"}
     capsys.readouterr()

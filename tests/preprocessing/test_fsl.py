@@ -1,4 +1,4 @@
-"""FSL, in our order and in the paper's: command lines, FLIRT's matrix by hand, words of failure. Scripts stand in for FSL."""
+"""FSL, in our order and the paper's: commands, FLIRT's matrix by hand, words of failure. Scripts stand in for FSL."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The suite's own registration on phantoms with known truth, on made-up heads, and on real scans where they lie here."""
+"""The suite's own registration on a phantom with known truth, on made-up heads, and on real scans where they exist."""
 
 import os
 from pathlib import Path

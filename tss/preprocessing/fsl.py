@@ -88,7 +88,9 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
         matrix_file = Path(folder, "matrix.mat")
         run(flirt_command(moving_file.name, fixed_file.name, matrix_file.name, dof, weight), makes=matrix_file)
         matrix = _read_matrix(matrix_file, moving, fixed)
-        return flirt_to_world(matrix, nibabel.Nifti1Image.from_filename(moving_file), nibabel.Nifti1Image.from_filename(fixed_file))
+        return flirt_to_world(
+            matrix, nibabel.Nifti1Image.from_filename(moving_file), nibabel.Nifti1Image.from_filename(fixed_file)
+        )
 
 
 def _hand_over(volume: Volume, path: Path) -> Path:

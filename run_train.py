@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from run_preprocess import shard
+from tss.data.shards import read_shard
 from tss.errors import InputError
 from tss.training.phases import FROZEN, MOVING, PHASES, schedule_in_words
 
@@ -223,7 +223,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     study.add_argument(
         "--shard",
-        type=shard,
+        type=read_shard,
         metavar="I/N",
         default=GIVEN,
         help="train the I-th of N parts only, for Slurm arrays; the same line without it then evaluates",

@@ -352,10 +352,10 @@ def test_a_phantom_written_as_bids_is_the_same_patient(dataset):
     for patient, original in zip(bids.read(folder), read_cohort(cohort), strict=True):
         assert scans(patient).keys() == {"dwi", "dwi_bval", "flair"}
         assert (patient.minutes, patient.side, patient.split) == (original.minutes, original.side, "train")
-        found, expected = load_scans(patient)._asdict(), load_scans(original)._asdict()
-        assert found.keys() == expected.keys()
-        for name, scan in expected.items():
-            assert np.allclose(found[name].data, scan.data, rtol=1e-5) and np.allclose(found[name].affine, scan.affine)
+        found, expected = load_scans(patient), load_scans(original)
+        assert found.lesion is expected.lesion is None
+        for new, scan in zip(found[:3], expected[:3], strict=True):
+            assert np.allclose(new.data, scan.data, rtol=1e-5) and np.allclose(new.affine, scan.affine)
     assert (folder / "sub-p0" / "dwi" / "sub-p0_dwi.bvec").read_text() == "0 1 0 0\n0 0 1 0\n0 0 0 1\n"
     assert json.loads((folder / "participants.json").read_text())["onset_to_mri_min"]["Units"] == "min"
     with pytest.raises(InputError, match="is there already"):

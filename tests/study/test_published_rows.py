@@ -1,15 +1,14 @@
-"""The audit finds for the paper's Table 2 what was found by hand (FIELD 2d), and refuses tables that are none."""
+"""What is found for the paper's Table 2 was found by hand too; tables that cannot be used are refused."""
 
 from decimal import Decimal
 
 import numpy as np
 import pytest
 
-import run_eval
 from tss.study import published_rows
 from tss.study.published_rows import Fit, Row
 
-# The paper's Table 2: row, sensitivity, specificity, accuracy, AUC; and what FIELD 2d found: positives, negatives.
+# The paper's Table 2: row, sensitivity, specificity, accuracy, AUC; the positives and negatives of the fewest patients.
 TABLE_2 = {
     "stroke": [("1 2D", ".7347 .9286 .8316 .8905", 98, 98), ("1 3D", ".7732 .9579 .8646 .9460", 97, 95)],
     "TSS < 3 h": [
@@ -44,15 +43,15 @@ TABLE_2 = {
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    """What run_eval.py --audit prints for the paper's Table 2."""
+    """What is printed for the paper's Table 2."""
     lines = ["row,sensitivity,specificity,accuracy,auc,group"]
     for group, rows in TABLE_2.items():
         lines += [
             ",".join([name, *figures.split(), *[""] * (figures.count(" ") == 2), group]) for name, figures, _, _ in rows
         ]
-    path = tmp_path_factory.mktemp("audit") / "table2.csv"
+    path = tmp_path_factory.mktemp("published") / "table2.csv"
     path.write_text("\n".join(lines))
-    return published_rows.audit(path)
+    return published_rows.explain_table(path)
 
 
 def line_of(said, name):
@@ -85,7 +84,7 @@ def test_the_papers_test_sets_are_not_one(said):
 
 def test_the_intervals_that_the_paper_leaves_out(said):
     headline = line_of(said, "4 2D")
-    for interval in ("0.741 [0.63-0.85]", "0.70 [0.54-0.83]", "0.81 [0.66-0.91]"):  # FIELD 2d
+    for interval in ("0.741 [0.63-0.85]", "0.70 [0.54-0.83]", "0.81 [0.66-0.91]"):
         assert interval in headline
     assert "0.631 [0.50-0.76]" in line_of(said, "3 2D random")
 
@@ -93,7 +92,7 @@ def test_the_intervals_that_the_paper_leaves_out(said):
 def test_lees_figures_fit_33_and_23_without_an_accuracy(tmp_path, capsys):
     path = tmp_path / "lee.csv"
     path.write_text("row,sensitivity,specificity,group,year\nLR,75.8%,82.6%,Lee,2020\nreaders,48.5 %,91.3 %,Lee,\n")
-    assert run_eval.main(["--audit", str(path)]) == 0
+    assert published_rows.main([str(path)]) == 0
     out = capsys.readouterr().out
     assert "Lee: one test set of 33 + 23 = 56 patients fits all 2 rows." in out and "Columns not used: year." in out
 
@@ -131,9 +130,9 @@ def test_size_and_positives_narrow_it(tmp_path):
     path.write_text(
         "row,sensitivity,specificity,accuracy,n,n_positive\na,0.5,0.5,0.5,20,10\nb,,,,,\nc,0.57,0.6500,,70-90,\n"
     )
-    text = published_rows.audit(path)
+    text = published_rows.explain_table(path)
     assert "10 + 10 = 20" in text and "Rows without figures: b." in text
-    assert "different precision: were zeros at the end lost?" in line_of(text, "c")
+    assert "different precision: were trailing zeros lost?" in line_of(text, "c")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def test_size_and_positives_narrow_it(tmp_path):
         ("row,sensitivity,specificity\na,70.27,0.81", "line 2: sensitivity is '70.27'; write it with all its digits"),
         ("row,sensitivity,specificity\na,0.7,-", "line 2: specificity is '-'"),
         ("row,sensitivity,specificity\n,0.7,0.8", "line 2: row is empty"),
-        ("row,sensitivity,specificity\na,0.7,0.8\na,0.7,0.8", "line 3: row 'a' stands twice"),
+        ("row,sensitivity,specificity\na,0.7,0.8\na,0.7,0.8", "line 3: row 'a' appears twice"),
         ("row,sensitivity,specificity,n\na,0.7,0.8,about 80", "n is 'about 80'; write how many patients"),
         ("row,sensitivity,specificity,n\na,0.7,0.8,90-70", "n is '90-70'"),
         ("row,sensitivity,specificity,n\na,0.7,0.8,10-900", "a range may be 250 wide"),
@@ -158,5 +157,5 @@ def test_size_and_positives_narrow_it(tmp_path):
 def test_tables_that_cannot_be_used_are_refused_line_by_line(tmp_path, capsys, text, message):
     path = tmp_path / "t.csv"
     path.write_text(text)
-    assert run_eval.main(["--audit", str(path)]) == 2
+    assert published_rows.main([str(path)]) == 2
     assert message in capsys.readouterr().err

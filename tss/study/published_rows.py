@@ -1,29 +1,33 @@
-"""Which patients can be behind a published row? The whole numbers that give its sensitivity, specificity and accuracy.
+"""Which patients can be behind a published row? The counts that give its sensitivity, specificity and accuracy.
+
+    python -m tss.study.published_rows TABLE
 
 In:  a CSV table: row, sensitivity, specificity as printed; where known accuracy, n (82, or 70-90), n_positive, auc,
-     and group (rows that are said to share a test set). Other columns are not used.
+     and group (rows that are said to share a test set). Other columns are ignored.
 Out: for each row the smallest counts that give it, or why none can; for each group whether one test set fits all rows.
-Paper: Table 2; FIELD 2d tells what comes out.
+Paper: Table 2; the test shows what comes out for it.
 See: tests/study/test_published_rows.py
 
-A printed figure says its own precision: 0.7027 can be 26/37, and 0.703 many more fractions. Tables cut digits off as
+A printed figure tells its own precision: 0.7027 can be 26/37, and 0.703 many more fractions. Tables truncate digits as
 well as round them, so three readings are tried in turn, and the one that fits is named. The fewest patients come first:
-what fits once fits again when all counts are doubled.
+counts that fit once fit again when all are doubled.
 """
 
+import argparse
 import csv
 import io
-import math
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import tss
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.metrics.roc import wilson
+from tss.metrics.roc import normal_interval, wilson
 
 FIGURES = ("sensitivity", "specificity", "accuracy")
 NEEDED = ("row", "sensitivity", "specificity")
@@ -32,7 +36,21 @@ LARGEST = 250  # patients searched where n is not given; our choice, three times
 # How far the true share may lie below and above the printed one, in halves of its last digit.
 READINGS = {"rounded": (1, 1), "cut off": (1, 2), "last digit one off": (3, 3)}
 FIGURE = r"(?:0?\.\d{1,17}|[01](?:\.0{1,17})?)|(?:\d{1,2}(?:\.\d{1,15})?|100(?:\.0{1,15})?)\s*%"
-Z = 1.959963984540054
+NAME = "python -m tss.study.published_rows"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what can be behind a table; 0, or 2 where the table cannot be used."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(NAME, description=__doc__, formatter_class=formatter, allow_abbrev=False)
+    parser.add_argument("table", metavar="TABLE", help="the CSV table")
+    parser.add_argument("--version", action="version", version=f"tss {tss.__version__}")
+    try:
+        print(explain_table(parser.parse_args(argv).table))
+        return 0
+    except InputError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 2
 
 
 class Row(NamedTuple):
@@ -55,24 +73,24 @@ class Fit(NamedTuple):
     ways: int
 
 
-def audit(path: str | os.PathLike) -> str:
+def explain_table(path: str | os.PathLike) -> str:
     """Read a table of published rows and return what can be behind them, as text.
 
     Raises:
         InputError: all that is wrong with the table, line by line.
     """
     rows, unused = read_rows(path)
-    found = {row.name: explain(row) for row in rows}
+    found = {row.name: explain_row(row) for row in rows}
     table = [["", "positives + negatives", "TP", "FN", "TN", "FP", "sensitivity", "specificity", "AUC", "remark"]]
     for row in rows:
         reading, fits = found[row.name]
         if not fits:
-            table.append([row.name, *["-"] * 8, why_not(row)])
+            table.append([row.name, *["-"] * 8, why_no_counts(row)])
             continue
         (p, n), tp, tn, ways = fits[0]
         remarks = [f"figures taken as {reading}"] * (reading != "rounded")
         remarks += [f"{ways} ways on these patients"] * (ways > 1) + _others(fits)
-        remarks += ["figures of different precision: were zeros at the end lost?"] * (len(set(_units(row))) > 1)
+        remarks += ["figures of different precision: were trailing zeros lost?"] * (len(set(_units(row))) > 1)
         auc = "-" if row.auc is None else "{:.3f} [{:.2f}-{:.2f}]".format(row.auc, *hanley_mcneil(row.auc, p, n))
         table.append(
             [
@@ -100,7 +118,7 @@ def audit(path: str | os.PathLike) -> str:
     )
 
 
-def explain(row: Row) -> tuple[str, list[Fit]]:
+def explain_row(row: Row) -> tuple[str, list[Fit]]:
     """Return the first reading that any patients fit, and all that do, the fewest first; "" and none."""
     for reading in READINGS:
         if fits := list(fits_of(row, reading)):
@@ -130,12 +148,12 @@ def fits_of(row: Row, reading: str = "rounded") -> Iterator[Fit]:
 def _wholes(figure: Decimal, reading: str, n: int) -> range:
     """The k in 0..n whose k / n prints as the figure."""
     below, above = READINGS[reading]
-    scale = 2 * 10 ** -figure.as_tuple().exponent  # whole numbers throughout: floats would decide at the edges
+    scale = int(2 / _last_digit(figure))  # whole numbers throughout: floats would decide at the edges
     printed = int(figure * scale)
     return range(max(0, -((below - printed) * n // scale)), min(n, (printed + above) * n // scale) + 1)
 
 
-def why_not(row: Row) -> str:
+def why_no_counts(row: Row) -> str:
     """Return why no counts give a row."""
     sensitivity, specificity, accuracy = row.figures
     low, high = sorted((sensitivity, specificity))
@@ -147,11 +165,18 @@ def why_not(row: Row) -> str:
 
 def _units(row: Row) -> list[Decimal]:
     """What the last digit of each figure stands for."""
-    return [Decimal(1).scaleb(figure.as_tuple().exponent) for figure in row.figures if figure is not None]
+    return [_last_digit(figure) for figure in row.figures if figure is not None]
+
+
+def _last_digit(figure: Decimal) -> Decimal:
+    """0.7027 -> 0.0001."""
+    exponent = figure.as_tuple().exponent
+    assert isinstance(exponent, int)  # FIGURE lets finite numbers in, nothing else
+    return Decimal(1).scaleb(exponent)
 
 
 def _others(fits: list[Fit]) -> list[str]:
-    """Say which other patients fit."""
+    """List the other patients that fit."""
     named = ", ".join(f"{p} + {n}" for (p, n), *_ in fits[1:4])
     return [f"also {named}" + f" and {len(fits) - 4} more" * (len(fits) > 4)] if len(fits) > 1 else []
 
@@ -161,7 +186,7 @@ def _one_test_set(group: str, rows: list[Row], found: dict[str, tuple[str, list[
     left = {row.name: [fit.patients for fit in found[row.name][1]] for row in rows}
     parts = []
     while any(left.values()):
-        shared = {}
+        shared: dict[tuple[int, int], list[str]] = {}
         for name, sets in left.items():
             for patients in sets:
                 shared.setdefault(patients, []).append(name)
@@ -190,42 +215,43 @@ def _share(k: int, n: int) -> str:
 
 
 def hanley_mcneil(auc: float, positives: int, negatives: int) -> tuple[float, float]:
-    """95 % interval of an AUC of which nothing but the numbers of cases is known (Hanley and McNeil 1982)."""
+    """95 % interval of an AUC of which only the numbers of cases are known (Hanley and McNeil 1982)."""
     two_positives, two_negatives = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = (
         auc * (1 - auc) + (positives - 1) * (two_positives - auc**2) + (negatives - 1) * (two_negatives - auc**2)
     ) / (positives * negatives)
-    reach = Z * math.sqrt(max(0.0, variance))
-    return max(0.0, auc - reach), min(1.0, auc + reach)
+    return normal_interval(auc, max(0.0, variance), 0.95, 0.0, 1.0)
 
 
 def read_rows(path: str | os.PathLike) -> tuple[list[Row], list[str]]:
-    """Return the rows of a table, and what of it is not used; InputError as `audit`."""
+    """Return the rows of a table, and lines about what is ignored in it; InputError as `explain_table`."""
     try:
         lines = list(csv.reader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline="")))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Give a CSV table of published rows.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV table ({error}). Save it as CSV (UTF-8).") from error
-    lines = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(lines, 1) if any(cells)]
-    header = lines[0][1] if lines else []
+    stripped = [(number, [cell.strip() for cell in line]) for number, line in enumerate(lines, 1) if any(line)]
+    header = stripped[0][1] if stripped else []
     if missing := [name for name in NEEDED if name not in header]:
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing. The columns are {', '.join(NEEDED)}, and "
             f"where they are known {', '.join(COLUMNS[len(NEEDED) :])}."
         )
-    rows, problems, empty = [], [], []
-    for number, cells in lines[1:]:
-        if len(cells) != len(header):
-            problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
+    rows: list[Row] = []
+    problems: list[str] = []
+    empty: list[str] = []
+    for number, line in stripped[1:]:
+        if len(line) != len(header):
+            problems.append(f"line {number}: {len(line)} cells where the header has {len(header)}")
             continue
-        cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
+        cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, line, strict=True))
         if not any(cells[name] for name in FIGURES):
             empty.append(cells["row"])
             continue
         wrong = _cell_problems(cells)
         if cells["row"] in [row.name for row in rows]:
-            wrong.append(f"row {cells['row']!r} stands twice; give it another name")
+            wrong.append(f"row {cells['row']!r} appears twice; give it another name")
         problems += [f"line {number}: {problem}" for problem in wrong]
         if not wrong:
             rows.append(_row(cells))
@@ -262,16 +288,16 @@ def _cell_problems(cells: dict[str, str]) -> list[str]:
 def _row(cells: dict[str, str]) -> Row:
     positives = int(cells["n_positive"]) if cells["n_positive"] else None
     ends = [int(end) for end in cells["n"].split("-")] if cells["n"] else [2, (positives or 0) + LARGEST]
-    figures = tuple(_figure(cells[name]) if cells[name] else None for name in FIGURES)
-    return Row(
-        cells["row"],
-        figures,
-        (ends[0], ends[-1]),
-        positives,
-        float(_figure(cells["auc"])) if cells["auc"] else None,
-        cells["group"],
-    )
+    sensitivity, specificity = (_figure(cells[name]) for name in FIGURES[:2])
+    accuracy = _figure(cells["accuracy"]) if cells["accuracy"] else None
+    auc = float(_figure(cells["auc"])) if cells["auc"] else None
+    figures = sensitivity, specificity, accuracy
+    return Row(cells["row"], figures, (ends[0], ends[-1]), positives, auc, cells["group"])
 
 
 def _figure(text: str) -> Decimal:
     return Decimal(text.rstrip("% ")).scaleb(-2) if "%" in text else Decimal(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

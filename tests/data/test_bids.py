@@ -14,7 +14,7 @@ import pytest
 
 import run_preprocess
 from tss.data import bids, files
-from tss.data.bids_layout import Dataset, take_apart
+from tss.data.bids_layout import Dataset, parse_name
 from tss.data.cohort import Patient, read_cohort
 from tss.display import slice_plots
 from tss.errors import InputError
@@ -105,7 +105,7 @@ def test_the_names_of_soop_with_its_masks_and_its_table(tmp_path):
     assert (row["sex"], row["age"], row.get("nihss", "")) == ("F", "89+", "")
     assert row["etiology"] == '2: Cardioembolism (e.g., "flutter")' and patients["sub-7"].minutes is None
     assert [line for line in said if "has no column" in line] == [
-        f"  participants.tsv has no column {name}: unknown, but for what sessions.tsv files say"
+        f"  participants.tsv has no column {name}: unknown, except for what sessions.tsv files say"
         for name in ("onset_to_mri_min", "stroke_side")
     ]
     (tmp_path / masks[1]).unlink()
@@ -173,7 +173,7 @@ def test_sidecars_are_inherited_from_above_and_the_lowest_counts(tmp_path):
     patients, _ = read(tmp_path)
     assert [patients[name].row["dwi_bval"] for name in ("sub-1", "sub-2")] == ["dwi.bval", "dwi.bval"]
     data = Dataset(tmp_path)
-    assert data.sidecar(take_apart(patients["sub-1"].path("dwi"))) == {"EchoTime": 0.09, "RepetitionTime": 4}
+    assert data.sidecar(parse_name(patients["sub-1"].path("dwi"))) == {"EchoTime": 0.09, "RepetitionTime": 4}
     (tmp_path / "sub-1" / "ses-1" / "sub-1_ses-1_dwi.bval").write_text("0 900")
     assert read(tmp_path)[0]["sub-1"].row["dwi_bval"] == "sub-1/ses-1/sub-1_ses-1_dwi.bval"
     assert read(tmp_path)[0]["sub-2"].row["dwi_bval"] == "dwi.bval"
@@ -238,7 +238,7 @@ def test_one_session_a_patient_the_first_that_is_complete(tmp_path):
     patient = read(tmp_path)[0]["sub-1"]
     assert patient.row["session"] == "ses-2" and patient.minutes == 4000 and patient.row["age"] == "60"
     put(tmp_path, {"participants.tsv": "participant_id\tsession\nsub-1\tses-3\n"})
-    assert read(tmp_path)[0]["sub-1"].row["not_found"] == "there is no folder ses-3, which participants.tsv asks for"
+    assert read(tmp_path)[0]["sub-1"].row["not_found"] == "there is no folder ses-3, which participants.tsv names"
 
 
 def test_what_is_missing_is_said_and_stays_in_the_cohort(tmp_path):
@@ -263,7 +263,7 @@ def test_what_is_missing_is_said_and_stays_in_the_cohort(tmp_path):
     for line in (
         "  sub-10: no DWI in sub-10/dwi",
         "  sub-2: not in participants.tsv",
-        "  sub-old_copy is left out: a subject's folder is called sub- and then letters and digits",
+        "  sub-old_copy is skipped: a subject's folder is named sub- and then letters and digits",
     ):
         assert line in said
     assert (patients["sub-4"].minutes, patients["sub-10"].side, patients["sub-3"].minutes) == (30, "both", None)
@@ -291,7 +291,7 @@ def test_codes_are_read_by_the_json_beside_the_table_and_our_columns_are_not_ove
         "0",
         "test",
     )
-    assert "  participants.tsv: column lesion is not taken over, its name has another meaning here" in said
+    assert "  participants.tsv: column lesion is ignored: its name has another meaning here" in said
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_codes_are_read_by_the_json_beside_the_table_and_our_columns_are_not_ove
         (TABLE + "sub-1\t30\n", "line 2: 2 cells where the header has 3"),
         (TABLE + "sub-1\t30\tleft\n1\t40\tleft\n", "line 3: sub-1 is on an earlier line too"),
         ("participant_id,age\nsub-1,60\n", "needs a column participant_id.*Separate the columns by tabs"),
-        ("participant_id\tage\tage\nsub-1\t1\t2\n", "no column twice"),
+        ("participant_id\tage\tage\nsub-1\t1\t2\n", "each column once"),
         ("", "needs a column participant_id"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, message):
 def test_names_that_differ_by_capitals_alone_are_refused(tmp_path):
     lay(tmp_path, "sub-a1/x")
     put(tmp_path, {"participants.tsv": TABLE + "sub-A1\t30\tleft\n"})
-    with pytest.raises(InputError, match="sub-A1: another subject's name differs by capitals alone"):
+    with pytest.raises(InputError, match="sub-A1: another subject's name differs in upper and lower case only"):
         read(tmp_path)
 
 
@@ -434,7 +434,7 @@ def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, known_affines, 
 
     (tmp_path / "aside.nii.gz").rename(flair)
     assert run() == 1
-    assert "2 of 4 patients are finished already" in capsys.readouterr().out and rows()["sub-p1"]["status"] == "ok"
+    assert "2 of 4 patients are already finished" in capsys.readouterr().out and rows()["sub-p1"]["status"] == "ok"
 
     again = tmp_path / "again"  # what was understood is a cohort.csv like any other
     assert run("--shard", "1/4", source=out / "cohort.csv", out=again) == 0

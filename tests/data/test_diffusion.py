@@ -75,13 +75,17 @@ def test_which_volumes_are_b1000_and_which_b0(bvals, weighted, unweighted, b):
 @pytest.mark.parametrize(
     ("volumes", "bvals", "message"),
     [
-        (3, None, r"dwi.nii.gz is 4-D with 3 volumes, but there is no .*dwi.bval.*Put the .bval of dcm2niix there"),
+        (
+            3,
+            None,
+            r"is 4-D with 3 volumes, but .*dwi.bval with their b-values does not exist.*Put the .bval of dcm2niix",
+        ),
         (3, "0 1000", r"dwi.bval has 2 b-values and .*dwi.nii.gz has 3 volumes"),
         (
             3,
             "0 500 2000",
             r"holds no b1000: .*dwi.bval says b = 0 \(1 volume\), 500 \(1 volume\), 2000 \(1 volume\). "
-            "Between 800 and 1200",
+            "One between 800 and 1200",
         ),
         (1, "0", r"holds no b1000: .* says b = 0 \(1 volume\)"),
         *((2, text, "does not hold b-values") for text in ("", "0 b1000", "0 -1000", "0 nan")),

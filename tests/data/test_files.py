@@ -99,7 +99,7 @@ def test_json_there_and_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), ('{"a": 1', "not whole JSON"), ("[1, 2]", "holds list, not a JSON object")],
+    [(None, "cannot be read"), ('{"a": 1', "not complete JSON"), ("[1, 2]", "holds list, not a JSON object")],
 )
 def test_broken_json_is_told(tmp_path, content, message):
     path = tmp_path / "a.json"

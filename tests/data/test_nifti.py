@@ -95,7 +95,7 @@ def broken(tmp_path, kind):
         ("NaN", "1 voxels that are NaN"),
         ("zero", "zero everywhere"),
         ("affine", "unusable affine"),
-        ("no orientation", "left and right cannot be told"),
+        ("no orientation", "left and right are unknown"),
         ("mirrored", "contradict each other about left and right"),
         ("tiny voxels", "not in mm"),
         ("localiser", "fewer than 5 voxels"),

@@ -1,11 +1,11 @@
-"""A BIDS folder as a cohort: which files are a patient's DWI, b0, FLAIR and lesion, and what is not there.
+"""A BIDS folder as a cohort: which files are a patient's DWI, b0, FLAIR and lesion, and what is missing.
 
 In:  BIDS_DIR with sub-*/[ses-*/]{dwi,anat}, participants.tsv, sub-*/sub-*_sessions.tsv, masks in derivatives.
-Out: Patients as read_cohort gives them, paths relative to BIDS_DIR; a printed line for all that was not found.
+Out: Patients as read_cohort gives them, paths relative to BIDS_DIR; a printed line for each thing that was not found.
 Paper: none (our choice: it is how many labs keep their scans).
 See: tests/data/test_bids.py
 
-A .bidsignore is not obeyed: it silences BIDS' validator, and ADC maps are what most often stands in it.
+A .bidsignore is ignored: it is meant for BIDS' validator, and most often lists ADC maps.
 """
 
 import re
@@ -18,8 +18,8 @@ from tss.data.cohort import SCANS, Patient, name_problems, refuse, row_problems
 from tss.data.diffusion import shells
 from tss.errors import InputError
 
-OURS = {*SCANS, "patient", "session", "not_found", "status", "reason", "flags"}  # columns that no table may bring in
-CODES = {"stroke_side": ("left", "right", "both"), "sex": ("female", "male")}  # may be codes that a JSON explains
+OURS = {*SCANS, "patient", "session", "not_found", "status", "reason", "flags"}  # columns that no table may define
+CODES = {"stroke_side": ("left", "right", "both"), "sex": ("female", "male")}  # may hold codes that a JSON explains
 
 
 class Session(NamedTuple):
@@ -32,13 +32,13 @@ class Session(NamedTuple):
 
 
 def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
-    """Read a BIDS folder as a cohort, a patient for each subject; `say` gets a line for each thing worth knowing.
+    """Read a BIDS folder as a cohort, a patient for each subject; `say` gets a line for each remark.
 
-    A subject without a scan that is needed stays in the cohort, with what is missing in column not_found, and fails
-    with these words. One session a patient is read (see `_chosen`): a patient can then not be in two splits.
+    A subject that lacks a needed scan stays in the cohort, with what is missing in column not_found, and fails for that
+    reason. One session a patient is read (see `_chosen`), so that no patient is in two splits.
 
     Raises:
-        InputError: no BIDS dataset, or a table in it cannot be used.
+        InputError: not a BIDS dataset, or a table in it cannot be used.
     """
     subjects = sorted((path.name for path in folder.glob("sub-*") if path.is_dir()), key=_natural)
     known = [name for name in subjects if re.fullmatch("sub-[A-Za-z0-9]+", name)]
@@ -47,9 +47,9 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
     description = read_object(folder / "dataset_description.json")
     facts, remarks = _participants(folder)
     if not description:
-        remarks.append("there is no dataset_description.json that can be read, which BIDS asks for; reading on")
+        remarks.append("there is no readable dataset_description.json, which BIDS requires; reading on")
     remarks += [
-        f"{name} is left out: a subject's folder is called sub- and then letters and digits"
+        f"{name} is skipped: a subject's folder is named sub- and then letters and digits"
         for name in subjects
         if name not in known
     ]
@@ -69,7 +69,7 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
     ]
     folded = [name.casefold() for name in known]
     problems += [
-        f"{name}: another subject's name differs by capitals alone; rename one"
+        f"{name}: another subject's name differs in upper and lower case only; rename one"
         for name in known
         if folded.count(name.casefold()) > 1
     ]
@@ -104,19 +104,19 @@ def _no_dataset(folder: Path) -> str:
 
 
 def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return participants.tsv as subject -> column -> value, and what to say of it."""
+    """Return participants.tsv as subject -> column -> value, and remarks on it."""
     path = folder / "participants.tsv"
     if not path.is_file():
         return {}, ["there is no participants.tsv: onset times and sides are unknown"]
     facts = read_table(path, "participant_id", "sub-")
     columns = {name for row in facts.values() for name in row}
     remarks = [
-        f"participants.tsv has no column {name}: unknown, but for what sessions.tsv files say"
+        f"participants.tsv has no column {name}: unknown, except for what sessions.tsv files say"
         for name in ("onset_to_mri_min", "stroke_side")
         if name not in columns
     ]
     remarks += [
-        f"participants.tsv: column {name} is not taken over, its name has another meaning here"
+        f"participants.tsv: column {name} is ignored: its name has another meaning here"
         for name in sorted(columns & OURS - {"session"})
     ]
     described = read_object(path.with_suffix(".json"))
@@ -138,7 +138,7 @@ def _in_words(value: str, described: object, words: tuple[str, ...]) -> str:
 
 
 def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return the subject's row of the cohort, and what to say of it."""
+    """Return the subject's row of the cohort, and remarks on it."""
     sessions = sorted((path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _natural(path.name))
     of_sessions = read_table(subject / f"{subject.name}_sessions.tsv", "session_id", "ses-")
     times = [of_sessions.get(path.name, {}).get("acq_time", "") for path in sessions]
@@ -172,11 +172,11 @@ def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str,
 def _chosen(sessions: list[Session], wanted: str) -> Session:
     """Return the session to read: the one asked for, else the first with DWI, b0 and FLAIR, else the first with DWI.
 
-    First is first in time where sessions.tsv has acq_time, else by name: the acute scan and not a follow-up.
+    First is first in time where sessions.tsv has acq_time, else by name: the acute scan, not a follow-up.
     """
     if wanted and wanted not in (session.folder.name for session in sessions):
         folder = sessions[0].folder.with_name(wanted)
-        return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv asks for"], [])
+        return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv names"], [])
     return min(
         sessions, key=lambda session: (session.folder.name != wanted, bool(session.missing), "dwi" not in session.scans)
     )
@@ -219,7 +219,7 @@ def _session(data: Dataset, folder: Path) -> Session:
 
 
 def _drawbacks(data: Dataset, image: File) -> tuple[bool, bool, bool]:
-    """Return what speaks against an image as the DWI: no b1000 in it, no b0 in it, not even called a trace image."""
+    """Return what counts against an image as the DWI: no b1000 in it, no b0 in it, not named a trace image."""
     bvals = data.bvals(image)
     if bvals is None:
         return False, True, data.kind(image) != "trace"
@@ -231,7 +231,7 @@ def _best(images: list[File], remarks: list[str], like: File | None = None) -> F
     """Return one of several images of a kind, and remark on the others.
 
     Without contrast agent (ce-) comes first, then what shares most of its name with `like`, then the plainest name,
-    then the last run (a scan is repeated because the one before was bad), then the alphabet.
+    then the last run (a scan is repeated because the one before was bad), then alphabetical order.
     """
 
     def key(image: File) -> tuple:
@@ -263,5 +263,5 @@ def _lesion(data: Dataset, folder: Path) -> Path | None:
 
 
 def _natural(name: str) -> list:
-    """A key by which sub-2 comes before sub-10."""
+    """Return a sorting key by which sub-2 comes before sub-10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -1,12 +1,12 @@
-"""The files of a BIDS folder: names taken apart, sidecars that apply, kinds of image, tables.
+"""The files of a BIDS folder: names parsed, sidecars that apply, kinds of image, tables.
 
 In:  a folder as the Brain Imaging Data Structure lays it out.
-Out: File(path, entities, suffix, extension), what applies to it, and what kind of image it is.
+Out: File(path, entities, suffix, extension), which sidecars apply to it, and what kind of image it is.
 Paper: none (our choice: it is how many labs keep their scans).
 See: tests/data/test_bids.py
 
 Specification: bids-specification.readthedocs.io, version 1.10: file names, the inheritance principle, tabular files.
-What occurs in practice beside it is read too: the names of ISLES'22 (_adc, _msk) and SOOP (rec-TRACE_dwi, rec-ADC_dwi).
+Names outside it that occur in practice are read too: ISLES'22 (_adc, _msk), SOOP (rec-TRACE_dwi, rec-ADC_dwi).
 """
 
 import csv
@@ -27,7 +27,7 @@ DWI_SPACES = ("orig", "dwi", "trace", "adc", "b0")  # space- of masks that lie o
 
 
 class File(NamedTuple):
-    """A file whose name is taken apart: sub-01_acq-b1000_run-2_dwi.nii.gz."""
+    """A file whose name is parsed: sub-01_acq-b1000_run-2_dwi.nii.gz."""
 
     path: Path
     entities: dict[str, str]  # {"sub": "01", "acq": "b1000", "run": "2"}
@@ -40,7 +40,7 @@ class File(NamedTuple):
         return [self.entities.get(key, "").lower() for key in ("acq", "rec", "desc", "label")]
 
 
-def take_apart(path: Path) -> File:
+def parse_name(path: Path) -> File:
     """Return a path with the parts of its name."""
     stem, dot, extension = path.name.partition(".")
     *entities, suffix = stem.split("_")
@@ -58,7 +58,7 @@ class Dataset:
         """Return the files of a folder by name; none where there is no such folder."""
         if folder not in self._listed:
             paths = sorted(folder.iterdir()) if folder.is_dir() else []
-            self._listed[folder] = [take_apart(path) for path in paths if not path.name.startswith(".")]
+            self._listed[folder] = [parse_name(path) for path in paths if not path.name.startswith(".")]
         return self._listed[folder]
 
     def images(self, folder: Path) -> list[File]:
@@ -68,8 +68,8 @@ class Dataset:
     def metadata(self, image: File, extension: str) -> list[Path]:
         """Return the sidecars that apply to an image, from the top folder down (the inheritance principle).
 
-        A sidecar applies that lies in the image's folder or above, has the same suffix, and no entity that the
-        image has not. Of two in one folder, which the specification forbids, the one with more entities is taken.
+        A sidecar applies if it lies in the image's folder or above, has the same suffix, and only entities that the
+        image has too. Of two in one folder, which the specification forbids, the one with more entities is taken.
         """
         found, folder = [], image.path.parent
         while True:
@@ -86,12 +86,12 @@ class Dataset:
             folder = folder.parent
 
     def bval(self, image: File) -> Path | None:
-        """Return the file of b-values that applies: the lowest one counts."""
+        """Return the file of b-values that applies: the one lowest in the tree."""
         found = self.metadata(image, ".bval")
         return found[-1] if found else None
 
     def bvals(self, image: File) -> np.ndarray | None:
-        """Return the b-values (N,), or None where none can be read; what is wrong is told when the DWI is loaded."""
+        """Return the b-values (N,), or None where none can be read; `load_dwi` reports what is wrong."""
         path = self.bval(image)
         try:
             return read_bvals(path) if path else None
@@ -108,8 +108,8 @@ class Dataset:
     def kind(self, image: File) -> str:
         """Return what an image of a dwi folder is: "dwi", "trace", "b0", "adc", or "" for what is not used.
 
-        The name decides; where it says dwi alone, as converters name whatever a scanner derives, the sidecar's
-        ImageType and a .bval of a single b0 have a say.
+        The name decides; where it says dwi alone, as converters name all that a scanner derives, the sidecar's
+        ImageType and a .bval of a single b0 count too.
         """
         suffix, labels = image.suffix.lower(), image.labels
         if image.entities.get("part", "mag") != "mag":
@@ -153,7 +153,7 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
         key: the column that names the rows; `prefix` is put before names without it.
 
     Raises:
-        InputError: no such column, a name or a column twice, or lines that do not fit the header.
+        InputError: no such column, a duplicate name or column, or lines that do not fit the header.
     """
     if not path.is_file():
         return {}
@@ -167,7 +167,7 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
     header = lines[0] if lines else []
     if key not in header or len(set(header)) < len(header):
         raise InputError(
-            f"{path} needs a column {key}, and no column twice; its header has {', '.join(header)}. "
+            f"{path} needs a column {key}, and each column once; its header has {', '.join(header)}. "
             "Separate the columns by tabs."
         )
     table, problems = {}, []
@@ -185,7 +185,7 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
 
 
 def read_object(path: Path) -> dict:
-    """Return a JSON object, or {} where there is none that can be read: nothing here depends on a sidecar alone."""
+    """Return a JSON object, or {} where none can be read: nothing here depends on a sidecar alone."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):

@@ -60,7 +60,7 @@ class Patient:
 
     @property
     def readings(self) -> dict[str, int]:
-        """What each reader who has read the scans says: 1 = DWI-FLAIR mismatch, so TSS < 4.5 h (paper 2.1, 4)."""
+        """Calls of the readers who have read the scans: 1 = DWI-FLAIR mismatch, so TSS < 4.5 h (paper 2.1, 4)."""
         return {name: int(cell) for name, cell in self.row.items() if READER.fullmatch(name) and cell}
 
     @property
@@ -133,7 +133,7 @@ def read_table(
             continue
         patient = Patient(dict(zip(header, cells, strict=True)), path.parent)
         problems += [f"line {number}: {problem}" for problem in name_problems(patient.id) + problems_of(patient)]
-        # Folded, since some file systems do not tell A.npy from a.npy.
+        # Folded, since some file systems do not distinguish A.npy from a.npy.
         if first := seen.get(patient.id.casefold()):
             problems.append(f"line {number}: patient {patient.id!r} is already on line {first}; one line a patient")
         seen.setdefault(patient.id.casefold(), number)
@@ -143,7 +143,7 @@ def read_table(
 
 
 def refuse(path: Path, problems: list[str]) -> None:
-    """Raise an InputError that lists what is wrong with a table, unless nothing is."""
+    """Raise an InputError that lists the problems of a table, if there are any."""
     if problems:
         more = len(problems) - MOST_PROBLEMS_SHOWN
         shown = problems[:MOST_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
@@ -175,14 +175,14 @@ def _scan_problems(patient: Patient) -> list[str]:
 
 
 def name_problems(name: str) -> list[str]:
-    """Return what is wrong with a patient's name, which becomes that of files."""
+    """Return what is wrong with a patient's name, which becomes part of file names."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and ".." not in name:
         return []
     return [f"patient {name!r} cannot name a file; use letters, digits, '-', '_' and '.'"]
 
 
 def row_problems(row: dict[str, str]) -> list[str]:
-    """Return what is wrong with a patient's values, name and scans apart, a sentence each."""
+    """Return what is wrong with a patient's values, except name and scans, a sentence each."""
     problems = []
     minutes = row["onset_to_mri_min"]
     if minutes and not (is_number(minutes) and float(minutes) > 0):
@@ -248,8 +248,8 @@ def as_table(patients: list[Patient], folder: Path) -> list[list[str]]:
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """Return a file's path relative to a folder, as the system follows it: ".." of a link is not where it was typed.
+    """Return a file's path relative to a folder, as the system resolves it: ".." of a link leads elsewhere.
 
-    A file that is a link itself keeps its name, beside which its .bval lies.
+    A file that is a link itself keeps its name, since its .bval lies beside it.
     """
     return os.path.relpath(Path(os.path.realpath(path.parent)) / path.name, os.path.realpath(folder))

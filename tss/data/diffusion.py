@@ -16,7 +16,7 @@ from tss.errors import InputError
 
 B_WANTED = 1000.0  # s/mm^2, paper 2.1
 B_RANGE = (800.0, 1200.0)  # our choice: what stroke protocols use; beyond, lesions look different
-B_SHELL = 50.0  # our choice: so far from the b nearest 1000 a volume is still the same b; scanners report 995 or 1005
+B_SHELL = 50.0  # our choice: volumes this close to the b nearest 1000 have the same b; scanners report 995 or 1005
 B0_MOST = 50.0  # our choice: b0 images are labelled with 0 to 50
 
 
@@ -36,7 +36,7 @@ def load_dwi(path: Path, bval: Path) -> Diffusion:
     the trace image of a scanner. The b0 is the plain mean: repetitions of one image.
 
     Args:
-        bval: the b-values of a 4-D file, one for each volume. A 3-D file does without.
+        bval: the b-values of a 4-D file, one for each volume. A 3-D file needs none.
 
     Raises:
         InputError: a file is missing or unusable, b-values do not fit, or none is near 1000.
@@ -46,11 +46,11 @@ def load_dwi(path: Path, bval: Path) -> Diffusion:
         return Diffusion(load(path), B_WANTED, None)
     if not bval.is_file():
         raise InputError(
-            f"{path} is 4-D with {volumes} volumes, but there is no {bval} that says their b-values. Put "
+            f"{path} is 4-D with {volumes} volumes, but {bval} with their b-values does not exist. Put "
             "the .bval of dcm2niix there, or name one 3-D volume (b1000 or trace)."
         )
     bvals = read_bvals(bval)
-    if volumes == 1 and bvals.size > 1:  # one volume was taken out of the series that the .bval describes
+    if volumes == 1 and bvals.size > 1:  # one volume was extracted from the series that the .bval describes
         return Diffusion(load(path), B_WANTED, None)
     if bvals.size != volumes:
         raise InputError(
@@ -60,8 +60,8 @@ def load_dwi(path: Path, bval: Path) -> Diffusion:
     weighted, unweighted = shells(bvals)
     if not weighted.any():
         raise InputError(
-            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. Between {B_RANGE[0]:.0f} and "
-            f"{B_RANGE[1]:.0f} is needed."
+            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. One between "
+            f"{B_RANGE[0]:.0f} and {B_RANGE[1]:.0f} is needed."
         )
     series = load_series(path)
     if dark := [number + 1 for number in np.flatnonzero(weighted | unweighted) if not series.data[..., number].any()]:
@@ -80,19 +80,19 @@ def shells(bvals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_bvals(path: Path) -> np.ndarray:
-    """Read the b-values (N,) in s/mm^2 of a .bval file: numbers between blanks, on one line or several.
+    """Read the b-values (N,) in s/mm^2 of a .bval file: numbers separated by blanks, on one line or several.
 
     Raises:
-        InputError: unreadable, empty, or not numbers from 0 up.
+        InputError: unreadable, empty, or not numbers of 0 or more.
     """
     try:
         bvals = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.float64)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InputError(f"{path} does not hold b-values ({error}). Numbers between blanks are needed.") from error
+        raise InputError(f"{path} does not hold b-values ({error}). Numbers separated by blanks are needed.") from error
     if not bvals.size or not (bvals >= 0).all():
-        raise InputError(f"{path} does not hold b-values from 0 up, one for each volume.")
+        raise InputError(f"{path} does not hold b-values of 0 or more, one for each volume.")
     return bvals
 
 

@@ -2,7 +2,7 @@
 
 In:  a path and a function that writes it.
 Out: the file, complete, under its name; or an InputError that says what is wrong, where, and what to do.
-Paper: none (our choice: an interrupted cluster job must never leave half a file that looks finished).
+Paper: none (our choice: an interrupted cluster job must never leave half a file that looks complete).
 See: tests/data/test_files.py
 """
 
@@ -67,7 +67,7 @@ def sweep(folder: str | os.PathLike, *names: str) -> None:
 
 @contextmanager
 def alone_in(folder: str | os.PathLike) -> Iterator[None]:
-    """Keep other processes, of this machine or of another node, from writing to a folder in the meantime.
+    """Keep other processes, on this machine or another node, from writing to a folder in the meantime.
 
     The system holds the lock and releases it when the process ends, however it ends. Where the file system has none
     (ENOSYS on some clusters), nothing is locked.
@@ -109,7 +109,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write plain Python values as indented JSON, whole. NaN is refused: it is not JSON."""
+    """Write plain Python values as indented JSON, whole. NaN, which JSON lacks, is refused."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -124,7 +124,7 @@ def read_json(path: str | os.PathLike) -> dict:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InputError(f"{path} is not whole JSON ({error}). Delete it and run the step that makes it.") from error
+        raise InputError(f"{path} is not complete JSON ({error}). Delete it and run the step that makes it.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds {type(content).__name__}, not a JSON object. Was it written by this suite?")
     return content

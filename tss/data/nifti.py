@@ -1,4 +1,4 @@
-"""NIfTI files in and out, on canonical axes, checked as they are read; resampling from one grid to another.
+"""NIfTI files, read onto canonical axes and checked, and written; resampling from one grid to another.
 
 In:  NIfTI files as scanners and converters leave them: any orientation, oblique, scaled integers.
 Out: Volume(data (X, Y, Z) float32 in canonical RAS, affine voxel -> world in mm), and files on the atlas grid.
@@ -19,9 +19,9 @@ from scipy import ndimage
 from tss.data.files import write_whole
 from tss.errors import InputError
 
-VOXEL_MM = (0.2, 20.0)  # our choice: outside this a header holds metres, micrometres or nonsense, not a head in mm
+VOXEL_MM = (0.2, 20.0)  # our choice: outside this a header is in metres, in micrometres or wrong, not of a head in mm
 WORKING_MM = 2.0  # our choice: `shrink` averages finer scans to about this
-FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D picture
+FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D image
 
 
 class Volume(NamedTuple):
@@ -43,7 +43,7 @@ def load(path: str | os.PathLike, mask: bool = False) -> Volume:
     if (volumes := count_volumes(path)) > 1:
         raise InputError(
             f"{path} is 4-D with {volumes} volumes; one 3-D volume is needed. "
-            "Split a series with fslsplit or fslroi and name the volume you mean."
+            "Split the series with fslsplit or fslroi and name the volume you mean."
         )
     series = load_series(path)
     if not mask and not series.data.any():
@@ -65,7 +65,7 @@ def load_series(path: str | os.PathLike) -> Volume:
     """Read a 3-D or 4-D NIfTI file as a Volume whose data is (X, Y, Z, N), on canonical RAS axes.
 
     Raises:
-        InputError: as `load`, but for the number of volumes and for zeros.
+        InputError: as `load`, except for the number of volumes and for zeros.
     """
     path = Path(path)
     image = _open(path)
@@ -126,8 +126,8 @@ def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) ->
         )
     if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
         raise InputError(
-            f"{path} says nothing of its orientation (sform_code = qform_code = 0), so left and "
-            "right cannot be told. Convert it again from DICOM."
+            f"{path} does not state its orientation (sform_code = qform_code = 0), so left and "
+            "right are unknown. Convert it again from DICOM."
         )
     if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] and image.header["qform_code"]:
         sides = [np.linalg.det(form[:3, :3]) for form in (image.get_sform(), image.get_qform())]
@@ -169,7 +169,7 @@ def resample(
 ) -> np.ndarray:
     """Sample a volume once at the voxel centres of another grid.
 
-    All the affines on the way are composed first, so that a scan is interpolated a single time (decision 11).
+    All affines on the way are composed first, so that a scan is interpolated only once (decision 11).
 
     Args:
         volume: the scan (X, Y, Z).
@@ -192,7 +192,7 @@ def resample(
         prefilter=False,
         output=np.float32,
     )
-    # "nearest" holds the last slice to its outer face, half a slice beyond its centre; past it there is no scan.
+    # "nearest" extends the last slice to its outer face, half a slice beyond its centre; past it there is no scan.
     x, y, z = (np.arange(length, dtype=np.float32) for length in shape)
     for axis, length in enumerate(volume.data.shape):
         a, b, c, offset = matrix[axis].astype(np.float32)
@@ -207,7 +207,7 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
     The midsagittal plane, x = 0 in MNI space, falls exactly between columns X/2 - 1 and X/2.
 
     Raises:
-        InputError: X is odd, or the atlas is oblique or does not reach over both sides of x = 0.
+        InputError: X is odd, or the atlas is oblique or does not span x = 0.
     """
     name = atlas.path or "the atlas"
     if shape[0] % 2:

@@ -169,7 +169,7 @@ def _stored_settings(options: Options, settings: Settings) -> Settings | None:
 def _settle_splits(patients: list[Patient], options: Options) -> None:
     """Give each patient its split: the table's own, else the one DATA has given it before, else a new one.
 
-    --overwrite does the scans again, not the split: nobody may be trained on who was tested on before. Another --seed
+    --overwrite does the scans again, not the split: no patient that was tested on may be trained on. Another --seed
     draws the split again, for those whose split the table leaves open.
     """
     table = cohort_file(options.out)

@@ -1,4 +1,4 @@
-"""Intensities made comparable: bias field out, healthy brain at the reference's level, lesions as bright as they were.
+"""Intensities made comparable: no bias field, healthy brain at the reference's level, lesions as bright as before.
 
 In:  a scan (X, Y, Z) in the scanner's units and its brain mask.
 Out: the same scan without bias field; then healthy brain matched to the reference patient's; then [0, 1].
@@ -11,25 +11,23 @@ from numpy.polynomial import legendre
 
 DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
 STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
-BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about so many, 3 mm wide and 5 to 6 high
-CALM = 0.25  # our choice: share of the blocks that is kept, nearly all of it white matter
-REACH = 1 / 6  # our choice: two blocks are compared if not further apart than this part of the box, some 25 mm
-PAIRS = 5000  # our choice: so many are compared; another draw moves the field by 0.3 %
+BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about this many, 3 mm wide and 5 to 6 high
+CALM = 0.25  # our choice: share of the blocks that are kept, nearly all of it white matter
+REACH = 1 / 6  # our choice: two blocks are compared if no further apart than this part of the box, some 25 mm
+PAIRS = 5000  # our choice: compared; another draw moves the field by 0.3 %
 ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and
 # white matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
 STEPS = 3  # our choice: of each round's weighted least squares
 STRONG = 0.15  # SD of the log of a strong field, the first round's guess
-WEAK = 0.005  # our choice: SD below which a field is not worth looking at
+WEAK = 0.005  # our choice: SD below which a field is negligible
 TRUST = 3e-7  # our choice: of two blocks' likeness against the stiffness. Measured by tests/benchmarks/bias.py
-FEWEST = 100  # our choice: blocks; in fewer a field cannot be told from anatomy, and none is taken out
-DARKEST = 0.05  # our choice: fraction of the median below which a voxel is no signal but noise or a hole
+FEWEST = 100  # our choice: blocks; with fewer a field cannot be distinguished from anatomy, and none is removed
+DARKEST = 0.05  # our choice: fraction of the median below which a voxel is noise or a hole, not signal
 
 ENOUGH = 50_000  # our choice: voxels to take percentiles of; ten times as many move them by less than 0.2 %
 PERCENTILES = (5, 10, 25, 50, 75, 90, 95)  # our choice: landmarks within the healthy bulk
 BULK = 2.5  # our choice: healthy bulk = median +- so many robust standard deviations; lesions and CSF lie outside
-MOST_STRETCH = 0.02  # our choice: matching changes a gain by 2 % at most, so any contrast by 4 % (DESIGN 7: 10 %)
-# Acute lesions reach 3 on DWI and 2 on FLAIR, CSF 4-5 on b0: nothing but artefact is clipped. No higher than that,
-# since b0's bright CSF would drown what the other two show: with 6, 6 and 5 phase 1 learned from DWI at half the pace.
+MOST_STRETCH = 0.02  # our choice: matching changes a gain by 2 % at most, so any contrast by 4 %
 
 
 def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -40,7 +38,7 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
         mask: (X, Y, Z), the brain: bool, or numbers that are above 0 in it.
 
     Returns:
-        (X, Y, Z) float32; outside the mask the field goes on smoothly.
+        (X, Y, Z) float32; outside the mask the field continues smoothly.
 
     Raises:
         ValueError: the mask is empty, or the volume has no positive value in it.
@@ -51,11 +49,11 @@ def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Estimate the coil's field in the log domain inside the brain (decision 10).
 
-    N3 and N4 take away whatever sharpens the histogram of the whole brain, and with it what the anatomy has of a
-    slope: cortex is brighter than white matter, a lesion brighter than both. Here only neighbours are compared. Where
-    the image is calm, two blocks that look alike are of one tissue, and what they still differ by is the field's
-    doing; two that do not (across the edge of a lesion) are not asked. The field is a polynomial, the stiffer the
-    weaker it turns out to be, since what anatomy feigns does not grow with the field.
+    N3 and N4 remove whatever blurs the histogram of the whole brain, and with it gradients of the anatomy: cortex is
+    brighter than white matter, a lesion brighter than both. Here only neighbours are compared. Where the image is
+    homogeneous, two blocks that look alike are of one tissue, and what they still differ by is the field; two that
+    do not (across the edge of a lesion) do not count. The field is a polynomial, the stiffer the weaker it turns out
+    to be, since what anatomy mimics does not grow with the field.
 
     Args and errors as for `correct_bias`.
 
@@ -89,7 +87,7 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     voxels = [
         np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
         for length, part in zip(volume.shape, box, strict=True)
-    ]  # beyond the box the field stays as at its face
+    ]  # beyond the box the field stays as on its face
     field = np.exp(_evaluate(coefficients, voxels))
     return field * ((volume[mask] / field[mask]).mean(dtype=np.float64) / volume[mask].mean(dtype=np.float64))
 
@@ -118,7 +116,7 @@ def _blocks(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _calm(flat: np.ndarray, inside: np.ndarray, alike: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the CALM share of blocks that most of their 26 neighbours are like, and each block's mean with those."""
+    """Return the CALM share of blocks that resemble most of their 26 neighbours, and each block's mean with those."""
     flat = np.where(inside, flat, np.nan)  # like nothing
     total, count = flat.copy(), np.ones(flat.shape, np.float32)
     for offset in np.ndindex(3, 3, 3):
@@ -168,11 +166,11 @@ def _evaluate(coefficients: np.ndarray, positions: list[np.ndarray]) -> np.ndarr
 def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return percentiles (7,) of the healthy bulk of the brain, in the volume's units, increasing.
 
-    The bulk is found by cutting both tails off around the median until nothing more falls away, so that a lesion
-    of a fifth of the brain hardly moves the landmarks.
+    The bulk is found by cutting off both tails around the median until nothing more is cut, so that a lesion of a
+    fifth of the brain hardly moves the landmarks.
 
     Raises:
-        ValueError: there is no spread of positive values in the mask.
+        ValueError: the positive values in the mask do not vary.
     """
     values = volume[mask]
     values = values[values > 0]
@@ -188,15 +186,15 @@ def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
         values = kept
     landmarks = np.percentile(values, PERCENTILES).astype(np.float64)
     if not (np.diff(landmarks) > 0).all():
-        raise ValueError("brain voxels are all alike")
+        raise ValueError("all brain voxels have the same value")
     return landmarks
 
 
 def match(volume: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Bring healthy brain to the reference's histogram, in medians of healthy brain; 0 outside the mask.
 
-    Between landmarks the gain runs linearly; below the lowest and above the highest it stays, so a lesion keeps
-    its ratio to its mirror side (decision 9). No gain differs from the median's by more than MOST_STRETCH.
+    Between landmarks the gain is interpolated; below the lowest and above the highest it stays the same, so a lesion
+    keeps its ratio to its mirror side (decision 9). No gain differs from the median's by more than MOST_STRETCH.
 
     Args:
         volume: (X, Y, Z); mask: (X, Y, Z) bool.

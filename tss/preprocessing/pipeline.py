@@ -31,9 +31,9 @@ class Prepared:
     affine: np.ndarray  # (4, 4) of the grid
     b0_to_atlas: np.ndarray  # (4, 4) world mm -> world mm
     flair_to_b0: np.ndarray  # (4, 4) world mm -> world mm
-    dwi_to_b0: np.ndarray  # (4, 4) world mm -> world mm; the identity but in the paper's literal order
+    dwi_to_b0: np.ndarray  # (4, 4) world mm -> world mm; the identity except in the paper's literal order
     landmarks: dict[str, list[float]]  # channel -> percentiles of healthy brain, in scanner units
-    histograms: dict[str, np.ndarray]  # channel -> (2, 60): the brain's on the raw scan, and at last
+    histograms: dict[str, np.ndarray]  # channel -> (2, 60): the brain's on the raw scan, and on the result
     measures: dict[str, float]  # of quality
     flags: list[str]
 

@@ -17,7 +17,7 @@ function isChanged(card) {
   return row[VERDICT] !== verdict || row[REMARK] !== remark;
 }
 
-// What the browser keeps. Some refuse to for a file on the disk: then it is said, not lost in silence.
+// What the browser keeps. Some keep nothing for a file on the disk; then the page says so.
 function recall(card) {
   if (!card.dataset.key) return;
   try {
@@ -83,7 +83,7 @@ function sortBy(number) {
   const isNumber = cards.every(card => !Number.isNaN(Number(value(card))));
   cards.sort((one, other) => {
     const a = value(one), b = value(other);
-    if (a === "" || b === "") return (a === "") - (b === "");  // whoever has none comes last
+    if (a === "" || b === "") return (a === "") - (b === "");  // empty cells come last
     return (isNumber ? a - b : compare(a, b)) * (ascending ? 1 : -1);
   });
   main.append(...cards);

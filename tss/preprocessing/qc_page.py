@@ -141,9 +141,9 @@ JUDGING = (
 HOW_TO = """<p>Look at every picture. The patient's right is on the left. The mask (blue) should hold the brain and
 nothing else and lie within the atlas' outline (orange); the fissure should lie on the dotted line; FLAIR should lie
 as DWI does; a lesion's outline (magenta) should lie on the lesion. Black is 0 and white is the same in every patient,
-so many medians of healthy brain as is written there. Histograms of the brain, in medians: red the raw scan, white the
+as many medians of healthy brain as is written there. Histograms of the brain, in medians: red the raw scan, white the
 result, grey the reference patient; white should follow grey. Click on a column's name to sort.</p>
 <p><kbd>1</kbd> accept and go on, <kbd>2</kbd> reject, <kbd>3</kbd> unsure (then a remark, <kbd>Enter</kbd> goes on),
-<kbd>0</kbd> take back, <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>r</kbd> remark. This browser keeps your verdicts
+<kbd>0</kbd> withdraw, <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>r</kbd> remark. This browser keeps your verdicts
 until you download cohort.csv: put it in place of the cohort.csv in the folder above this page's. Rejected patients
 are excluded from training and evaluation, and every table counts them.</p>"""

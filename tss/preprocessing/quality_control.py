@@ -17,7 +17,7 @@ from tss.data.nifti import Volume, apply_affine, resample, voxel_sizes
 from tss.preprocessing import registration
 from tss.preprocessing.atlas import Atlas
 
-EVERY = 10  # our choice: of so many voxels one is looked at for the field of view
+EVERY = 10  # our choice: every tenth voxel is checked against the field of view
 LEVELS = 32  # our choice: histogram bins of the correlation ratio
 FEWEST_PAIRS = 10  # our choice: of lesion voxels with a mirror, for a contrast to be more than noise
 BINS = np.linspace(0, 3, 61)  # our choice: edges of the histograms, in medians; on T2w CSF lies beyond
@@ -26,7 +26,7 @@ BINS = np.linspace(0, 3, 61)  # our choice: edges of the histograms, in medians;
 # phantoms: aligned, overlap was 0.91 to 0.95, similarity to the atlas 0.10 to 0.42, of FLAIR and b0 0.29 to 0.85;
 # moved by 15 mm or turned by 20 degrees, overlap 0.84 to 0.89, similarity below 0.04 and below 0.06. Turned by right
 # angles against the header, similarity below 0.06 and below 0.04. FLAIR as it is resembles b0 better by 0.16 to 0.53
-# than with its sides exchanged. A whole head that is mirrored cannot be told by any of this: brains are symmetric. Of a
+# than with its sides exchanged. None of these detects a whole head that is mirrored: brains are symmetric. Of a
 # lesion's contrast 0.83 to 1.11 was kept in 40 phantoms, 0.99 or more of it in the mask: the raw scan has the coil's
 # bias, and the grid blurs small lesions. On FLAIR the result was nearer to the true ratio than the raw scan (0.03
 # against 0.05).
@@ -97,7 +97,7 @@ def likeness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0:
 
 
 def measure_lesion(of: Evidence, lesion: Volume | None) -> dict[str, float]:
-    """Return the lesion's contrast to its mirror image at the same places of the head, on the raw scans and at last.
+    """Return the lesion's contrast to its mirror image, at the same places on the raw scans and on the result.
 
     {} where there is no mask of the lesion; no contrast where it has fewer than FEWEST_PAIRS voxels with a mirror.
     """
@@ -158,7 +158,7 @@ def mirrored_pairs(lesion: Volume, mask: np.ndarray, affine: np.ndarray, world: 
     """Return the places of lesion voxels and of their mirror images, for those that have both in the brain mask.
 
     lesion: mask in its own space; mask (X, Y, Z) and affine: the brain on the atlas grid, midline at x = 0 mm (MNI);
-    world: (4, 4), mm of the lesion -> mm of the atlas. A mirror image that is lesion itself is none.
+    world: (4, 4), mm of the lesion -> mm of the atlas. A mirror image that is itself lesion does not count.
 
     Returns:
         two (3, N) arrays in mm of the atlas, and the share of the lesion that lies in the mask, 0..1.

@@ -22,7 +22,7 @@ RADIUS_MM = 60.0  # of a head: turns and stretches count in mm at this distance,
 SMOOTH_MM = (4.0, 2.0, 1.0)  # our choice: standard deviation of the Gaussian at each level
 POINTS = (2000, 5000, 12000)  # our choice: compared at each level
 STEPS = (10, 20, 20)  # our choice: iterations at each level; more change the result by less than 0.1 mm
-KEPT = (4, 2, 1)  # our choice: poses that are followed at each level
+KEPT = (4, 2, 1)  # our choice: poses that are refined at each level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 ALIKE_MM = 5.0  # our choice: poses closer than this lead to the same one
@@ -61,7 +61,7 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
     near = depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
     if dof == 12:
         return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
-    # Scans of one session share a world, unless the patient was taken out in between: look from both places.
+    # Scans of one session share a world, unless the patient left the scanner in between: start from both places.
     middle = _centre(mask, fixed.affine)
     centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
     # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
@@ -118,7 +118,7 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
 
 
 def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
-    """Return by how many mm two affines differ on the surface of a head about a centre, at most roughly."""
+    """Return by how many mm two affines differ on the surface of a head about a centre: a rough upper bound."""
     return float(
         np.linalg.norm(apply_affine(one - other, centre)) + RADIUS_MM * np.linalg.norm((one - other)[:3, :3], 2)
     )
@@ -241,7 +241,7 @@ def _images(moving: Volume, fixed: Volume, points: np.ndarray, smooth_mm: float)
 
 
 def _to_bins(values: np.ndarray, sample: np.ndarray, last: int) -> np.ndarray:
-    low, high = np.percentile(sample, [0.5, 99.5])  # our choice: a few bright vessels must not take all the bins
+    low, high = np.percentile(sample, [0.5, 99.5])  # our choice: a few bright vessels must not use up all the bins
     return (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * last).astype(np.float32)
 
 

@@ -1,12 +1,13 @@
 """Is one model's AUC higher than another's? Pairs of a table's rows, on the same patients.
 
 In:  the predictions of several models for one task; which pairs: every two, or those that the paper makes claims about.
-Out: a dict a pair, ready for JSON, and a line a pair for the screen.
-Paper: none: Table 2 compares without tests, and on different patients (FIELD 2d).
+Out: a Comparison for each pair, and their table.
+Paper: none: Table 2 compares without tests, and on different patients.
 See: tests/evaluation/test_auc_comparison.py
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +16,8 @@ from tss.data.tasks import TASKS
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
-from tss.evaluation.scores import p_text
+from tss.evaluation.results import FLAIR_CLOCK, LEE2020, Comparison, Row, p_text
+from tss.evaluation.scores import counted_lines
 from tss.metrics import delong_test, holm, roc_auc
 
 CLAIMS = (
@@ -28,35 +30,31 @@ TRAINED_ONCE = (
     "Each network was trained once. A test says whether these two networks differ, not whether their ways "
     "of being trained do: with another seed each would have come out otherwise."
 )
-AGAINST = ("tissue clock, FLAIR", "Lee 2020")  # our choice: not all three clocks, since each test more costs power
+AGAINST = (FLAIR_CLOCK, LEE2020)  # our choice: not all three clocks, since each test more costs power
 RANDOM, IMAGENET, MEDICAL, PREVIOUS = range(4)  # in the order of Table 2
 
 
-def rank(weights: str) -> int:
-    """Return which of Table 2's kinds of first weights these are; what is neither of the others is medical."""
+def kind_of_weights(weights: str | None) -> int:
+    """Return which of Table 2's kinds of first weights these are; what is none of the others is medical."""
     kinds = {"random": RANDOM, "ResNet-18": IMAGENET, "ImageNet": IMAGENET, "Models Genesis": PREVIOUS}
-    return kinds.get(weights, PREVIOUS if weights.startswith("phase ") else MEDICAL)
+    return kinds.get(weights or "", PREVIOUS if (weights or "").startswith("phase ") else MEDICAL)
 
 
-def claimed(networks: Mapping[str, Mapping], older: Sequence[str]) -> list[tuple[str, str]]:
+def claimed_pairs(networks: Sequence[Row], older: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of one task's rows that the paper makes claims about (CLAIMS), for `compare_models`.
 
     Testing every two of a table's rows would cost the few tests that matter their power, by Holm's correction.
 
-    networks: name -> model, phase and weights, as in metrics.json. older: names of older methods.
+    older: names of older methods.
     """
     own = {}  # (model, phase) -> the row of the paper's own schedule; phase 1 has no other
-    for name, about in networks.items():
-        if about["phase"] == 1 or rank(about["weights"]) == PREVIOUS:
-            own[about["model"], about["phase"]] = name
+    for row in networks:
+        if row.phase == 1 or kind_of_weights(row.weights) == PREVIOUS:
+            own[row.model or "", row.phase or 0] = row.name
     pairs = []
     for (model, phase), name in sorted(own.items()):
-        rivals = [
-            other
-            for other, about in networks.items()
-            if (about["model"], about["phase"]) == (model, phase) and other != name
-        ]
-        pairs += [(other, name) for other in sorted(rivals, key=lambda other: rank(networks[other]["weights"]))]
+        rivals = [row for row in networks if (row.model, row.phase) == (model, phase) and row.name != name]
+        pairs += [(row.name, name) for row in sorted(rivals, key=lambda row: kind_of_weights(row.weights))]
         if (model, phase - 1) in own:
             pairs.append((own[model, phase - 1], name))
     last = {model: name for (model, _), name in sorted(own.items())}
@@ -67,7 +65,7 @@ def claimed(networks: Mapping[str, Mapping], older: Sequence[str]) -> list[tuple
 
 def compare_models(
     rows: Mapping[str, Sequence[Prediction]], task: str, pairs: Sequence[tuple[str, str]] | None = None
-) -> list[dict]:
+) -> list[Comparison]:
     """Return DeLong's test of each pair, second minus first in the order given, Holm-corrected over all pairs.
 
     pairs: names of rows; None = every two.
@@ -75,39 +73,27 @@ def compare_models(
     Only cases that both models have a probability for are compared; how many others there are is "left_out". What has
     no answer is None, with the reason, and does not count in the correction.
     """
-    compared = []
-    for first, second in combinations(rows, 2) if pairs is None else pairs:
-        a, b = (
-            {_key(line, task): line for line in rows[name] if line.label >= 0 and line.probability is not None}
-            for name in (first, second)
-        )
-        shared = [key for key in a if key in b]
-        y = np.array([a[key].label for key in shared])
-        p, q = (np.array([lines[key].probability for key in shared]) for lines in (a, b))
-        pair = {
-            "first": first,
-            "second": second,
-            "n": len(y),
-            "n_positive": int(y.sum()),
-            "left_out": len(a.keys() ^ b.keys()),
-        }
-        try:
-            test = delong_test(y, q, p)
-            pair |= {
-                "auc_first": roc_auc(y, p),
-                "auc_second": roc_auc(y, q),
-                "difference": test.difference,
-                "difference_ci": list(test.ci),
-                "z": test.z,
-                "pvalue": test.pvalue,
-            }
-        except InputError as error:
-            pair |= {"difference": None, "pvalue": None, "reason": str(error)}
-        compared.append(pair)
-    tested = [pair for pair in compared if pair["pvalue"] is not None]
-    for pair, corrected in zip(tested, holm([pair["pvalue"] for pair in tested]), strict=True):
-        pair["pvalue_holm"] = corrected
-    return compared
+    lines = {name: {_key(line, task): line for line in counted_lines(row)} for name, row in rows.items()}
+    compared = [
+        _compare(first, lines[first], second, lines[second])
+        for first, second in (combinations(rows, 2) if pairs is None else pairs)
+    ]
+    corrected = iter(holm([pair.pvalue for pair in compared if pair.pvalue is not None]))
+    return [pair if pair.pvalue is None else replace(pair, pvalue_holm=next(corrected)) for pair in compared]
+
+
+def _compare(first: str, a: Mapping[tuple, Prediction], second: str, b: Mapping[tuple, Prediction]) -> Comparison:
+    shared = [key for key in a if key in b]
+    y = np.array([a[key].label for key in shared])
+    p, q = (np.array([lines[key].probability for key in shared]) for lines in (a, b))
+    about = (first, second, len(y), int(y.sum()), len(a.keys() ^ b.keys()))
+    try:
+        test = delong_test(y, q, p)
+    except InputError as error:
+        return Comparison(*about, difference=None, pvalue=None, reason=str(error))
+    return Comparison(
+        *about, roc_auc(y, p), roc_auc(y, q), test.ci, test.z, difference=test.difference, pvalue=test.pvalue
+    )
 
 
 def _key(line: Prediction, task: str) -> tuple[str, str]:
@@ -115,31 +101,24 @@ def _key(line: Prediction, task: str) -> tuple[str, str]:
     return line.patient, line.side if TASKS[task] is None else ""
 
 
-def comparisons_table(compared: Sequence[dict]) -> str:
+def comparisons_table(compared: Sequence[Comparison]) -> str:
     """Return what `compare_models` found, for the screen."""
     return aligned(comparisons_rows(compared))
 
 
-def comparisons_rows(compared: Sequence[dict]) -> list[list[str]]:
+def comparisons_rows(compared: Sequence[Comparison]) -> list[list[str]]:
     """Return what `compare_models` found as rows of cells, the header first; AUCs in the order of the names."""
     rows = [["AUC of one - other", "n", "one", "other", "difference [95% CI]", "p (DeLong)", "p (Holm)", "remark"]]
     for pair in compared:
-        remark = f"{pair['left_out']} cases that only one of them has are left out" if pair["left_out"] else ""
-        name, n = f"{pair['second']} - {pair['first']}", str(pair["n"])
-        if pair["pvalue"] is None:
-            rows.append([name, n, *["-"] * 5, pair["reason"]])
+        remark = f"{pair.left_out} cases that only one of them has are left out" if pair.left_out else ""
+        name, n = f"{pair.second} - {pair.first}", str(pair.n)
+        if pair.difference is None or pair.difference_ci is None:
+            rows.append([name, n, *["-"] * 5, pair.reason or ""])
             continue
-        low, high = pair["difference_ci"]
-        rows.append(
-            [
-                name,
-                n,
-                f"{pair['auc_second']:.3f}",
-                f"{pair['auc_first']:.3f}",
-                f"{pair['difference']:+.3f} [{low:+.2f} to {high:+.2f}]",
-                p_text(pair["pvalue"]),
-                p_text(pair["pvalue_holm"]),
-                remark,
-            ]
-        )
+        low, high = pair.difference_ci
+        rows.append([
+            name, n, f"{pair.auc_second:.3f}", f"{pair.auc_first:.3f}",
+            f"{pair.difference:+.3f} [{low:+.2f} to {high:+.2f}]",
+            *(p_text(pvalue) for pvalue in (pair.pvalue, pair.pvalue_holm) if pvalue is not None), remark,
+        ])  # fmt: skip
     return rows

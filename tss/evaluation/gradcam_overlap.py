@@ -1,7 +1,7 @@
 """How much of the Grad-CAM lies in the lesion, beside what other patients' maps and untrained networks get.
 
 In:  a model and its predictions; the masks DATA/registered/<patient>_lesion.nii.gz and _mask.nii.gz (X, Y, Z).
-Out: metrics["gradcam"], a plain dict ready for JSON; a line and a table of it for the screen.
+Out: GradcamScores; a line and a table of them for the screen.
 Paper: 3 ("for slices most representative of stroke lesion, 96% of cases evaluated had substantial overlap (>50%)
      between the lesion and activation", judged by one radiologist's eye), Fig. 9 (from scratch beside pretrained).
 See: tests/evaluation/test_gradcam_overlap.py
@@ -9,9 +9,9 @@ See: tests/evaluation/test_gradcam_overlap.py
 The paper does not say what part of what overlaps, where activation begins, or what an untrained network would get.
 Ours: a place is lit where the map has at least LIT of its largest value in the hemisphere, which is the scale of the
 pictures; overlap is the lit share of the lesion in the slice in which the lesion is largest. A map that is lit
-everywhere overlaps every lesion, so no figure stands alone:
+everywhere overlaps every lesion, so no score is given alone:
 
-- chance: the same figures for each map on every other patient's lesion. Such a map is as wide as the patient's own,
+- chance: the same scores for each map on every other patient's lesion. Such a map is as wide as the patient's own,
   knows where infarcts tend to lie, and does not know where this one is.
 - randomised: the same network with all its weights and BatchNorm's statistics drawn anew, for each patient again, so
   that the interval holds for networks too (Adebayo 2018). Untrained need not be blind: convolutions of any weights
@@ -22,7 +22,7 @@ None of this tells a network that has learned from one that finds what is bright
 infarct over half lit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
 from tss.evaluation.gradcam_page import verdict
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
+from tss.evaluation.results import GradcamScores, MapMean, MapShare, Mean, Overlap, Row
 from tss.metrics import bootstrap_ci, wilson
 from tss.training.phases import build_model
 
@@ -49,7 +50,7 @@ HALF = 0.5  # paper 3: "substantial overlap (>50%)"
 # lies at a cell's centre. In mm, so that 2D and 3D, and grids, are asked the same.
 TOLERANCE_MM = 8.0
 SEED = 0  # of the first patient's untrained network; the next one has the next
-FIGURES = ("share_in_lesion", "overlap_over_half", "pointing")
+SCORES = ("share_in_lesion", "overlap_over_half", "pointing")
 DEFINITION = (
     "The map is the evidence for stroke in phase 1, in the hemisphere with more of the lesion; for the verdict given "
     "in the TSS tasks, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion over its sum "
@@ -73,9 +74,9 @@ class Lesion(NamedTuple):
 
 
 def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[str, Lesion]]:
-    """Return patient -> side -> Lesion of all that have a mask; a side without lesion voxels is left away.
+    """Return patient -> side -> Lesion of all that have a mask; a side without lesion voxels is omitted.
 
-    Whoever failed in preprocessing has no mask on the grid and therefore no side.
+    Patients that failed preprocessing have no mask on the grid and therefore no side.
 
     Raises:
         InputError: nobody has a mask; a file is missing; a mask is not on DATA's grid.
@@ -84,7 +85,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
     if not marked:
         raise InputError(
             f"{data}/cohort.csv names no lesion mask of these patients, and --gradcam-scores measures on "
-            "it. Leave the flag away, or give masks in the column lesion and run run_preprocess.py again."
+            "it. Omit the flag, or give masks in the column lesion and run run_preprocess.py again."
         )
     files = {
         patient.id: [registered_file(data, patient.id, kind) for kind in ("lesion", "mask")]
@@ -93,8 +94,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
     }
     if missing := [path for pair in files.values() for path in pair if not path.is_file()]:
         raise InputError(
-            f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or "
-            "leave the flag away."
+            f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or omit the flag."
         )
     grid = tuple(read_settings(data)["grid"])
     return {patient.id: _sides(*files[patient.id], grid) if patient.id in files else {} for patient in marked}
@@ -131,15 +131,15 @@ def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float]) -> L
     )
 
 
-def figures(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
-    """Lay a map on n lesions; returns (n, FIGURES): share of the map, over half lit?, hottest voxel in or near it?
+def overlap_scores(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
+    """Lay a map on n lesions; returns (n, SCORES): share of the map, over half lit?, hottest voxel in or near it?
 
     heat: (D, H, W) in [0, 1], largest value 1, or zero everywhere: then 0, no and no.
     """
     flat = heat.ravel()
     whole, hottest = flat.sum(dtype=np.float64), flat.argmax()
     if whole == 0:
-        return np.zeros((len(lesions), len(FIGURES)))
+        return np.zeros((len(lesions), len(SCORES)))
     return np.array(
         [
             (
@@ -153,45 +153,50 @@ def figures(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
     )
 
 
-def measure(
+def measure_overlap(
     model: Model,
     predictions: Sequence[Prediction],
     patients: Sequence[Patient],
-    lesions: dict[str, dict[str, Lesion]],
+    lesions: Mapping[str, dict[str, Lesion]],
     data: str,
-) -> dict:
+) -> GradcamScores:
     """Lay the Grad-CAM of each patient with a lesion mask on it; nobody is left out without being named.
 
     Args:
         predictions: of `patients`, whose network has been moved to its device.
         lesions: as `lesions_of` returns them.
     """
-    looks = {
-        patient: look(model, [line for line in predictions if line.patient == patient], sides)
-        for patient, sides in lesions.items()
-    }
-    seen = [patient for patient in patients if isinstance(looks.get(patient.id), tuple)]
+    looks, not_measured = {}, {}
+    for patient, sides in lesions.items():
+        found = evidence_of(model, [line for line in predictions if line.patient == patient], sides)
+        if isinstance(found, str):
+            not_measured[patient] = found
+        else:
+            looks[patient] = found
+    seen = [patient for patient in patients if patient.id in looks]
     beneath = [lesions[patient.id][looks[patient.id][0]] for patient in seen]
-    tables, empty = np.zeros((2, len(seen), len(seen), len(FIGURES))), np.zeros(2, dtype=int)
-    for number, pair in enumerate(maps(model, seen, [looks[patient.id] for patient in seen], data)):
+    tables, empty = np.zeros((2, len(seen), len(seen), len(SCORES))), np.zeros(2, dtype=int)
+    for number, pair in enumerate(maps_of(model, seen, [looks[patient.id] for patient in seen], data)):
         for which, heat in enumerate(pair):
-            tables[which, number] = figures(heat, beneath)
+            tables[which, number] = overlap_scores(heat, beneath)
             empty[which] += not heat.any()
-    names = [patient.id for patient in seen]
+    trained, randomised = (
+        summarise(table, [patient.id for patient in seen], int(count))
+        for table, count in zip(tables, empty, strict=True)
+    )
     uniform = np.mean([lesion.uniform for lesion in beneath], axis=0).tolist() if seen else (None, None)
-    return {
-        "patients_with_lesion": len(lesions),
-        "measured": len(seen),
-        "not_measured": {patient: why for patient, why in looks.items() if isinstance(why, str)},
-        **summarise(tables[0], names),
-        "empty_maps": int(empty[0]),
-        "uniform": {"share_in_lesion": uniform[0], "pointing": uniform[1]},
-        "randomised": summarise(tables[1], names) | {"empty_maps": int(empty[1])},
-        "definition": DEFINITION,
-    }
+    return GradcamScores(
+        patients_with_lesion=len(lesions),
+        measured=len(seen),
+        not_measured=not_measured,
+        trained=trained,
+        uniform={"share_in_lesion": uniform[0], "pointing": uniform[1]},
+        randomised=randomised,
+        definition=DEFINITION,
+    )
 
 
-def look(model: Model, lines: Sequence[Prediction], sides: dict[str, Lesion]) -> tuple[str, int] | str:
+def evidence_of(model: Model, lines: Sequence[Prediction], sides: Mapping[str, Lesion]) -> tuple[str, int] | str:
     """Return (side, sign of the evidence) to be measured, or why a patient cannot be.
 
     Phase 1: the evidence for stroke, whatever the verdict, in the hemisphere with more of the lesion. TSS: the
@@ -210,7 +215,7 @@ def look(model: Model, lines: Sequence[Prediction], sides: dict[str, Lesion]) ->
     return line.side, 1 if verdict(model, line) else -1
 
 
-def maps(
+def maps_of(
     model: Model, patients: Sequence[Patient], looks: Sequence[tuple[str, int]], data: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield each patient's map (D, H, W) by the model, and by an untrained network of the same kind."""
@@ -233,94 +238,75 @@ def drawn_anew(checkpoint: dict, seed: int) -> nn.Module:
         ).eval()
 
 
-def summarise(table: np.ndarray, names: Sequence[str]) -> dict:
-    """Bring (maps, lesions, FIGURES) of n patients to means, shares and chance, with intervals.
-
-    "above_chance" is the mean over lesions of: own map minus the mean of the other patients' maps.
-    """
+def summarise(table: np.ndarray, names: Sequence[str], empty: int) -> Overlap:
+    """Bring (maps, lesions, SCORES) of n patients to means, shares and chance, with intervals."""
     n = len(names)
-    own = table[np.arange(n), np.arange(n)]  # (n, FIGURES)
-    others = (table.sum(axis=0) - own) / (n - 1) if n > 1 else None  # (n, FIGURES): for each lesion
+    own = table[np.arange(n), np.arange(n)]  # (n, SCORES)
+    others = (table.sum(axis=0) - own) / (n - 1) if n > 1 else None  # (n, SCORES): for each lesion
 
-    def mean(values: np.ndarray) -> dict:
+    def mean(values: np.ndarray) -> Mean:
         """One patient has no spread, so no interval."""
         ci = bootstrap_ci(lambda lines: values[lines].mean(), names, np.random.default_rng(0)) if n > 1 else None
-        return {"mean": float(values.mean()) if n else None, "ci": list(ci) if ci else None}
+        return Mean(float(values.mean()) if n else None, ci)
 
-    found = {}
-    for column, name in enumerate(FIGURES):
-        if name == "share_in_lesion":
-            found[name] = mean(own[:, column])
-        else:
-            k = int(own[:, column].sum())
-            found[name] = {"k": k, "n": n, "share": k / n if n else None, "ci": list(wilson(k, n)) if n else None}
-        found[name]["above_chance"] = None if others is None else mean(own[:, column] - others[:, column])
-    chance = [None] * 3 if others is None else others.mean(axis=0).tolist()
-    return found | {"chance": dict(zip(FIGURES, chance, strict=True))}
+    def share(column: int) -> MapShare:
+        k = int(own[:, column].sum())
+        return MapShare(k, n, k / n if n else None, wilson(k, n) if n else None, above[column])
+
+    first = mean(own[:, 0])
+    above = [None if others is None else mean(own[:, column] - others[:, column]) for column in range(len(SCORES))]
+    chance = [None] * len(SCORES) if others is None else others.mean(axis=0).tolist()
+    return Overlap(
+        share_in_lesion=MapMean(first.mean, first.ci, above[0]),
+        overlap_over_half=share(1),
+        pointing=share(2),
+        chance=dict(zip(SCORES, chance, strict=True)),
+        empty_maps=empty,
+    )
 
 
-def overlap_line(gradcam: dict) -> str:
-    """Say a model's figures in a line, and who is not behind them in another."""
+def overlap_line(found: GradcamScores) -> str:
+    """Say a model's scores in a line, and who is not behind them in others."""
+    names = ("share of the map in the lesion", "over half lit", "hottest place in it")
     parts = [
-        f"{words} {cell} (chance {chance})"
-        for words, cell, chance in zip(
-            ("share of the map in the lesion", "over half lit", "hottest place in it"),
-            _cells(gradcam),
-            _chance(gradcam),
-            strict=True,
-        )
+        f"{name} {cell} (chance {chance})"
+        for name, cell, chance in zip(names, _cells(found.trained), _chance(found.trained), strict=True)
     ]
     said = [
-        f"Grad-CAM on the lesions of {gradcam['measured']} of {gradcam['patients_with_lesion']} patients with a "
-        f"mask: {'; '.join(parts)}"
+        f"Grad-CAM on the lesions of {found.measured} of {found.patients_with_lesion} patients with a mask: "
+        f"{'; '.join(parts)}"
     ]
-    said += [f"  {patient} not measured: {why}" for patient, why in gradcam["not_measured"].items()]
-    return "\n".join(said)
+    return "\n".join(said + [f"  {patient} not measured: {why}" for patient, why in found.not_measured.items()])
 
 
-def overlap_table(results: Sequence[dict]) -> str:
+def overlap_table(results: Sequence[Row]) -> str:
     """Return two lines a model, trained and drawn anew, for the screen; "" where nothing was measured."""
-    measured = [metrics for metrics in results if "gradcam" in metrics]
-    if not measured:
+    rows = []
+    for row in results:
+        if found := row.gradcam:
+            for weights, part in ((f"from {row.weights}", found.trained), ("drawn anew", found.randomised)):
+                mixed = [cell for pair in zip(_cells(part), _chance(part), strict=True) for cell in pair]
+                rows.append([row.name, weights, str(found.measured), *mixed, str(part.empty_maps)])
+    if not rows:
         return ""
-    rows = [
-        [
-            "Grad-CAM",
-            "weights",
-            "n",
-            "in the lesion",
-            "chance",
-            "over half lit",
-            "chance",
-            "hottest in it",
-            "chance",
-            "empty",
-        ]
-    ]
-    for metrics in measured:
-        for weights, found in (
-            (f"from {metrics['weights']}", metrics["gradcam"]),
-            ("drawn anew", metrics["gradcam"]["randomised"]),
-        ):
-            mixed = [cell for pair in zip(_cells(found), _chance(found), strict=True) for cell in pair]
-            rows.append(
-                [metrics["name"], weights, str(metrics["gradcam"]["measured"]), *mixed, str(found["empty_maps"])]
-            )
-    return aligned(rows) + (
+    names = [cell for name in ("in the lesion", "over half lit", "hottest in it") for cell in (name, "chance")]
+    return aligned([["Grad-CAM", "weights", "n", *names, "empty"], *rows]) + (
         "\nIn the lesion: share of the map. Over half lit: patients. Chance: the same maps on other patients' lesions."
     )
 
 
-def _cells(found: dict) -> list[str]:
-    share, *counts = (found[name] for name in FIGURES)
-    if share["mean"] is None:
-        return ["-"] * 3
-    first = f"{share['mean']:.3f}" + (" [{:.3f}-{:.3f}]".format(*share["ci"]) if share["ci"] else "")
-    return [first, *(f"{count['k']}/{count['n']} [{count['ci'][0]:.2f}-{count['ci'][1]:.2f}]" for count in counts)]
+def _cells(found: Overlap) -> list[str]:
+    first, counts = found.share_in_lesion, (found.overlap_over_half, found.pointing)
+    if first.mean is None:
+        return ["-"] * len(SCORES)
+    ends = " [{:.3f}-{:.3f}]".format(*first.ci) if first.ci else ""
+    return [f"{first.mean:.3f}{ends}"] + [
+        f"{count.k}/{count.n} [{count.ci[0]:.2f}-{count.ci[1]:.2f}]" for count in counts if count.ci
+    ]
 
 
-def _chance(found: dict) -> list[str]:
+def _chance(found: Overlap) -> list[str]:
     return [
         "-" if value is None else f"{value:.{digits}f}"
-        for value, digits in zip(found["chance"].values(), (3, 2, 2), strict=True)
+        for value, digits in zip(found.chance.values(), (3, 2, 2), strict=True)
     ]

@@ -1,19 +1,22 @@
 """The older methods on one's own patients, as predictions that are scored like a network's.
 
 In:  DATA as run_preprocess.py leaves it (registered/<patient>_*.nii.gz); a method, a task, a split.
-Out: Baseline: Predictions and a threshold, for tss.evaluation.scores; scored on those the method can process and on all.
-Paper: 3, Table 2 ("only 221 of our original 422 patients had large enough ROI"); the tissue clock is FIELD 2c.
+Out: Baseline: Predictions and a threshold; Rows: scored on those the method can process and on all.
+Paper: 3, Table 2 ("only 221 of our original 422 patients had large enough ROI"); the tissue clock is that of Petkova
+     2010 and Legge 2017.
 See: tests/evaluation/test_older_methods.py
 
-    measured = measure(data)                                   # once: every patient of DATA, all splits
-    baseline = predict(measured, "Lee 2020", "tss<4.5h", "test")
-    possible, everybody = figures(baseline)                    # two rows of a table
+    measured = measure_cohort(data)                            # once: every patient of DATA, all splits
+    baseline = predict_with(LEE2020, measured, "tss<4.5h", "test")
+    possible, everybody, *cutoffs = rows_of_baseline(baseline)
 
 Fitted on the training split alone; settings and the threshold (Youden's J) are chosen on validation (decision 8).
 """
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,14 +29,16 @@ from tss.data.prepared import read_prepared, registered_file
 from tss.data.tasks import POSITIVE, TASKS, lines_of
 from tss.errors import InputError
 from tss.evaluation.inference import SECONDS_BETWEEN_LINES, Prediction
-from tss.evaluation.scores import coverage, proportions, score
+from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, OLDER, Row, Scores
+from tss.evaluation.scores import coverage, labels_and_probabilities, score, shares_of
 from tss.metrics import confusion, youden_threshold
 
 CLOCKS = {f"tissue clock, {name.upper()}": name for name in tissue_clock.SEQUENCES}
-METHODS = (*CLOCKS, "Lee 2020", *(f"Lee 2020, {name}" for name in lee2020.CLASSIFIERS))
-TABLE2 = (*CLOCKS, "Lee 2020")  # each of Lee's three classifiers alone is not in it
+ALONE = {f"{LEE2020}, {name}": name for name in lee2020.CLASSIFIERS}
+METHODS = (*CLOCKS, LEE2020, *ALONE)
+TABLE2 = (*CLOCKS, LEE2020)  # each of Lee's three classifiers alone is not in it
 FEWEST_OF_A_CLASS = 2  # our choice: training and validation patients; Welch's test needs a variance in each class
-# FIELD 4.4: a method is not better for leaving out whom it cannot process.
+# A method is not better for leaving out whom it cannot process (STARD 2015).
 AGAINST = "Patients that the method cannot process are counted against it: each as if called wrongly."
 
 
@@ -56,10 +61,10 @@ class Baseline(NamedTuple):
     everybody: list[Prediction]  # the same, with the method's failures counted against it: see AGAINST
     threshold: float
     chosen: str  # what was chosen on training and validation patients, in words
-    cutoffs: list[dict]  # the tissue clock's published cut-offs, with their figures on this split
+    ratios: list[Prediction]  # of the FLAIR clock: minus the ratio in the place of a probability
 
 
-def measure(data: str, drawn: bool = False) -> list[Measured]:
+def measure_cohort(data: str, drawn: bool = False) -> list[Measured]:
     """Measure every patient of DATA, in the table's order; 0.1 s each at half the paper's grid, under 1 s at its own.
 
     drawn: take the lesion masks of the cohort instead of finding the infarct.
@@ -87,10 +92,9 @@ def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measure
     scans = {kind: load(registered_file(data, patient.id, kind)) for kind in ("dwi", "t2w", "flair", "mask")}
     brain = scans["mask"].data > 0
     try:
-        maps = make_maps(
-            *(scans[kind].data for kind in ("dwi", "t2w", "flair")), brain, voxel_sizes(scans["mask"].affine)
-        )
-        region = load(lesion).data > 0 if drawn else find_infarct(maps)
+        dwi, t2w, flair = (scans[kind].data for kind in ("dwi", "t2w", "flair"))
+        maps = make_maps(dwi, t2w, flair, brain, voxel_sizes(scans["mask"].affine))
+        region = load(folder / f"{patient.id}_lesion.nii.gz").data > 0 if drawn else find_infarct(maps)
         region = region & brain
         if not region.any():
             raise InputError("the lesion mask lies outside the brain")
@@ -103,10 +107,10 @@ def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measure
         return Measured(patient, {}, features, str(error))
 
 
-def predict(measured: list[Measured], method: str, task: str, split: str, seed: int = 0) -> Baseline:
+def predict_with(method: str, measured: Sequence[Measured], task: str, split: str, seed: int = 0) -> Baseline:
     """Fit one of METHODS to the training patients and predict the patients of a split.
 
-    "Lee 2020" is the one of its three classifiers with the best AUC on validation patients.
+    LEE2020 is the one of its three classifiers with the best AUC on validation patients.
 
     Raises:
         InputError: no such method, a task without a time, an empty split, or too few patients to fit or choose.
@@ -131,8 +135,12 @@ def predict(measured: list[Measured], method: str, task: str, split: str, seed: 
         predictions.append(Prediction(one.patient.id, side, label, p, "" if numbers else one.reason))
         failed = not numbers and label >= 0 and one.patient.status == "ok"
         everybody.append(predictions[-1]._replace(probability=1.0 - label, remark="") if failed else predictions[-1])
-    cutoffs = _at_cutoffs(chosen, task) if method == "tissue clock, FLAIR" else []
-    return Baseline(method, task, split, predictions, everybody, threshold, words, cutoffs)
+    ratios = [
+        line._replace(probability=-one.ratios["flair"] if one.ratios else None)
+        for one, line in zip(chosen, predictions, strict=True)
+        if method == FLAIR_CLOCK
+    ]
+    return Baseline(method, task, split, predictions, everybody, threshold, words, ratios)
 
 
 def _numbers(one: Measured, method: str) -> list[float]:
@@ -142,7 +150,7 @@ def _numbers(one: Measured, method: str) -> list[float]:
     return list(one.features.values())
 
 
-def _known(measured: list[Measured], method: str, task: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _known(measured: Sequence[Measured], method: str, task: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return x (N, F) and y (N,) of a split's patients that the method can process and whose time is known."""
     rows = [
         (numbers, label)
@@ -164,7 +172,7 @@ def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np
     if method in CLOCKS:
         curve = classifiers.fit_curve(-train[0][:, 0], train[1])
         return lambda x: curve.probability(-x[:, 0]), "a logistic curve of minus the ratio"
-    names = lee2020.CLASSIFIERS if method == "Lee 2020" else [method.removeprefix("Lee 2020, ")]
+    names = lee2020.CLASSIFIERS if method == LEE2020 else [ALONE[method]]
     models = {name: lee2020.fit_lee(train, val, name, seed) for name in names}
     name, model = max(models.items(), key=lambda item: item[1].val_auc)
     setting = "patients in a leaf" if name == "random forest" else "C"
@@ -173,68 +181,81 @@ def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np
     )
 
 
-def _at_cutoffs(chosen: list[Measured], task: str) -> list[dict]:
-    """Return the figures of "short where FLAIR ratio <= cut-off" for each published one: points on the clock's ROC."""
-    pairs = [
-        (label, -one.ratios["flair"])
-        for one in chosen
-        for _, label in lines_of(one.patient, task)
-        if one.ratios and label >= 0
-    ]
-    if not pairs:
-        return []
-    y, scores = zip(*pairs, strict=True)
-    return [
-        {"cutoff": cutoff, "source": source, "n": len(y)}
-        | (counts := confusion(y, scores, -cutoff))._asdict()
-        | proportions(*counts)
-        for cutoff, source in tissue_clock.CUTOFFS.items()
-    ]
+def rows_of_baseline(baseline: Baseline) -> list[Row]:
+    """Return a baseline's rows: those it can process; all, with its failures counted against it; published cut-offs.
 
-
-def figures(baseline: Baseline) -> tuple[dict, dict]:
-    """Return the scores of a baseline twice: on those that it can process, and on all with its failures counted.
-
-    A failure's probability is 0 where the answer is 1, and 1 where it is 0. Patients that failed or were
-    rejected before are in neither, as for a network.
+    A failure's probability is 0 where the answer is 1, and 1 where it is 0. Patients that failed preprocessing or were
+    rejected are excluded from both, as for a network.
     """
-    about = {
-        "method": baseline.method,
-        "task": baseline.task,
-        "positive_class": POSITIVE[baseline.task],
-        "split": baseline.split,
-        "unit": "patient",
-        "chosen": baseline.chosen,
-    }
-    can = about | {"name": f"{baseline.method}, where it can be used", "notes": [], "cutoffs": baseline.cutoffs}
-    can |= score(baseline.predictions, baseline.threshold) | coverage(baseline.predictions)
-    every = about | {"name": f"{baseline.method}, all patients", "notes": [AGAINST], "cutoffs": []}
-    every |= score(baseline.everybody, baseline.threshold) | coverage(baseline.everybody)
-    still = every["coverage"]["no_probability"]
-    every["coverage"]["counted_against"] = {
-        patient: reason for patient, reason in can["coverage"]["no_probability"].items() if patient not in still
-    }
-    return can, every
+    can = Row(
+        kind=OLDER,
+        name=f"{baseline.method}, where it can be used",
+        task=baseline.task,
+        split=baseline.split,
+        positive_class=POSITIVE[baseline.task],
+        scores=score(baseline.predictions, baseline.threshold),
+        coverage=coverage(baseline.predictions),
+        method=baseline.method,
+        chosen=baseline.chosen,
+    )
+    failed, covered = coverage(baseline.predictions).no_probability, coverage(baseline.everybody)
+    against = {patient: reason for patient, reason in failed.items() if patient not in covered.no_probability}
+    every = replace(
+        can,
+        name=f"{baseline.method}, all patients",
+        notes=(AGAINST,),
+        scores=score(baseline.everybody, baseline.threshold),
+        coverage=replace(covered, counted_against=against),
+    )
+    return [can, every, *_cutoff_rows(baseline, can)]
 
 
-def of_table2(data: str, tasks: Sequence[str], split: str) -> tuple[list[Baseline], list[dict], list[dict]]:
-    """Return what each method of TABLE2 answers in each task about time, their figures, and which could not be run.
+def _cutoff_rows(baseline: Baseline, can: Row) -> list[Row]:
+    """Rows of "short where FLAIR ratio <= cut-off" for each published cut-off: points on the clock's ROC."""
+    y, minus_ratios = labels_and_probabilities(baseline.ratios)
+    rows = []
+    for cutoff, source in tissue_clock.CUTOFFS.items() if len(y) else ():
+        counts = confusion(y, minus_ratios, -cutoff)
+        scores = Scores(
+            n=len(y),
+            n_positive=int(y.sum()),
+            cases_sha256=can.scored.cases_sha256,
+            auc=None,
+            shares=shares_of(counts),
+            threshold=cutoff,
+            threshold_from=source,
+            counts=counts,
+        )
+        rows.append(replace(can, kind=CUTOFF, name=f"{cutoff:.2f}, {source}", scores=scores, chosen=None))
+    return rows
 
-    The last is name, task and reason; it is said on the screen too.
-    """
+
+class OlderMethods(NamedTuple):
+    """What the methods of TABLE2 answer."""
+
+    baselines: list[Baseline]
+    rows: list[Row]  # those that could not be run among them
+
+
+def run_older_methods(data: str, tasks: Sequence[str], split: str) -> OlderMethods:
+    """Run each method of TABLE2 in each task about time; what could not be run is said on the screen too."""
     wanted = [(method, task) for task in tasks if TASKS[task] is not None for method in TABLE2]
-    answers, not_run = [], []
+    baselines, not_run = [], []
     if wanted:
         print(f"older methods: {'; '.join(TABLE2)}", flush=True)
         try:
-            measured = measure(data)
+            measured = measure_cohort(data)
         except InputError as error:
-            not_run, wanted = [{"name": name, "task": task, "reason": str(error)} for name, task in wanted], []
+            not_run, wanted = [_not_run(*one, error) for one in wanted], []
     for method, task in wanted:
         try:
-            answers.append(predict(measured, method, task, split))
+            baselines.append(predict_with(method, measured, task, split))
         except InputError as error:
-            not_run.append({"name": method, "task": task, "reason": str(error)})
-    for missing in not_run:
-        print(f"  not run: {missing['name']}, {POSITIVE[missing['task']]}: {missing['reason']}", flush=True)
-    return answers, [found for answer in answers for found in figures(answer)], not_run
+            not_run.append(_not_run(method, task, error))
+    for row in not_run:
+        print(f"  not run: {row.name}, {POSITIVE[row.task]}: {row.reason}", flush=True)
+    return OlderMethods(baselines, [row for one in baselines for row in rows_of_baseline(one)] + not_run)
+
+
+def _not_run(method: str, task: str, error: InputError) -> Row:
+    return Row(kind=OLDER, name=method, task=task, reason=str(error))

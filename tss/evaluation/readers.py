@@ -2,30 +2,49 @@
 
 In:  patients with readings (columns reader_1, reader_2, ... of cohort.csv: 1 = DWI-FLAIR mismatch, which stands for
      TSS < 4.5 h; empty = not read); the model's predictions and threshold; an rng.
-Out: a plain dict, ready for JSON, and its table for the screen. What has no answer is None, with the reason.
-Paper: 2.1 and 3, Table 2 (readers, their majority, Fleiss' kappa); intervals and comparisons are ours (FIELD 4.2).
+Out: Readings, and their tables. What has no answer is None, with the reason.
+Paper: 2.1 and 3, Table 2 (readers, their majority, Fleiss' kappa); intervals and comparisons are ours.
 See: tests/evaluation/test_readers.py
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
 from tss.data.cohort import Patient
-from tss.data.tasks import label_of
+from tss.data.tasks import lines_of
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
-from tss.evaluation.scores import cases_hash, p_text, proportions, with_interval
-from tss.metrics import cohen_kappa, cohen_kappa_ci, confusion, fleiss_kappa, fleiss_kappa_ci, holm, mcnemar
-from tss.metrics.bootstrap import bootstrap_ci
+from tss.evaluation.results import (
+    Agreement,
+    BesideReader,
+    Estimate,
+    OperatingPoint,
+    ReaderScores,
+    ReaderTest,
+    Readings,
+    Row,
+    p_text,
+    with_interval,
+)
+from tss.evaluation.scores import cases_hash, labels_and_probabilities, shares_of
+from tss.metrics import (
+    bootstrap_ci,
+    cohen_kappa,
+    cohen_kappa_ci,
+    confusion,
+    fleiss_kappa,
+    fleiss_kappa_ci,
+    holm,
+    mcnemar,
+)
 
 TASK = "tss<4.5h"  # what a mismatch stands for (paper 4; 2.3 ties it to 3 h)
 MAJORITY = "majority"
-# Where model and reader meet, and whether the classes change places for it.
-POINTS = {"sensitivity_at_readers_specificity": False, "specificity_at_readers_sensitivity": True}
 FROM_THE_CURVE = "read off this split's own ROC curve: no threshold was fixed beforehand"
 EXPLAINED = (
     f"Sens. at reader's spec., spec. at reader's sens.: {FROM_THE_CURVE}; difference from the reader's, 95% "
@@ -33,15 +52,16 @@ EXPLAINED = (
 )
 
 
-def figures(patients: Sequence[Patient]) -> dict:
-    """Return what the readers are worth on the patients whose onset is known, and how far they agree on all.
+def score_readers(
+    patients: Sequence[Patient], predictions: Sequence[Prediction], threshold: float, rng: np.random.Generator
+) -> Readings:
+    """Return what the readers are worth where the onset is known, how far they agree on all, and the model beside them.
 
     "majority" is what more than half of all readers say; so those who have not read a patient cannot change it. Where
     there is none the patient is counted as undecided.
     """
     names = names_of(patients)
     known = [patient for patient in patients if patient.minutes is not None]
-    each = {name: _counts(known, calls) for name, calls in calls_of(known, names).items()}
     by_all = [list(patient.readings.values()) for patient in patients if len(patient.readings) == len(names)]
     pairs = {
         f"{a} and {b}": [
@@ -49,16 +69,17 @@ def figures(patients: Sequence[Patient]) -> dict:
         ]
         for a, b in combinations(names, 2)
     }
-    return {
-        "positive_call": "DWI-FLAIR mismatch",
-        "n_onset_known": len(known),
-        "each": each,
-        "fleiss_kappa": _agreement(fleiss_kappa, fleiss_kappa_ci, [by_all]) if len(names) > 1 else None,
-        "cohen_kappa": {
-            pair: _agreement(cohen_kappa, cohen_kappa_ci, np.array(given).reshape(-1, 2).T)
+    return Readings(
+        positive_call="DWI-FLAIR mismatch",
+        n_onset_known=len(known),
+        each={name: _reader_scores(known, calls) for name, calls in calls_of(known, names).items()},
+        fleiss_kappa=_agreement(fleiss_kappa, fleiss_kappa_ci, [by_all]) if len(names) > 1 else None,
+        cohen_kappa={
+            pair: _agreement(cohen_kappa, cohen_kappa_ci, list(np.array(given).reshape(-1, 2).T))
             for pair, given in pairs.items()
         },
-    }
+        model=compare_with_readers(patients, predictions, threshold, rng),
+    )
 
 
 def names_of(patients: Sequence[Patient]) -> list[str]:
@@ -82,50 +103,56 @@ def majority(readings: dict[str, int], readers: int) -> int | None:
     return 0 if 2 * (len(readings) - mismatches) > readers else None
 
 
-def compare(
+def compare_with_readers(
     patients: Sequence[Patient], predictions: Sequence[Prediction], threshold: float, rng: np.random.Generator
-) -> dict:
+) -> dict[str, BesideReader]:
     """Return the model beside each reader and their majority, on the patients that both have judged.
 
     McNemar's test is of the model's calls at its own threshold; Holm's correction is for all readers of this table.
     The model's sensitivity at a reader's specificity has the bootstrap's interval for its distance from the reader's.
     """
-    judged = {line.patient: line.probability for line in predictions if line.probability is not None}
-    both = [patient for patient in patients if patient.minutes is not None and patient.id in judged]
+    answers = {line.patient: line.probability for line in predictions if line.probability is not None}
+    both = [patient for patient in patients if patient.minutes is not None and patient.id in answers]
     beside = {}
     for name, calls in calls_of(both, names_of(patients)).items():
-        lines = [
-            (_label(patient), judged[patient.id], call)
+        cases = [
+            (_label(patient), answers[patient.id], call)
             for patient, call in zip(both, calls, strict=True)
             if call is not None
         ]
-        beside[name] = (
-            _beside(*map(np.array, zip(*lines, strict=True)), threshold, rng)
-            if lines
-            else {"n": 0, "reason": "no patient has a known onset, a probability and a reading"}
-        )
-    tested = [entry["mcnemar"] for entry in beside.values() if "mcnemar" in entry]
-    for test, corrected in zip(tested, holm([test["pvalue"] for test in tested]), strict=True):
-        test["pvalue_holm"] = corrected
+        if cases:
+            y, p, reading = (np.array(column) for column in zip(*cases, strict=True))
+            beside[name] = _beside(y, p, reading, threshold, rng)
+        else:
+            beside[name] = BesideReader(n=0, reason="no patient has a known onset, a probability and a reading")
+    tests = {name: found.mcnemar for name, found in beside.items() if found.mcnemar}
+    for (name, test), corrected in zip(tests.items(), holm([test.pvalue for test in tests.values()]), strict=True):
+        beside[name] = replace(beside[name], mcnemar=replace(test, pvalue_holm=corrected))
     return beside
 
 
-def _beside(y: np.ndarray, p: np.ndarray, reading: np.ndarray, threshold: float, rng: np.random.Generator) -> dict:
-    """The model beside one reader: y, p, reading are (n,)."""
+def _beside(
+    y: np.ndarray, p: np.ndarray, reading: np.ndarray, threshold: float, rng: np.random.Generator
+) -> BesideReader:
+    """The model beside one reader: y, p, reading are (n,); the p-value is not yet corrected."""
     calls = (p >= threshold).astype(int)
     test = mcnemar(y, calls, reading)
-    entry = {
-        "n": len(y),
-        "n_positive": int(y.sum()),
-        "mcnemar": {"only_model_right": test.only_a, "only_reader_right": test.only_b, "pvalue": test.pvalue},
-        "cohen_kappa": _agreement(cohen_kappa, cohen_kappa_ci, [calls, reading]),
-    }
+    found = BesideReader(
+        n=len(y),
+        n_positive=int(y.sum()),
+        mcnemar=ReaderTest(test.only_a, test.only_b, test.pvalue, test.pvalue),
+        cohen_kappa=_agreement(cohen_kappa, cohen_kappa_ci, [calls, reading]),
+    )
     if y.all() or not y.any():
-        return entry | {"reason": f"no ROC curve: {int(y.sum())} of {len(y)} patients are positive"}
-    return entry | {name: _point(y, p, reading, swap, rng) for name, swap in POINTS.items()}
+        return replace(found, reason=f"no ROC curve: {int(y.sum())} of {len(y)} patients are positive")
+    return replace(
+        found,
+        sensitivity_at_readers_specificity=_point(y, p, reading, False, rng),
+        specificity_at_readers_sensitivity=_point(y, p, reading, True, rng),
+    )
 
 
-def _point(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool, rng: np.random.Generator) -> dict:
+def _point(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool, rng: np.random.Generator) -> OperatingPoint:
     """The model at the reader's operating point, with the bootstrap's interval of the difference."""
 
     def difference(lines: np.ndarray) -> float:
@@ -133,11 +160,12 @@ def _point(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool, rng: n
         return model - reader
 
     model, reader = matched(y, p, reading, swap)
-    point = {"model": model, "reader": reader, "difference": model - reader, "from": FROM_THE_CURVE}
+    ci = reason = None
     try:
-        return point | {"difference_ci": list(bootstrap_ci(difference, np.arange(len(y)), rng))}
+        ci = bootstrap_ci(difference, np.arange(len(y)), rng)
     except InputError as error:
-        return point | {"difference_ci": None, "reason": str(error)}
+        reason = str(error)
+    return OperatingPoint(model, reader, model - reader, FROM_THE_CURVE, ci, reason)
 
 
 def matched(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool = False) -> tuple[float, float]:
@@ -160,44 +188,39 @@ def matched(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool = Fals
 
 
 def _label(patient: Patient) -> int:
-    return label_of(patient, TASK)
+    ((_, label),) = lines_of(patient, TASK)
+    return label
 
 
-def _counts(patients: list[Patient], calls: list[int | None]) -> dict:
-    """Figures of one reader; who has no call is counted and left out."""
+def _reader_scores(patients: Sequence[Patient], calls: Sequence[int | None]) -> ReaderScores:
+    """Scores of one reader; patients without a call are counted and left out."""
     lines = [
         Prediction(patient.id, patient.side, _label(patient), call)
         for patient, call in zip(patients, calls, strict=True)
     ]
-    read = [(line.label, line.probability) for line in lines if line.probability is not None]
-    y, call = np.array(read, dtype=int).reshape(-1, 2).T
-    tp, fp, tn, fn = confusion(y, call, 0.5)
-    return {
-        "n": len(read),
-        "n_positive": int(y.sum()),
-        "without_call": len(lines) - len(read),
-        "cases_sha256": cases_hash(lines),
-        "tp": tp,
-        "fp": fp,
-        "tn": tn,
-        "fn": fn,
-    } | proportions(tp, fp, tn, fn)
+    y, call = labels_and_probabilities(lines)
+    counts = confusion(y, call, 0.5)
+    return ReaderScores(
+        n=len(y),
+        n_positive=int(y.sum()),
+        without_call=len(lines) - len(y),
+        cases_sha256=cases_hash(lines),
+        counts=counts,
+        shares=shares_of(counts),
+    )
 
 
-def _agreement(kappa: Callable, interval: Callable, ratings: Sequence) -> dict:
+def _agreement(kappa: Callable, interval: Callable, ratings: Sequence) -> Agreement:
     """A kappa with its interval, or why there is none; `ratings` are the functions' arguments."""
     n = len(ratings[0])
     try:
-        return {"n": n, "kappa": kappa(*ratings), "kappa_ci": list(interval(*ratings))}
+        return Agreement(n, Estimate(kappa(*ratings), interval(*ratings)))
     except InputError as error:
-        return {"n": n, "kappa": None, "kappa_ci": None, "reason": str(error) if n else "no patient was read by all"}
+        return Agreement(n, None, str(error) if n else "no patient was read by all")
 
 
-def readers_table(results: Sequence[dict]) -> str:
-    """Return the readers' figures, and the models beside them, for the screen.
-
-    results: as `evaluate` returns them; those without "readers" are passed over. "" if there is none.
-    """
+def readers_table(results: Sequence[Row]) -> str:
+    """Return the readers' scores, and the networks beside them, for the screen; "" where no network has readers."""
     shown = readers_rows(results)
     if shown is None:
         return ""
@@ -214,80 +237,53 @@ class Shown(NamedTuple):
     beside: list[list[str]]  # the models beside each reader
 
 
-def readers_rows(results: Sequence[dict]) -> Shown | None:
-    """Return the readers' figures, and the models beside them, of results as `readers_table` takes them; or None."""
-    results = [metrics for metrics in results if "readers" in metrics]
-    if not results:
+def readers_rows(results: Sequence[Row]) -> Shown | None:
+    """Return the readers' scores, and the networks beside them, as cells; None where no network has readers."""
+    read = [(row, row.readers) for row in results if row.readers]
+    if not read:
         return None
-    readers = results[0]["readers"]  # the same patients and readings for all
+    first, readers = read[0]  # the same patients and readings for all
     rows = [["", "n", "positive", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "accuracy"]]
     remarks = []
-    for name, entry in readers["each"].items():
-        rows.append(
-            [
-                name,
-                *(str(entry[key]) for key in ("n", "n_positive", "tp", "fp", "tn", "fn")),
-                *(with_interval(entry, key, 2) for key in ("sensitivity", "specificity", "accuracy")),
-            ]
-        )
-        if entry["without_call"]:
+    for name, found in readers.each.items():
+        shares = [with_interval(share, 2) for share in found.shares.values()]
+        rows.append([name, *map(str, (found.n, found.n_positive, *found.counts)), *shares])
+        if found.without_call:
             remarks.append(
-                f"{name}: {entry['without_call']} of {readers['n_onset_known']} patients "
+                f"{name}: {found.without_call} of {readers.n_onset_known} patients "
                 f"{'undecided' if name == MAJORITY else 'not read'}."
             )
-    if agreement := readers["fleiss_kappa"]:
-        remarks.append(f"Fleiss' kappa of all readers: {_kappa_text(agreement)}.")
-    if len(readers["cohen_kappa"]) > 1:
-        remarks.append(
-            "Cohen's kappa: "
-            + "; ".join(f"{pair} {_kappa_text(agreement)}" for pair, agreement in readers["cohen_kappa"].items())
-            + "."
-        )
-    beside = [
-        [
-            "",
-            "n",
-            "sens. at reader's spec.",
-            "difference",
-            "spec. at reader's sens.",
-            "difference",
-            "only model right",
-            "only reader right",
-            "p",
-            "p (Holm)",
-        ]
-    ]
-    for metrics in results:
-        for name, entry in metrics["readers"]["model"].items():
-            label = f"{metrics['name']} beside {name}"
-            remarks += [f"{label}: {entry['reason']}."] if "reason" in entry else []
-            if "mcnemar" in entry:
-                test = entry["mcnemar"]
-                points = (entry.get(key) for key in POINTS)
+    if readers.fleiss_kappa:
+        remarks.append(f"Fleiss' kappa of all readers: {_kappa_text(readers.fleiss_kappa)}.")
+    if len(readers.cohen_kappa) > 1:
+        pairs = [f"{pair} {_kappa_text(agreement)}" for pair, agreement in readers.cohen_kappa.items()]
+        remarks.append(f"Cohen's kappa: {'; '.join(pairs)}.")
+    tests = ["only model right", "only reader right", "p", "p (Holm)"]
+    beside = [["", "n", "sens. at reader's spec.", "difference", "spec. at reader's sens.", "difference", *tests]]
+    for row, readings in read:
+        for name, met in readings.model.items():
+            label = f"{row.name} beside {name}"
+            remarks += [f"{label}: {met.reason}."] if met.reason else []
+            if test := met.mcnemar:
+                points = (met.sensitivity_at_readers_specificity, met.specificity_at_readers_sensitivity)
+                counts = [str(test.only_model_right), str(test.only_reader_right)]
                 beside.append(
-                    [
-                        label,
-                        str(entry["n"]),
-                        *(cell for point in points for cell in _cells(point)),
-                        str(test["only_model_right"]),
-                        str(test["only_reader_right"]),
-                        p_text(test["pvalue"]),
-                        p_text(test["pvalue_holm"]),
-                    ]
+                    [label, str(met.n), *(cell for point in points for cell in _cells(point)), *counts]
+                    + [p_text(test.pvalue), p_text(test.pvalue_holm)]
                 )
-    simulated = " (simulated: phantoms have no radiologists)" * ("ceiling" in results[0])
+    simulated = " (simulated: phantoms have no radiologists)" * (first.ceiling is not None)
     return Shown(f"Readers: DWI-FLAIR mismatch = TSS < 4.5 h{simulated}", rows, remarks, beside)
 
 
-def _cells(point: dict | None) -> list[str]:
+def _cells(point: OperatingPoint | None) -> list[str]:
     if point is None:
         return ["-", "-"]
-    ends = "" if point["difference_ci"] is None else " [{:+.2f} to {:+.2f}]".format(*point["difference_ci"])
-    return [f"{point['model']:.2f} (reader {point['reader']:.2f})", f"{point['difference']:+.2f}{ends}"]
+    ends = "" if point.difference_ci is None else " [{:+.2f} to {:+.2f}]".format(*point.difference_ci)
+    return [f"{point.model:.2f} (reader {point.reader:.2f})", f"{point.difference:+.2f}{ends}"]
 
 
-def _kappa_text(agreement: dict) -> str:
-    if agreement["kappa"] is None:
-        return f"- ({agreement['reason']})"
-    low, high = agreement["kappa_ci"]
-    return f"{agreement['kappa']:.2f} [{low:.2f} to {high:.2f}] ({agreement['n']} patients)"
+def _kappa_text(agreement: Agreement) -> str:
+    if agreement.kappa is None:
+        return f"- ({agreement.reason})"
+    low, high = agreement.kappa.ci
+    return f"{agreement.kappa.value:.2f} [{low:.2f} to {high:.2f}] ({agreement.n} patients)"

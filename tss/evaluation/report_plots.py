@@ -1,6 +1,6 @@
 """Which rows of Table 2 are drawn together: ROC curves, bars of AUC, calibration and decision curves.
 
-In:  the rows of tss.evaluation.table2.
+In:  the rows of Table 2 (tss.evaluation.results.Row).
 Out: PNG files, one panel each; panels of one picture stand side by side where there is room.
 Paper: Figs 6 and 7 (bars), Fig. 8 (ROC); calibration and decision curves are ours.
 See: tests/evaluation/test_report_plots.py
@@ -10,173 +10,167 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tss.data.tasks import POSITIVE
-from tss.display import calibration_plots, roc_plots
-from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, rank
-from tss.evaluation.scores import with_interval
-from tss.evaluation.table2 import CUTOFF, NOT_RUN
+from tss.display import figures
+from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, kind_of_weights
+from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, NETWORK, OLDER, READER, Row, with_interval
+from tss.evaluation.table2 import NOT_RUN
 
 ATTENTION = PREVIOUS + 1  # kinds after those of first weights
 SLOTS = {RANDOM: "random", IMAGENET: "ImageNet", MEDICAL: "medical", PREVIOUS: "phase before", ATTENTION: "attention"}
 MODELS = {"2d": "2D networks", "3d": "3D networks"}
-CLOCK, LEE = "tissue clock, FLAIR", "Lee 2020"
-OLDER = {CLOCK: ATTENTION + 1, LEE: ATTENTION + 3}
+OLDER_DRAWN = {FLAIR_CLOCK: ATTENTION + 1, LEE2020: ATTENTION + 3}
 OTHERS = ATTENTION + 2  # the other tissue clocks
 MOST_CURVES = 4  # our choice: of networks in one panel; more are hard to follow
 
 
-def draw_roc(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
+def draw_roc(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     """Draw all ROC curves of a task: networks of each kind, then the older methods with the published cut-offs.
 
     Readers are points of every panel, and the FLAIR ratio is a curve of every one: it is what must be beaten.
     """
-    drawn = [row for row in rows if row["task"] == task and "roc" in row]
-    networks = [row for row in drawn if row["kind"] == "network"]
-    older = where_used(drawn)
-    clock = [_curve(row) for row in older if row["method"] == CLOCK]
-    points = {
-        name: {
-            f"{row['name']}: sensitivity {row['sensitivity']:.2f}, specificity {row['specificity']:.2f}"
-            if name == "reader"
-            else f"{row['threshold']:.2f}": (1 - row["specificity"], row["sensitivity"])
-            for row in rows
-            if row["task"] == task and row["kind"] == name and None not in (row["sensitivity"], row["specificity"])
-        }
-        for name in ("reader", CUTOFF)
+    here = [row for row in rows if row.task == task and row.scores]
+    networks = [row for row in here if row.kind == NETWORK and row.scored.roc]
+    older = [row for row in where_used(here) if row.scored.roc]
+    clock = [_curve(row) for row in older if row.method == FLAIR_CLOCK]
+    readers = {
+        f"{row.name}: sensitivity {sensitivity:.2f}, specificity {specificity:.2f}": (1 - specificity, sensitivity)
+        for row, sensitivity, specificity in _points(here, READER)
+    }
+    published = {
+        f"{row.scored.threshold:.2f}": (1 - specificity, sensitivity)
+        for row, sensitivity, specificity in _points(here, CUTOFF)
     }
     groups = (
         {"networks": networks}
         if len(networks) <= MOST_CURVES
-        else {words: [row for row in networks if row["model"] == model] for model, words in MODELS.items()}
+        else {words: [row for row in networks if row.model == model] for model, words in MODELS.items()}
     )
     paths = []
     for name, group in {**groups, "older methods": older}.items():
         if group:
             paths.append(folder / f"roc_{_stem(task)}_{name.replace(' ', '_').lower()}.png")
-            curves, cutoffs = (
-                ([_curve(row) for row in older], points[CUTOFF])
-                if group is older
-                else ([_curve(row) for row in group] + clock, {})
-            )
-            roc_plots.draw_rocs(
-                paths[-1], curves, points["reader"], cutoffs, f"{POSITIVE[task]}: {name}\n{cases(group)}"
-            )
+            is_older = group is older
+            curves = [_curve(row) for row in group] + clock * (not is_older)
+            title = f"{POSITIVE[task]}: {name}\n{cases(group)}"
+            figures.draw_rocs(paths[-1], curves, readers, published if is_older else {}, title)
     return paths
 
 
-def draw_bars(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
+def _points(rows: Sequence[Row], kind: str) -> list[tuple[Row, float, float]]:
+    """Rows that are a point of the ROC plane, with sensitivity and specificity."""
+    return [
+        (row, shares.sensitivity.value, shares.specificity.value)
+        for row in rows
+        if row.kind == kind and (shares := row.scored.shares).sensitivity and shares.specificity
+    ]
+
+
+def draw_bars(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     """Draw the AUCs of a task by first weights, 2D and 3D (Figs 6 and 7); what was not run is a gap that says so."""
-    here = [row for row in rows if row["task"] == task]
-    networks = [row for row in here if row["kind"] == "network"]
+    here = [row for row in rows if row.task == task]
+    networks = [row for row in here if row.kind == NETWORK]
     groups = {}
     for model in MODELS:
-        own = [row for row in networks if row["model"] == model]
+        own = [row for row in networks if row.model == model]
         slots = [
             kind
             for kind in SLOTS
             if (kind != IMAGENET or model == "2d")  # the paper has none in 3D
-            and (kind != ATTENTION or any(row.get("attention") for row in networks))
+            and (kind != ATTENTION or any(row.attention for row in networks))
         ]
         if own:
             groups[model.upper()] = [bar for kind in slots for bar in _bars(own, kind)]
     if older := where_used(here):
         groups["older"] = [
-            _bar("FLAIR ratio" if row["method"] == CLOCK else row["method"], row)
+            _bar("FLAIR ratio" if row.method == FLAIR_CLOCK else row.method or "", row)
             for row in older
-            if row["method"] in OLDER
+            if row.method in OLDER_DRAWN
         ]
     if not any(bar.auc is not None for bars in groups.values() for bar in bars):
         return []
     path = folder / f"auc_{_stem(task)}.png"
     best = {
-        f"the best that can be reached on average on such phantoms: {row['ceiling']:.3f}": row["ceiling"]
+        f"the best that can be reached on average on such phantoms: {row.ceiling:.3f}": row.ceiling
         for row in networks
-        if "ceiling" in row
+        if row.ceiling is not None
     }
     roc_plots.draw_bars(path, groups, best, f"{POSITIVE[task]}: {cases(networks or older)}")
     return [path]
 
 
-def _bars(rows: Sequence[dict], kind: int) -> list[roc_plots.Bar]:
-    found = [row for row in rows if kind_of(row) == kind]
-    run = [row for row in found if row["stage"] != NOT_RUN]
+def _bars(rows: Sequence[Row], kind: int) -> list[figures.Bar]:
+    run = [row for row in rows if kind_of(row) == kind and row.scores]
     if not run:
-        return [roc_plots.Bar(SLOTS[kind], None, None, kind, NOT_RUN)]
-    return [_bar(SLOTS[kind] if len(run) == 1 else row["name"], row) for row in run]
+        return [figures.Bar(SLOTS[kind], None, None, kind, NOT_RUN)]
+    return [_bar(SLOTS[kind] if len(run) == 1 else row.name, row) for row in run]
 
 
-def _bar(label: str, row: dict) -> roc_plots.Bar:
-    return roc_plots.Bar(label, row["auc"], row["auc_ci"], kind_of(row), "no AUC")
+def _bar(label: str, row: Row) -> figures.Bar:
+    value, ci = row.scored.auc or (None, None)
+    return figures.Bar(label, value, ci, kind_of(row), "no AUC")
 
 
-def draw_calibration(folder: Path, rows: Sequence[dict], task: str) -> list[Path]:
+def draw_calibration(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     """Draw calibration and decision curve of the last networks, in the latter the older methods beside them."""
-    shown = {row["name"]: row for row in last_networks(rows, task) if "calibration" in row}
-    if not shown:
+    last = [row for row in last_networks(rows, task) if row.scored.calibration]
+    if not last:
         return []
     names = [folder / f"{name}_{_stem(task)}.png" for name in ("calibration", "decision")]
-    title = f"{POSITIVE[task]}: {cases(list(shown.values()))}"
-    calibration_plots.draw_calibration(
-        names[0],
-        {f"{name}: Brier score {with_interval(row, 'brier', 3)}": row["calibration"] for name, row in shown.items()},
-        title,
-    )
-    same = {row["cases_sha256"] for row in shown.values()}
-    beside = {
-        row["name"]: row
-        for row in rows
-        if row["task"] == task
-        and row.get("method") in OLDER
-        and row.get("cases_sha256") in same
-        and "counted_against" in row["coverage"]
+    title = f"{POSITIVE[task]}: {cases(last)}"
+    curves = {
+        f"{row.name}: Brier score {with_interval(row.scored.brier, 3)}": row.scored.calibration or [] for row in last
     }
-    calibration_plots.draw_decision(
-        names[1], {name: row["decision_curve"] for name, row in (shown | beside).items()}, title
-    )
+    figures.draw_calibration(names[0], curves, title)
+    same = {row.scored.cases_sha256 for row in last}
+    beside = [
+        row
+        for row in rows
+        if row.task == task and row.method in OLDER_DRAWN and row.about_everybody and row.scored.cases_sha256 in same
+    ]
+    figures.draw_decision(names[1], {row.name: row.scored.decision_curve or [] for row in last + beside}, title)
     return names
 
 
-def last_networks(rows: Sequence[dict], task: str) -> list[dict]:
+def last_networks(rows: Sequence[Row], task: str) -> list[Row]:
     """Return the network of the last phase of 2D and of 3D; of several, one that started from the phase before."""
-    last = {}
+    last: dict[str | None, Row] = {}
     for row in rows:
-        if row["task"] == task and row["kind"] == "network" and row["stage"] != NOT_RUN:
-            order = (rank(row["weights"]) == PREVIOUS, row["phase"])
-            if row["model"] not in last or order > last[row["model"]][0]:
-                last[row["model"]] = order, row
-    return [row for _, row in last.values()]
+        if row.task == task and row.kind == NETWORK and row.scores:
+            if row.model not in last or _schedule(row) > _schedule(last[row.model]):
+                last[row.model] = row
+    return list(last.values())
 
 
-def where_used(rows: Sequence[dict]) -> list[dict]:
-    """Return the rows of older methods that are of the patients whom the method can process."""
-    return [
-        row
-        for row in rows
-        if row["kind"] == "older method" and row["stage"] != NOT_RUN and "counted_against" not in row["coverage"]
-    ]
+def _schedule(row: Row) -> tuple[bool, int]:
+    return kind_of_weights(row.weights) == PREVIOUS, row.phase or 0
 
 
-def cases(rows: Sequence[dict]) -> str:
+def where_used(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of older methods that are of the patients that the method can process."""
+    return [row for row in rows if row.kind == OLDER and row.scores and not row.about_everybody]
+
+
+def cases(rows: Sequence[Row]) -> str:
     """Write how many cases some rows have, and what they are: a picture is copied without its page."""
-    counts = {(row["n"], row["n_positive"]): row for row in rows if row["stage"] != NOT_RUN}
+    counts = {(row.scores.n, row.scores.n_positive): row for row in rows if row.scores}
     if len(counts) != 1:
         return "the rows have different cases: see Table 2"
     (n, positive), row = counts.popitem()
-    unit = f"phantom {row['unit']}" if "ceiling" in row else row["unit"]
-    return f"{n} {unit}s, {positive} positive"
+    return f"{n} {'phantom ' * (row.ceiling is not None)}{row.unit}s, {positive} positive"
 
 
-def kind_of(row: dict) -> int:
+def kind_of(row: Row) -> int:
     """Return which colour a row has: of a network the one of SLOTS that it belongs to."""
-    if row["kind"] == "older method":
-        return OLDER.get(row["method"], OTHERS)
-    return ATTENTION if row.get("attention") else rank(row.get("weights", ""))
+    if row.kind == OLDER:
+        return OLDER_DRAWN.get(row.method or "", OTHERS)
+    return ATTENTION if row.attention else kind_of_weights(row.weights)
 
 
-def _curve(row: dict) -> roc_plots.Curve:
-    name = row.get("method") or row["name"]
-    return roc_plots.Curve(
-        f"{name}: AUC {with_interval(row, 'auc', 3)}, n = {row['n']}", *row["roc"].values(), kind_of(row)
-    )
+def _curve(row: Row) -> figures.Curve:
+    found, roc = row.scored, row.scored.roc
+    label = f"{row.method or row.name}: AUC {with_interval(found.auc, 3)}, n = {found.n}"
+    x, y = (roc.false_positive_rate, roc.true_positive_rate) if roc else ([], [])
+    return figures.Curve(label, x, y, kind_of(row))
 
 
 def _stem(task: str) -> str:

@@ -20,7 +20,7 @@ MOST_WITHOUT_ANSWER = 0.5  # share of draws, such as draws of one class only
 
 def bootstrap_ci(
     statistic: Callable[[np.ndarray], float],
-    patients: Sequence,
+    patients: Sequence | np.ndarray,
     rng: np.random.Generator,
     draws: int = DRAWS,
     level: float = 0.95,

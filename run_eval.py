@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Score checkpoints on the test patients, read the scans of one new patient, or check the figures of a publication.
+"""Score checkpoints on the test patients, or read the scans of one new patient.
 
     python run_eval.py runs/2d/phase4/best.pt                     one checkpoint, the test split of data/
     python run_eval.py runs/2d/phase*/best.pt --out eval          all phases, a folder each and one table
@@ -7,37 +7,36 @@
     python run_eval.py runs/2d/phase*/best.pt --report            all of it on one page: report.html
     python run_eval.py runs/2d/phase*/best.pt --gradcam-scores    and how much of its maps lies in the lesions
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
-    python run_eval.py --audit table.csv                          which patients can be behind published figures
 
 Leaves predictions.csv, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
 checkpoints, and OUT/comparisons.json where two have the same task), or patient.json and gradcam/patient.png for a new
-patient; --audit only prints. Exit code 0: done; 2: wrong use or unusable input.
+patient. Exit code 0: done; 2: wrong use or unusable input.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+import tss
 from tss.data.cohort import SIDES, SPLITS
 from tss.errors import InputError
+from tss.evaluation.options import Options, PatientOptions
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
-FOR_A_COHORT = ("data", "split", "table", "study", "report", "gradcam-scores")
-FOR_A_PATIENT = ("atlas", "adc", "side", "tools")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate, return the exit code."""
     parser = build_parser()
-    args = parser.parse_args(argv)
-    refuse_what_does_not_fit(parser, args)
+    options = options_of(parser, parser.parse_args(argv))
     try:
-        if "audit" in args:
-            audit_table(args)
-        elif "patient" in args:
-            read_patient(args)
+        # torch is loaded here, so that --help does not wait for it
+        if isinstance(options, PatientOptions):
+            from tss.evaluation.new_patient import read_patient
+
+            read_patient(options)
         else:
-            score_cohort(args)
+            score_cohort(options)
         return 0
     except InputError as error:
         print(f"run_eval.py: {error}", file=sys.stderr)
@@ -48,93 +47,60 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"run_eval.py: {str(error).splitlines()[0]} Ask for another GPU, or give --device cpu.", file=sys.stderr)
     except KeyboardInterrupt:
-        print("run_eval.py: stopped. The same command with --overwrite starts again.", file=sys.stderr)
+        print("run_eval.py: interrupted. Rerun the same command with --overwrite.", file=sys.stderr)
     return 2
 
 
-def score_cohort(args: argparse.Namespace) -> None:
-    """Score the checkpoints on a split and print the table."""
-    from tss.evaluation.evaluate import evaluate  # torch is loaded here, so that --help does not wait for it
+def score_cohort(options: Options) -> None:
+    """Score the checkpoints on a split and print the tables."""
+    from tss.evaluation.evaluate import evaluate
     from tss.evaluation.gradcam_overlap import overlap_table
     from tss.evaluation.readers import readers_table
     from tss.evaluation.scores import summary_table
     from tss.evaluation.subgroups import subgroups_table
 
-    given = vars(args)
-    results = evaluate(
-        args.checkpoints,
-        given.get("data", "data"),
-        given.get("split", "test"),
-        args.out,
-        args.gradcam,
-        args.device,
-        args.overwrite,
-        "table" in args,
-        given.get("study"),
-        "report" in args,
-        "gradcam-scores" in args,
-    )
-    print("\n" + summary_table(results), flush=True)
-    if overlaps := overlap_table(results):
-        print("\n" + overlaps, flush=True)
-    if readings := readers_table(results):
-        print("\n" + readings, flush=True)
-    if len(results) == 1 and "subgroups" in results[0]:  # of several they would bury the table; metrics.json has them
-        print("\n" + subgroups_table(results[0]["subgroups"]), flush=True)
-
-
-def read_patient(args: argparse.Namespace) -> None:
-    """Prepare one patient's scans, predict and draw."""
-    from tss.evaluation.new_patient import ScanFiles, read
-
-    given = vars(args)
-    scans = ScanFiles(*args.patient, second_is_adc="adc" in args)
-    read(
-        args.checkpoints,
-        scans,
-        args.atlas,
-        args.out,
-        given.get("side"),
-        given.get("tools", "auto"),
-        draw=args.gradcam > 0,
-        device=args.device,
-        overwrite=args.overwrite,
-    )
-
-
-def audit_table(args: argparse.Namespace) -> None:
-    """Print which whole numbers give the figures of a table."""
-    from tss.study.published_rows import audit
-
-    print(audit(args.audit), flush=True)
+    results = evaluate(options)
+    # The subgroups of several networks would bury the table; metrics.json has them.
+    groups = subgroups_table(results[0].subgroups) if len(results) == 1 and results[0].subgroups else ""
+    for text in (summary_table(results), overlap_table(results), readers_table(results), groups):
+        if text:
+            print("\n" + text, flush=True)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_eval.py", description=__doc__, formatter_class=Formatter, allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"tss {tss.__version__}")
     parser.add_argument(
         "checkpoints",
-        nargs="*",
+        nargs="+",
         metavar="CKPT",
-        default=GIVEN,
         help="best.pt of a phase; phase 1's also finds the side of patients whose side is unknown, and "
         "is looked for at ../phase1/best.pt beside the others",
     )
-    parser.add_argument("--out", default="eval", help="folder for the results")
+    parser.add_argument("--out", default=Options.out, help="folder for the results")
     parser.add_argument(
-        "--gradcam", type=count, default=4, metavar="N", help="draw the Grad-CAM of the first N patients; 0 = none"
+        "--gradcam",
+        type=count,
+        default=Options.gradcam,
+        metavar="N",
+        help="draw the Grad-CAM of the first N patients; 0 = none",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
+    parser.add_argument(
+        "--device", default=Options.device, help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the results that OUT holds already")
 
     cohort = parser.add_argument_group("a cohort")
-    cohort.add_argument("--data", default=GIVEN, help="the folder that run_preprocess.py made; without it data")
+    cohort.add_argument(
+        "--data", default=GIVEN, help=f"the folder that run_preprocess.py made (default: {Options.data})"
+    )
     cohort.add_argument(
         "--split",
         choices=list(SPLITS),
         default=GIVEN,
-        help="which patients; without it test. The figures of train and val are optimistic",
+        help=f"which patients; the numbers of train and val are optimistic (default: {Options.split})",
     )
     cohort.add_argument(
         "--table",
@@ -154,12 +120,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--study",
         metavar="FILE",
         default=GIVEN,
-        help="study.json of run_train.py --study: tells the table which rows were not run, and has "
+        help="study.json of python -m tss.study table2: tells the table which rows were not run, and has "
         "what the paper makes claims about compared instead of every two checkpoints",
     )
     cohort.add_argument(
         "--gradcam-scores",
-        dest="gradcam-scores",
         action="store_true",
         default=GIVEN,
         help="measure how much of every patient's Grad-CAM lies in the lesion mask, beside chance and "
@@ -189,17 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tools",
         choices=["auto", "fsl", "builtin"],
         default=GIVEN,
-        help="brain mask and registration; without it auto: FSL where it is found",
-    )
-
-    figures = parser.add_argument_group("published figures")
-    figures.add_argument(
-        "--audit",
-        metavar="TABLE",
-        default=GIVEN,
-        help="a CSV table: row, sensitivity, specificity as printed, and where known accuracy, n (82 "
-        "or 70-90), n_positive, auc, and group (rows said to share a test set). Prints which "
-        "numbers of patients give each row, and whether one test set fits a group",
+        help=f"brain mask and registration; auto = FSL where it is found (default: {PatientOptions.tools})",
     )
     return parser
 
@@ -208,29 +163,21 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
     """Defaults printed by argparse, line breaks as written."""
 
 
-def refuse_what_does_not_fit(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End the program for flags that have no meaning together."""
-    if "audit" in args:
-        changed = [
-            name
-            for name in ("out", "gradcam", "device", "overwrite")
-            if getattr(args, name) != parser.get_default(name)
-        ]
-        if alien := [name for name in (*FOR_A_COHORT, "patient", *FOR_A_PATIENT) if name in args] + changed:
-            parser.error(f"--{alien[0]} has no meaning with --audit TABLE")
-        if "checkpoints" in args:
-            parser.error(f"--audit is about one table and no checkpoint: leave {args.checkpoints[0]} away")
-    elif "checkpoints" not in args:
-        parser.error("the following arguments are required: CKPT")
-    elif "patient" in args:
-        if "atlas" not in args:
-            parser.error("--patient needs --atlas FILE, the T2w atlas that the training patients were brought to")
-        if "adc" in args and args.patient[1] == "-":
-            parser.error("--adc says that the second scan is the ADC map, and - that there is none: leave one away")
-        if alien := [name for name in FOR_A_COHORT if name in args]:
-            parser.error(f"--{alien[0]} is about a cohort and --patient about one new patient: leave one away")
-    elif alien := [name for name in FOR_A_PATIENT if name in args]:
-        parser.error(f"--{alien[0]} goes with --patient DWI B0 FLAIR only")
+def options_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Options | PatientOptions:
+    """Return the options; end the program for flags that the cohort, or the patient, has no use for."""
+    given = vars(args)
+    kind = PatientOptions if "patient" in given else Options
+    if alien := [name.replace("_", "-") for name in given if name not in kind.__dataclass_fields__]:
+        parser.error(
+            f"--{alien[0]} is about a cohort and --patient about one new patient: omit one"
+            if kind is PatientOptions
+            else f"--{alien[0]} goes with --patient DWI B0 FLAIR only"
+        )
+    if kind is PatientOptions and "atlas" not in given:
+        parser.error("--patient needs --atlas FILE, the T2w atlas that the training patients were brought to")
+    if "adc" in given and args.patient[1] == "-":
+        parser.error("--adc says that the second scan is the ADC map, and - that there is none: omit one")
+    return kind(**given)
 
 
 def count(text: str) -> int:

@@ -6,30 +6,35 @@ Out: predictions.csv, metrics.json, roc.png and gradcam/<patient>.png for each c
 Paper: 3, Table 2, Figs 8 and 9.
 See: tests/evaluation/test_evaluate.py
 
-The threshold is validation's and is never fitted here (decision 8). Nobody is left out silently: whoever has no
-probability keeps a row, and table and metrics.json say how many they cover (decision 13).
+The threshold is validation's and is never fitted here (decision 8). Nobody is left out silently: patients without a
+probability keep a row, and table and metrics.json say how many they cover (decision 13).
 """
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from tss.data.cohort import Patient
 from tss.data.files import read_json, sha256, write_json, write_text
-from tss.data.prepared import differing_settings, read_prepared, read_settings
+from tss.data.prepared import Settings, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation import gradcam_overlap, readers, table2
-from tss.evaluation.auc_comparison import CLAIMS, claimed, compare_models, comparisons_table
-from tss.evaluation.gradcam_page import draw_on_atlas, scans_of
+from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_table
+from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
+from tss.evaluation.options import Options
+from tss.evaluation.results import NETWORK, Comparison, Row, as_json
 from tss.evaluation.scores import coverage, coverage_line, score
-from tss.evaluation.subgroups import by_group
+from tss.evaluation.subgroups import score_subgroups
 from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, phantom_note
 from tss.training.device import choose_device
 
@@ -37,127 +42,116 @@ HEMISPHERES_NOTE = (
     "Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
     "DeLong's test, count a patient's two hemispheres as if independent."
 )
-LEFT_BEHIND = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
+OF_A_NETWORK = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
 REPORT = ("report.html", "figures")  # as tss.evaluation.report has them
 
 
-def evaluate(
-    paths: Sequence[str],
-    data: str,
-    split: str,
-    out: str,
-    pictures: int,
-    device: str = "auto",
-    overwrite: bool = False,
-    table: bool = False,
-    study: str | None = None,
-    report: bool = False,
-    gradcam_scores: bool = False,
-) -> list[dict]:
-    """Evaluate checkpoints on one split; returns the metrics of each, as written to its metrics.json.
+@dataclass(frozen=True)
+class Selection:
+    """What is evaluated: nothing has been computed yet, and all of it fits together."""
 
-    Args:
-        paths: checkpoints; the results of one go to `out`, of several to out/<name>, named after phases' folders.
-        pictures: Grad-CAM of so many patients, the table's first ones (chosen before anything is known of them).
-        gradcam_scores: measure how much of everybody's Grad-CAM lies in the lesion masks.
-        table: leave table2.md and table2.csv in `out` too, with the older methods beside the checkpoints.
-        report: leave report.html with all of it, the table too.
-        study: study.json of tss.study.table2_study: names what first weights were, lists rows that were not run, and has what the
-            paper makes claims about compared instead of every two.
+    options: Options
+    models: list[Model]
+    pickers: list[Model | None]  # of each model phase 1's, where some patient's side is unknown
+    cohort: list[Patient]  # all splits
+    patients: list[Patient]  # of the split
+    settings: Settings  # of DATA
+    study: dict  # what study.json says; empty without one
+    lesions: dict[str, dict[str, gradcam_overlap.Lesion]] | None  # None: the Grad-CAM is not measured
+    device: torch.device
+
+    @property
+    def out(self) -> Path:
+        return Path(self.options.out)
+
+    @property
+    def drawn(self) -> list[Patient]:
+        """The patients whose Grad-CAM is drawn."""
+        return [patient for patient in self.patients if patient.status == "ok"][: self.options.gradcam]
+
+    @property
+    def phantom(self) -> str:
+        """The cohort's column `phantom`: how widely onset shows on phantoms; "" of patients."""
+        return self.cohort[0].row.get("phantom", "")
+
+    def folder(self, model: Model) -> Path:
+        return self.out if len(self.models) == 1 else self.out / model.name
+
+
+class Network(NamedTuple):
+    """A network that was evaluated."""
+
+    model: Model
+    row: Row
+    predictions: list[Prediction]
+
+
+def evaluate(options: Options) -> list[Row]:
+    """Evaluate checkpoints on one split; returns the row of each, as written to its metrics.json.
+
     Raises:
         InputError: a checkpoint and DATA do not belong together, or OUT has results already.
     """
-    models = open_models(paths)
-    planned = read_json(study) if study else {}
-    patients = read_prepared(data)
-    chosen = [patient for patient in patients if patient.split == split]
-    if not chosen:
-        raise InputError(f"{data}/cohort.csv has no patient in the split {split!r}. Give another --split.")
-    side_unknown = any(patient.status == "ok" and not patient.side for patient in chosen)
-    pickers = [side_picker(model, models) if side_unknown else None for model in models]
-    for model in [*models, *filter(None, pickers)]:
-        check_fits(model, patients, data)
-    drawn = [patient for patient in chosen if patient.status == "ok"][:pictures]
-    if missing := [path for patient in drawn for path in scans_of(data, patient).values() if not path.is_file()]:
-        raise InputError(
-            f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
-            "leave the pictures away with --gradcam 0."
-        )
-    lesions = gradcam_overlap.lesions_of(chosen, data) if gradcam_scores else None
-    device = choose_device(device)
-    folders = [Path(out)] if len(models) == 1 else [Path(out) / model.name for model in models]
-    for folder in folders:
-        make_free(folder, overwrite)
-    make_free(Path(out), overwrite, [COMPARISONS, *table2.NAMES, *REPORT])
+    selection = select(options)
+    networks = []
+    for model, picker in zip(selection.models, selection.pickers, strict=True):
+        networks.append(score_network(model, picker, selection))
+        write_network(networks[-1], selection)
+    results = [network.row for network in networks]
+    beside: dict[str, dict[str, list[Prediction]]] = {}
+    older: list[Row] = []
+    if options.table or options.report:
+        from tss.evaluation.older_methods import run_older_methods  # scipy's statistics take a second to load
 
-    results, rows = [], {}
-    for model, picker, folder in zip(models, pickers, folders, strict=True):
-        print(f"{model.name}: {POSITIVE[model.task]}, {len(chosen)} patients of the {split} split", flush=True)
-        predictions = predict_patients(model, picker, chosen, data, device)
-        metrics = describe(model, split, chosen, data) | score(predictions, model.threshold) | coverage(predictions)
-        if study:
-            metrics["weights"] = weights_in(planned, Path(study).parent, model) or metrics["weights"]
-        if model.task != "stroke":
-            metrics["subgroups"] = by_group(chosen, predictions, model.threshold)
-        if model.task == readers.TASK and readers.names_of(chosen):
-            rng = np.random.default_rng(0)  # of the bootstrap: the same figures from the same predictions
-            metrics["readers"] = readers.figures(chosen) | {
-                "model": readers.compare(chosen, predictions, model.threshold, rng)
-            }
-        if lesions is not None:
-            metrics["gradcam"] = gradcam_overlap.measure(model, predictions, chosen, lesions, data)
-            print(f"  {gradcam_overlap.overlap_line(metrics['gradcam'])}", flush=True)
-        write_predictions(folder / "predictions.csv", predictions)
-        write_json(folder / "metrics.json", metrics)
-        _draw_roc(folder / "roc.png", metrics, phantom_note(patients[0].row.get("phantom"), model.task))
-        _draw_maps(folder / "gradcam", model, predictions, drawn, data)
-        print(f"  {coverage_line(metrics)}\n  written to {folder}", flush=True)
-        results.append(metrics)
-        rows.setdefault(model.task, {})[model.name] = predictions
-    older, figures_of_older, not_run = [], [], []
-    if table or report:
-        from tss.evaluation.older_methods import of_table2  # here, since scipy's statistics take a second to load
-
-        older, figures_of_older, not_run = of_table2(data, [task for task in TASKS if task in rows], split)
-    compared = {}
-    for task, lines in rows.items():
-        beside = {method.method: method.predictions for method in older if method.task == task}
-        pairs = [*combinations(lines, 2), *product(beside, lines)]  # a network beside each, not they beside each other
-        if planned:
-            pairs = claimed({metrics["name"]: metrics for metrics in results if metrics["task"] == task}, list(beside))
-        if pairs:
-            compared[task] = compare_models(lines | beside, task, pairs)
-    if compared:
-        write_json(Path(out) / COMPARISONS, compared)
-        print("".join(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}\n" for task, pairs in compared.items()), end="")
-    if table or report:
-        not_run += planned.get("not_run", [])
-        chosen_pairs = CLAIMS if planned else ""
-        whole = table2.rows_of(results, figures_of_older, not_run)
-        table2.write_table(Path(out), whole, compared, results, chosen_pairs)
-        print(f"\n{' and '.join(table2.NAMES)} written to {out}", flush=True)
-    if report:
-        from tss.evaluation.report import Findings, write_report  # here, since matplotlib takes a second to load
-
-        maps = {model.name: sorted(folder.glob("gradcam/*.png")) for model, folder in zip(models, folders, strict=True)}
-        write_report(
-            Path(out),
-            Findings(patients, split, whole, compared, chosen_pairs, maps, read_settings(data)),
-        )
-        print(f"report.html written to {out}", flush=True)
+        tasks = [task for task in TASKS if any(row.task == task for row in results)]
+        beside, older = run_older_methods(options.data, tasks, options.split)
+    compared = compare(networks, beside, chosen=bool(selection.study))
+    write_comparisons(compared, selection)
+    if options.table or options.report:
+        planned = [Row(**row) for row in selection.study.get("not_run", [])]
+        write_tables(table2.in_order(results, [*older, *planned]), results, compared, selection)
     return results
 
 
-def check_fits(model: Model, patients: list[Patient], data: str) -> None:
+def select(options: Options) -> Selection:
+    """Open what is evaluated, refuse what does not fit together, and make room for the results."""
+    models = open_models(options.checkpoints)
+    study = read_json(options.study) if options.study else {}
+    cohort, settings = read_prepared(options.data), read_settings(options.data)
+    patients = [patient for patient in cohort if patient.split == options.split]
+    if not patients:
+        raise InputError(
+            f"{options.data}/cohort.csv has no patient in the split {options.split!r}. Give another --split."
+        )
+    side_unknown = any(patient.status == "ok" and not patient.side for patient in patients)
+    pickers = [side_picker(model, models) if side_unknown else None for model in models]
+    for model in [*models, *filter(None, pickers)]:
+        check_fits(model, cohort, settings, options.data)
+    lesions = gradcam_overlap.lesions_of(patients, options.data) if options.gradcam_scores else None
+    device = choose_device(options.device)
+    selection = Selection(options, models, pickers, cohort, patients, settings, study, lesions, device)
+    scans = [path for patient in selection.drawn for path in scans_to_draw(options.data, patient).values()]
+    if missing := [path for path in scans if not path.is_file()]:
+        raise InputError(
+            f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
+            "omit the pictures with --gradcam 0."
+        )
+    for model in models:
+        make_free(selection.folder(model), OF_A_NETWORK, options.overwrite)
+    make_free(selection.out, [COMPARISONS, *table2.NAMES, *REPORT], options.overwrite)
+    return selection
+
+
+def check_fits(model: Model, cohort: list[Patient], settings: Settings, data: str) -> None:
     """Refuse DATA of another grid, and DATA of another split, whose test patients may have been trained on."""
-    grid = list(read_settings(data)["grid"])
+    grid, here = list(settings["grid"]), split_hash(cohort)
     if model.checkpoint["grid"] != grid:
         raise InputError(
             f"{model.path} was trained on the grid {model.checkpoint['grid']}, {data} has {grid}. Give "
             f"its own --data, or preprocess with --grid {' '.join(map(str, model.checkpoint['grid']))}."
         )
-    if model.checkpoint["cohort"] != (here := split_hash(patients)):
+    if model.checkpoint["cohort"] != here:
         raise InputError(
             f"{model.path} was trained on another split of patients ({model.checkpoint['cohort'][:12]}) "
             f"than {data}/cohort.csv has ({here[:12]}): it may have seen patients that are tested here. "
@@ -165,8 +159,8 @@ def check_fits(model: Model, patients: list[Patient], data: str) -> None:
         )
 
 
-def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND) -> None:
-    """Refuse a folder with results, or take them away: a picture of an earlier run must not pass for this one's."""
+def make_free(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Refuse a folder with results, or remove them: a picture of an earlier run must not pass for this one's."""
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
         raise InputError(f"{folder} already holds {', '.join(there)}. Give another --out, or --overwrite.")
@@ -182,57 +176,95 @@ def make_free(folder: Path, overwrite: bool, names: Sequence[str] = LEFT_BEHIND)
         raise InputError(f"{error.filename} cannot be replaced: {error.strerror}. Give another --out.") from error
 
 
-def describe(model: Model, split: str, patients: list[Patient], data: str) -> dict:
-    """Return what the figures are of, and what has to be said with them."""
-    limit = TASKS[model.task]
-    name = POSITIVE[model.task]
-    about = {
-        "name": model.name,
-        "task": model.task,
-        "split": split,
-        "phase": model.checkpoint["phase"],
-        "model": model.checkpoint["model"],
-        "attention": model.checkpoint["attention"],
-        "weights": weights_of(model.checkpoint),
-        "parent": model.checkpoint["parent"],
-        "checkpoint": str(model.path),
-        "checkpoint_sha256": sha256(model.path),
-        "cohort": model.checkpoint["cohort"],
-        "unit": "hemisphere" if limit is None else "patient",
-        "positive_class": name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
-    }
+def score_network(model: Model, picker: Model | None, selection: Selection) -> Network:
+    """Predict the patients of the split and score the predictions."""
+    patients, options = selection.patients, selection.options
+    print(f"{model.name}: {POSITIVE[model.task]}, {len(patients)} patients of the {options.split} split", flush=True)
+    predictions = predict_patients(model, picker, patients, options.data, selection.device)
+    readings = overlap = None
+    if model.task == readers.TASK and readers.names_of(patients):
+        rng = np.random.default_rng(0)  # of the bootstrap: the same intervals from the same predictions
+        readings = readers.score_readers(patients, predictions, model.threshold, rng)
+    if selection.lesions is not None:
+        overlap = gradcam_overlap.measure_overlap(model, predictions, patients, selection.lesions, options.data)
+        print(f"  {gradcam_overlap.overlap_line(overlap)}", flush=True)
+    checkpoint, name, limit = model.checkpoint, POSITIVE[model.task], TASKS[model.task]
+    return Network(
+        model,
+        Row(
+            kind=NETWORK,
+            name=model.name,
+            task=model.task,
+            split=options.split,
+            phase=checkpoint["phase"],
+            model=checkpoint["model"],
+            attention=checkpoint["attention"],
+            weights=first_weights(model, selection),
+            parent=checkpoint["parent"],
+            checkpoint=str(model.path),
+            checkpoint_sha256=sha256(model.path),
+            cohort=checkpoint["cohort"],
+            unit="hemisphere" if limit is None else "patient",
+            positive_class=name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
+            ceiling=ceilings(float(selection.phantom))[model.task] if selection.phantom else None,
+            notes=notes_on(model, selection),
+            scores=score(predictions, model.threshold),
+            coverage=coverage(predictions),
+            subgroups=None if limit is None else score_subgroups(patients, predictions, model.threshold),
+            readers=readings,
+            gradcam=overlap,
+        ),
+        predictions,
+    )
+
+
+def notes_on(model: Model, selection: Selection) -> tuple[str, ...]:
+    """Return what has to be said with a network's scores."""
+    split, data = selection.options.split, selection.options.data
     notes = []
-    if limit is None:
+    if TASKS[model.task] is None:
         notes.append(HEMISPHERES_NOTE)
     if split != "test":
         notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
-    trained_on = model.checkpoint["settings"].get("preprocessing", {})
-    if differs := differing_settings(trained_on, read_settings(data)):
+    if differs := differing_settings(model.checkpoint["settings"].get("preprocessing", {}), selection.settings):
         notes.append(
-            f"{model.name} was trained on hemispheres that were preprocessed with different settings from those in {data}: {differs}."
+            f"{model.name} was trained on hemispheres that were preprocessed with different settings from those in "
+            f"{data}: {differs}."
         )
-    if spread := patients[0].row.get("phantom"):
+    if selection.phantom:
         notes.append(PHANTOM_NOTE)
-        about["ceiling"] = ceilings(float(spread))[model.task]
-    return about | {"notes": notes}
+    return tuple(notes)
 
 
-def weights_of(checkpoint: dict) -> str:
-    """What a model's weights were at first; a file's hash where the checkpoint is of before this was written down."""
-    parent = checkpoint["parent"]
-    return checkpoint["settings"].get("weights") or (parent if parent == "random" else f"file {parent[:12]}")
+def first_weights(model: Model, selection: Selection) -> str:
+    """Return what a model's weights were at first.
+
+    A study knows best: a file of tensors does not say on what they were learned. A file's hash where the checkpoint
+    is of before this was written down.
+    """
+    for path, words in selection.study.get("weights", {}).items():
+        if (Path(selection.options.study or "").parent / path).resolve() == model.path.resolve():
+            return words
+    parent = model.checkpoint["parent"]
+    return model.checkpoint["settings"].get("weights") or (parent if parent == "random" else f"file {parent[:12]}")
 
 
-def weights_in(planned: dict, folder: Path, model: Model) -> str | None:
-    """Return what a study calls a model's first weights: a file of tensors does not say on what they were learned."""
-    return next(
-        (
-            words
-            for path, words in planned.get("weights", {}).items()
-            if (folder / path).resolve() == model.path.resolve()
-        ),
-        None,
-    )
+def write_network(network: Network, selection: Selection) -> None:
+    """Write a network's results to its folder, and draw them."""
+    model, row, predictions = network
+    folder = selection.folder(model)
+    write_predictions(folder / "predictions.csv", predictions)
+    write_json(folder / "metrics.json", as_json(row))
+    _draw_roc(folder / "roc.png", row, phantom_note(selection.phantom, row.task))
+    for patient in selection.drawn:
+        lines = [line for line in predictions if line.patient == patient.id and line.probability is not None]
+        if lines:
+            likelier = max(lines, key=lambda line: line.chance)  # of the two hemispheres in task "stroke"
+            hemispheres = hemispheres_of(patient, model, selection.options.data)
+            scans = scans_to_draw(selection.options.data, patient)
+            draw_on_atlas(folder / "gradcam" / f"{patient.id}.png", model, likelier, hemispheres, patient, scans)
+    if row.coverage:
+        print(f"  {coverage_line(row.coverage)}\n  written to {folder}", flush=True)
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
@@ -252,35 +284,67 @@ def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     write_text(path, table.getvalue())
 
 
-def _draw_roc(path: Path, metrics: dict, note: str) -> None:
-    if metrics["auc"] is None:
-        print(f"  no roc.png: {metrics['auc_reason']}", flush=True)
+def _draw_roc(path: Path, row: Row, note: str) -> None:
+    auc, roc, (sensitivity, specificity, _) = row.scored.auc, row.scored.roc, row.scored.shares.values()
+    if not (auc and roc and sensitivity and specificity and row.scored.threshold is not None):
+        print(f"  no roc.png: {row.scored.auc_reason}", flush=True)
         return
     from tss.display import roc_plots
 
-    cases = f"{metrics['split']} split: {metrics['n']} {metrics['unit']}s, {metrics['n_positive']} positive"
+    cases = f"{row.split} split: {row.scored.n} {row.unit}s, {row.scored.n_positive} positive"
     roc_plots.draw_roc(
         path,
-        tuple(metrics["roc"].values()),
-        metrics["auc"],
-        metrics["auc_ci"],
-        (1 - metrics["specificity"], metrics["sensitivity"]),
-        metrics["threshold"],
-        f"{metrics['name']}: {POSITIVE[metrics['task']]}",
+        (np.array(roc.false_positive_rate), np.array(roc.true_positive_rate)),
+        auc.value,
+        auc.ci,
+        (1 - specificity.value, sensitivity.value),
+        row.scored.threshold,
+        f"{row.name}: {POSITIVE[row.task]}",
         f"{cases}\n{note}" if note else cases,
     )
 
 
-def _draw_maps(folder: Path, model: Model, predictions: list[Prediction], patients: list[Patient], data: str) -> None:
-    for patient in patients:
-        lines = [line for line in predictions if line.patient == patient.id and line.probability is not None]
-        if lines:
-            likelier = max(lines, key=lambda line: line.probability)  # of the two hemispheres in task "stroke"
-            draw_on_atlas(
-                folder / f"{patient.id}.png",
-                model,
-                likelier,
-                hemispheres_of(patient, model, data),
-                patient,
-                scans_of(data, patient),
-            )
+def compare(
+    networks: Sequence[Network], beside: Mapping[str, Mapping[str, list[Prediction]]], chosen: bool
+) -> dict[str, list[Comparison]]:
+    """Compare the AUCs of each task: every two networks, and each with each older method; by task.
+
+    beside: task -> older method -> its predictions. chosen: compare what the paper makes claims about instead.
+    """
+    compared = {}
+    for task in dict.fromkeys(network.row.task for network in networks):
+        own = [network for network in networks if network.row.task == task]
+        lines, older = {network.row.name: network.predictions for network in own}, beside.get(task, {})
+        if chosen:
+            pairs = claimed_pairs([network.row for network in own], list(older))
+        else:  # a network beside each older method, not these beside each other
+            pairs = [*combinations(lines, 2), *product(older, lines)]
+        if pairs:
+            compared[task] = compare_models({**lines, **older}, task, pairs)
+    return compared
+
+
+def write_comparisons(compared: Mapping[str, Sequence[Comparison]], selection: Selection) -> None:
+    """Write comparisons.json where there are any, and print them."""
+    if compared:
+        write_json(selection.out / COMPARISONS, as_json(compared))
+    for task, pairs in compared.items():
+        print(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}", flush=True)
+
+
+def write_tables(
+    rows: list[Row], results: list[Row], compared: dict[str, list[Comparison]], selection: Selection
+) -> None:
+    """Write Table 2, and where it is asked for the report. rows: in the table's order. results: the networks'."""
+    out, how_compared = selection.out, CLAIMS if selection.study else ""
+    table2.write_table(out, rows, compared, results, how_compared)
+    print(f"\n{' and '.join(table2.NAMES)} written to {out}", flush=True)
+    if selection.options.report:
+        from tss.evaluation.report import Findings, write_report  # matplotlib takes a second to load
+
+        maps = {model.name: sorted(selection.folder(model).glob("gradcam/*.png")) for model in selection.models}
+        write_report(
+            out,
+            Findings(selection.cohort, selection.options.split, rows, compared, how_compared, maps, selection.settings),
+        )
+        print(f"report.html written to {out}", flush=True)

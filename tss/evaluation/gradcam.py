@@ -6,7 +6,7 @@ Paper: 3, Fig. 9 ("the penultimate convolutional layer"); Selvaraju 2019, equati
 See: tests/evaluation/test_gradcam.py
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: i
     if model.training:
         raise ValueError("Grad-CAM explains the model in eval mode: call model.eval() first.")
     with torch.enable_grad(), recorded(model.get_submodule(target.layer)) as outputs:
-        # The input asks for a gradient because a frozen backbone has no parameter that does (FIELD 3, #11).
+        # The input asks for a gradient because a frozen backbone has no parameter that does.
         logit = model(hemisphere[None].detach().requires_grad_(True))  # (1,)
         activation = outputs[-1]
         (gradient,) = torch.autograd.grad(sign * logit.sum(), activation)
@@ -76,7 +76,7 @@ def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: i
     cells = cells.reshape(-1, *cells.shape[-2:])
     if cells.max() <= ROUNDING * float(terms.abs().max()):
         return np.zeros(hemisphere.shape[1:], dtype=np.float32)
-    heat = to_input_grid(cells, tuple(hemisphere.shape[1:]), target)
+    heat = to_input_grid(cells, hemisphere.shape[1:], target)
     return (heat / heat.max()).astype(np.float32)
 
 
@@ -91,7 +91,7 @@ def recorded(module: nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def to_input_grid(cells: np.ndarray, shape: tuple[int, int, int], target: Target) -> np.ndarray:
+def to_input_grid(cells: np.ndarray, shape: Sequence[int], target: Target) -> np.ndarray:
     """Interpolate (d, h, w) linearly to (D, H, W) voxels; beyond the outermost cells' centres their value holds."""
     weights = []
     for length, count, step, first in zip(shape, cells.shape, target.step, target.first, strict=True):

@@ -88,7 +88,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
             "it. Omit the flag, or give masks in the column lesion and run run_preprocess.py again."
         )
     files = {
-        patient.id: [registered_file(data, patient.id, kind) for kind in ("lesion", "mask")]
+        patient.id: (registered_file(data, patient.id, "lesion"), registered_file(data, patient.id, "mask"))
         for patient in marked
         if patient.status == "ok"
     }
@@ -96,23 +96,28 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
         raise InputError(
             f"{missing[0]} is missing, and --gradcam-scores needs it. Run run_preprocess.py again, or omit the flag."
         )
-    grid = tuple(read_settings(data)["grid"])
+    grid = read_settings(data)["grid"]
     return {patient.id: _sides(*files[patient.id], grid) if patient.id in files else {} for patient in marked}
 
 
-def _sides(lesion: Path, mask: Path, grid: tuple[int, int, int]) -> dict[str, Lesion]:
+def _sides(lesion: Path, mask: Path, grid: Sequence[int]) -> dict[str, Lesion]:
     volumes = [load(path, mask=True) for path in (lesion, mask)]
     for volume in volumes:
-        if volume.data.shape != grid:
+        if volume.data.shape != tuple(grid):
             raise InputError(
-                f"{volume.path} has {volume.data.shape} voxels, and DATA's grid is {grid}. Run run_preprocess.py again."
+                f"{volume.path} has {volume.data.shape} voxels, and DATA's grid is {tuple(grid)}. "
+                "Run run_preprocess.py again."
             )
-    halves = zip(SIDES, *(split(volume.data > 0.5) for volume in volumes), strict=True)
+    insides, brains = (split(volume.data > 0.5) for volume in volumes)
     zyx_mm = voxel_sizes(volumes[0].affine)[::-1]
-    return {side: lay_out(inside, brain, zyx_mm) for side, inside, brain in halves if inside.any()}
+    return {
+        side: lay_out(inside, brain, zyx_mm)
+        for side, inside, brain in zip(SIDES, insides, brains, strict=True)
+        if inside.any()
+    }
 
 
-def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float]) -> Lesion:
+def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float] | np.ndarray) -> Lesion:
     """Prepare a hemisphere's lesion and brain, (D, H, W) bool each, voxels of zyx_mm, for maps to be laid on."""
     z = inside.sum(axis=(1, 2)).argmax()
     in_slice = np.zeros_like(inside)
@@ -125,10 +130,8 @@ def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float]) -> L
     )
     near[box] = ndimage.distance_transform_edt(~inside[box], sampling=zyx_mm) <= TOLERANCE_MM
     whole = max(brain.sum(), 1)
-    return Lesion(
-        *map(np.flatnonzero, (inside, in_slice, near)),
-        (float((brain & inside).sum() / whole), float((brain & near).sum() / whole)),
-    )
+    uniform = float((brain & inside).sum() / whole), float((brain & near).sum() / whole)
+    return Lesion(np.flatnonzero(inside), np.flatnonzero(in_slice), np.flatnonzero(near), uniform)
 
 
 def overlap_scores(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:

@@ -20,6 +20,7 @@ from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
 from tss.evaluation.inference import Model, Prediction
+from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
 
@@ -42,7 +43,7 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
     hemisphere = hemispheres[row].to(next(model.network.parameters()).device).float()  # (C, D, H, W)
     both = np.zeros((2, *hemisphere.shape[1:]), dtype=np.float32)  # (2, D, H, W)
     both[row] = grad_cam(model.network, hemisphere, TARGETS[model.checkpoint["model"]], sign=_sign(model, prediction))
-    if model.checkpoint["model"] == "2d":
+    if isinstance(model.network, SliceClassifier):
         with torch.no_grad():
             outputs = model.network.slice_outputs(hemisphere[None])[0].float()  # (D,)
             contributions = (model.network.slice_weights() * outputs).cpu().numpy()
@@ -53,7 +54,7 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
     return Explanation(join(both), sorted(order[: min(SLICES_SHOWN, filled.sum())].tolist()), contributions)
 
 
-def scans_of(data: str | Path, patient: Patient) -> dict[str, Path]:
+def scans_to_draw(data: str | Path, patient: Patient) -> dict[str, Path]:
     """Return the scans that a patient of DATA is drawn on; where there is a mask of the lesion, that too."""
     names = {"DWI": "dwi", "FLAIR": "flair"} | ({"lesion": "lesion"} if patient.path("lesion") else {})
     return {name: registered_file(data, patient.id, kind) for name, kind in names.items()}
@@ -81,7 +82,7 @@ def draw_on_atlas(
         [f"slice {z + 1}: {amount(model, explanation.contributions[z])}" for z in explanation.slices],
         title(model, prediction, patient.id, truth(model, prediction, patient)),
         scale(model, prediction),
-        nifti.voxel_sizes(volumes["DWI"].affine),
+        nifti.voxel_sizes(volumes["DWI"].affine).tolist(),
         lesion,
     )
 
@@ -96,7 +97,7 @@ def _outline(path: Path) -> np.ndarray | None:
 
 def verdict(model: Model, prediction: Prediction) -> bool:
     """Positive? At the threshold that validation chose."""
-    return prediction.probability >= model.threshold
+    return prediction.chance >= model.threshold
 
 
 def amount(model: Model, contribution: float) -> str:
@@ -108,7 +109,7 @@ def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
     words = POSITIVE[model.task]
     numbers = "what it adds to the logit" if model.checkpoint["model"] == "2d" else "its share of the map"
     return (
-        f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.probability:.3f}, threshold "
+        f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.chance:.3f}, threshold "
         f"{model.threshold:.3f}: {'positive' if verdict(model, prediction) else 'negative'}\n"
         f"{last}; {model.name}; above each slice: {numbers}"
     )

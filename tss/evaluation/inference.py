@@ -50,6 +50,13 @@ class Prediction(NamedTuple):
     probability: float | None
     remark: str = ""  # why there is no probability, or who chose the side
 
+    @property
+    def chance(self) -> float:
+        """The probability of a line that has one."""
+        if self.probability is None:
+            raise ValueError(f"{self.patient} has no probability: {self.remark}")
+        return self.probability
+
 
 def open_models(paths: Sequence[str]) -> list[Model]:
     """Open checkpoints and name them: phase4 for phase4/best.pt, with more of the path where two would be alike."""
@@ -68,12 +75,12 @@ def open_models(paths: Sequence[str]) -> list[Model]:
     models = [Model(Path(path), name, *load_model(path)) for path, name in zip(paths, names, strict=True)]
     if restoring := [str(model.path) for model in models if model.task == RESTORE]:
         raise InputError(
-            f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Leave "
-            "it away; its error is in log.csv beside it."
+            f"{', '.join(restoring)} is of phase 0, which restores volumes and classifies nothing. Omit "
+            "it; its error is in log.csv beside it."
         )
     if tumours := [str(model.path) for model in models if model.task in TUMOURS.values()]:
         raise InputError(
-            f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Leave it away; "
+            f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Omit it; "
             "phases 2 and 3 start from it (--init)."
         )
     return models
@@ -128,7 +135,7 @@ def predict_patient(
         print(f"  {patient.id}: {remark}: {side}", flush=True)
     sides = SIDES if side == "both" else (side,)
     chances = probabilities(model, hemispheres, device, sides)
-    side = max(sides, key=chances.get)
+    side = max(sides, key=chances.__getitem__)
     return [Prediction(patient.id, side, label, chances[side], remark)]
 
 
@@ -147,4 +154,4 @@ def probabilities(
 def strokes_side(picker: Model, hemispheres: torch.Tensor, device: torch.device) -> str:
     """Return the side with the higher stroke probability."""
     chances = probabilities(picker, hemispheres, device)
-    return max(SIDES, key=chances.get)
+    return max(SIDES, key=chances.__getitem__)

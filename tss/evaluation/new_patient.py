@@ -1,7 +1,7 @@
 """One new patient: three scans in, and out come side, probability, verdict, what to distrust, and a picture.
 
 In:  checkpoints, which carry grid, reference intensities and atlas hash of their training; DWI, b0 or ADC, FLAIR.
-Out: OUT/patient.json and OUT/gradcam/patient.png, drawn on the patient's own DWI grid (X, Y, Z); no DATA is needed.
+Out: OUT/patient.json and OUT/gradcam/patient.png, drawn on the patient's own DWI grid (X, Y, Z); DATA is not needed.
 Paper: 2.1 (the same steps as in training), 3 (Grad-CAM); the side where it is unknown is ours (decision 14).
 See: tests/evaluation/test_new_patient.py
 """
@@ -9,7 +9,7 @@ See: tests/evaluation/test_new_patient.py
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ import torch
 from tss.data.cohort import SIDES, Patient
 from tss.data.files import read_json, sha256, write_json
 from tss.data.nifti import Volume, resample, voxel_sizes
-from tss.data.prepared import differing_settings
+from tss.data.prepared import Settings, differing_settings
 from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
 from tss.evaluation.inference import Model, Prediction, open_models, probabilities, side_picker
+from tss.evaluation.options import PatientOptions
 from tss.preprocessing.atlas import load_atlas
 from tss.preprocessing.pipeline import Prepared, prepare
 from tss.preprocessing.scans import Scans, load_scans
@@ -32,94 +33,80 @@ BRIGHTEST = 0.01  # our choice: share of a hemisphere's brain; the smallest lesi
 RESEARCH_NOTE = "Research software: not a medical device, not for treatment decisions."
 
 
-class ScanFiles(NamedTuple):
-    """Paths of the patient's scans; the second is b0, or the ADC, or "-" where a 4-D DWI holds the b0."""
-
-    dwi: str
-    second: str
-    flair: str
-    second_is_adc: bool = False
-
-    def as_patient(self) -> Patient:
-        row = {"patient": "patient", "dwi": self.dwi, "flair": self.flair}
-        if self.second != "-":
-            row["adc" if self.second_is_adc else "b0"] = self.second
-        return Patient(row, Path())
-
-
-def read(
-    paths: Sequence[str],
-    scans: ScanFiles,
-    atlas: str,
-    out: str,
-    side: str | None = None,
-    tools: str = "auto",
-    draw: bool = True,
-    device: str = "auto",
-    overwrite: bool = False,
-) -> dict:
+def read_patient(options: PatientOptions) -> dict[str, Any]:
     """Prepare, predict, print and draw one patient; returns what patient.json holds.
 
-    Args:
-        side: "left" or "right" where the reader knows it; None: phase 1 decides.
-        tools: "auto", "fsl" or "builtin".
     Raises:
         InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
     """
-    models = open_models(paths)
+    models = open_models(options.checkpoints)
     picker = side_picker(models[0], models)
     settings = settings_of([*models, picker] if picker else models)
-    folder = Path(out)
-    pictures = pictures_of(folder, [model.name for model in models]) if draw else {}
+    folder = Path(options.out)
+    pictures = pictures_of(folder, [model.name for model in models]) if options.gradcam else {}
     for file in (folder / "patient.json", *pictures.values()):
-        if file.exists() and not overwrite:
+        if file.exists() and not options.overwrite:
             raise InputError(f"{file} exists already. Give another --out, or --overwrite.")
-    device, backend = choose_device(device), find_tools(tools)
+    device, tools = choose_device(options.device), find_tools(options.tools)
 
     started = time.monotonic()
-    print(f"preparing {scans.dwi} with {backend.describe()}", flush=True)
-    volumes = load_scans(scans.as_patient())
-    space = load_atlas(atlas, tuple(models[0].checkpoint["grid"]))
-    prepared = prepare(volumes, space, backend, settings["reference"]["landmarks"])
-    # Half precision as in DATA/hemispheres: the same scans give the same probability on either way.
+    print(f"preparing {options.patient[0]} with {tools.describe()}", flush=True)
+    volumes = load_scans(as_patient(options))
+    atlas = load_atlas(options.atlas, tuple(models[0].checkpoint["grid"]))
+    prepared = prepare(volumes, atlas, tools, settings["reference"]["landmarks"])
+    # Half precision as in DATA/hemispheres: the same scans give the same probability either way.
     hemispheres = torch.from_numpy(prepared.hemispheres.astype(np.float16))
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
 
-    flags = list(prepared.flags)
-    if settings.get("atlas_sha256") != sha256(atlas):
-        flags.append(
-            f"{atlas} is not the atlas of the training patients (SHA-256 {sha256(atlas)[:12]}, theirs "
-            f"{str(settings.get('atlas_sha256'))[:12]})"
-        )
-    if settings.get("atlas_skull", space.skull) != space.skull:
-        flags.append(
-            f"the skull of {atlas} was taken off otherwise than in training ({space.skull[:20]}, there "
-            f"{settings['atlas_skull'][:20]}): keep its brain mask beside it"
-        )
-    if settings.get("tools") != backend.describe():
-        flags.append(f"prepared with {backend.describe()}, the training patients with {settings.get('tools')}")
-    side, side_from, doubts = choose_side(side, picker, hemispheres, device)
-    flags += doubts
-    predictions = {model.name: predict(model, hemispheres, side, device) for model in models}
+    side, side_from, doubts = choose_side(options.side, picker, hemispheres, device)
+    predictions = {model.name: predict_side(model, hemispheres, side, device) for model in models}
+    dwi, second, flair = options.patient
     report = {
-        "scans": scans._asdict(),
+        "scans": {"dwi": dwi, "second": second, "flair": flair, "second_is_adc": options.adc},
         "side": side,
         "side_from": side_from,
-        "flags": flags,
-        "results": [result(model, predictions[model.name]) for model in models],
-        "tools": backend.describe(),
-        "atlas": str(atlas),
+        "flags": [*prepared.flags, *unlike_training(settings, options.atlas, atlas.skull, tools.describe()), *doubts],
+        "results": [result_of(model, predictions[model.name]) for model in models],
+        "tools": tools.describe(),
+        "atlas": str(options.atlas),
         "figures": prepared.measures,
         "b0_to_atlas": prepared.b0_to_atlas.tolist(),
         "flair_to_b0": prepared.flair_to_b0.tolist(),
         "note": RESEARCH_NOTE,
     }
-    take_away(folder)
+    remove_report(folder)
     write_json(folder / "patient.json", report)
-    for model in models if draw else ():
+    for model in models if options.gradcam else ():
         draw_on_scan(pictures[model.name], model, predictions[model.name], hemispheres, prepared, volumes)
-    print(as_text(report, [folder / "patient.json", *pictures.values()]), flush=True)
+    print(report_text(report, [folder / "patient.json", *pictures.values()]), flush=True)
     return report
+
+
+def as_patient(options: PatientOptions) -> Patient:
+    """Return the scans as a row of a cohort."""
+    dwi, second, flair = options.patient
+    row = {"patient": "patient", "dwi": dwi, "flair": flair}
+    if second != "-":
+        row["adc" if options.adc else "b0"] = second
+    return Patient(row, Path())
+
+
+def unlike_training(settings: Settings, atlas: str, skull: str, tools: str) -> list[str]:
+    """Return in what the patient was prepared with other means than the training patients."""
+    here, there = sha256(atlas), settings.get("atlas_sha256")
+    flags = []
+    if there != here:
+        flags.append(
+            f"{atlas} is not the atlas of the training patients (SHA-256 {here[:12]}, theirs {str(there)[:12]})"
+        )
+    if settings.get("atlas_skull", skull) != skull:
+        flags.append(
+            f"the skull of {atlas} was removed in another way than in training ({skull[:20]}, there "
+            f"{settings['atlas_skull'][:20]}): keep its brain mask beside it"
+        )
+    if settings.get("tools") != tools:
+        flags.append(f"prepared with {tools}, the training patients with {settings.get('tools')}")
+    return flags
 
 
 def pictures_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -127,7 +114,7 @@ def pictures_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return {name: folder / "gradcam" / (f"patient_{name}.png" if len(names) > 1 else "patient.png") for name in names}
 
 
-def take_away(folder: Path) -> None:
+def remove_report(folder: Path) -> None:
     """Remove the report of another patient and its pictures: none of them may pass for this patient's."""
     report = folder / "patient.json"
     if report.is_file():
@@ -136,7 +123,7 @@ def take_away(folder: Path) -> None:
         report.unlink()
 
 
-def settings_of(models: Sequence[Model]) -> dict:
+def settings_of(models: Sequence[Model]) -> Settings:
     """Return how the training patients were prepared; it must be the same for all checkpoints."""
     settings = [model.checkpoint["settings"].get("preprocessing", {}) for model in models]
     if not settings[0].get("reference", {}).get("landmarks"):
@@ -147,7 +134,7 @@ def settings_of(models: Sequence[Model]) -> dict:
     for model, other in zip(models, settings, strict=True):
         if differs := differing_settings(settings[0], other):
             raise InputError(
-                f"{models[0].path} and {model.path} were trained on differently prepared data: {differs}. "
+                f"{models[0].path} and {model.path} were trained on data that was preprocessed with different settings: {differs}. "
                 "Give checkpoints of one training."
             )
     return settings[0]
@@ -157,27 +144,26 @@ def choose_side(
     given: str | None, picker: Model | None, hemispheres: torch.Tensor, device: torch.device
 ) -> tuple[str, str, list[str]]:
     """Return the hemisphere to classify, who chose it, and what makes that choice doubtful."""
-    chances = probabilities(picker, hemispheres, device) if picker else None
+    if picker is None:
+        if given:
+            return given, "--side", []
+        asymmetry = brightest_dwi(hemispheres.float().numpy())
+        doubt = "SIDE FROM DWI ASYMMETRY, not from phase 1: give phase 1's checkpoint too, or --side"
+        return max(SIDES, key=asymmetry.__getitem__), "DWI asymmetry", [doubt]
+    chances = probabilities(picker, hemispheres, device)
+    likelier = max(SIDES, key=chances.__getitem__)
+    words = f"phase 1 ({', '.join(f'{side} {chances[side]:.3f}' for side in SIDES)}; {picker.path})"
     doubts = []
-    if chances:
-        likelier = max(SIDES, key=chances.get)
-        words = f"phase 1 ({', '.join(f'{side} {chances[side]:.3f}' for side in SIDES)}; {picker.path})"
-        if chances[likelier] < picker.threshold:
-            doubts.append(
-                f"phase 1 finds no stroke in either hemisphere (threshold {picker.threshold:.3f}): the time "
-                "since stroke may be meaningless"
-            )
-        elif min(chances.values()) >= picker.threshold:
-            doubts.append("phase 1 finds stroke in both hemispheres: look at both, with --side left and --side right")
-        if given and likelier != given:
-            doubts.append(f"--side {given}, but {words} finds the {likelier} hemisphere likelier")
-    if given:
-        return given, "--side", doubts
-    if chances:
-        return likelier, words, doubts
-    asymmetry = brightest_dwi(hemispheres.float().numpy())
-    doubts.append("SIDE FROM DWI ASYMMETRY, not from phase 1: give phase 1's checkpoint too, or --side")
-    return max(SIDES, key=asymmetry.get), "DWI asymmetry", doubts
+    if chances[likelier] < picker.threshold:
+        doubts.append(
+            f"phase 1 finds no stroke in either hemisphere (threshold {picker.threshold:.3f}): the time "
+            "since stroke may be meaningless"
+        )
+    elif min(chances.values()) >= picker.threshold:
+        doubts.append("phase 1 finds stroke in both hemispheres: look at both, with --side left and --side right")
+    if given and likelier != given:
+        doubts.append(f"--side {given}, but {words} finds the {likelier} hemisphere likelier")
+    return (given, "--side", doubts) if given else (likelier, words, doubts)
 
 
 def brightest_dwi(hemispheres: np.ndarray) -> dict[str, float]:
@@ -189,14 +175,14 @@ def brightest_dwi(hemispheres: np.ndarray) -> dict[str, float]:
     return means
 
 
-def predict(model: Model, hemispheres: torch.Tensor, side: str, device: torch.device) -> Prediction:
+def predict_side(model: Model, hemispheres: torch.Tensor, side: str, device: torch.device) -> Prediction:
     """Predict the chosen hemisphere; for task "stroke" the one where it is likelier."""
     chances = probabilities(model, hemispheres, device)
-    side = max(SIDES, key=chances.get) if model.task == "stroke" else side
+    side = max(SIDES, key=chances.__getitem__) if model.task == "stroke" else side
     return Prediction("patient", side, -1, chances[side])
 
 
-def result(model: Model, prediction: Prediction) -> dict:
+def result_of(model: Model, prediction: Prediction) -> dict[str, Any]:
     positive = gradcam_page.verdict(model, prediction)
     return {
         "name": model.name,
@@ -211,7 +197,7 @@ def result(model: Model, prediction: Prediction) -> dict:
     }
 
 
-def as_text(report: dict, files: Sequence[Path]) -> str:
+def report_text(report: dict[str, Any], files: Sequence[Path]) -> str:
     """Return the report for the screen."""
     lines = [f"side      {report['side']}, from {report['side_from']}"]
     lines += [
@@ -244,7 +230,7 @@ def draw_on_scan(
     heat = resample(Volume(explanation.heat, prepared.affine), dwi.data.shape, dwi.affine, back)
     flair = resample(volumes.flair, dwi.data.shape, dwi.affine, prepared.flair_to_b0)
     to_voxel = np.linalg.inv(dwi.affine) @ back @ prepared.affine
-    captions = {}
+    captions: dict[int, str] = {}
     for z in explanation.slices:
         weight = explanation.heat[..., z] if explanation.heat[..., z].any() else prepared.mask[..., z]
         x, y = np.unravel_index(np.argmax(weight), weight.shape)
@@ -261,5 +247,5 @@ def draw_on_scan(
         [captions[z] for z in shown],
         gradcam_page.title(model, prediction, "new patient", "on the patient's own scans"),
         gradcam_page.scale(model, prediction),
-        voxel_sizes(dwi.affine),
+        voxel_sizes(dwi.affine).tolist(),
     )

@@ -16,7 +16,6 @@ Fitted on the training split alone; settings and the threshold (Youden's J) are 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +93,7 @@ def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measure
     try:
         dwi, t2w, flair = (scans[kind].data for kind in ("dwi", "t2w", "flair"))
         maps = make_maps(dwi, t2w, flair, brain, voxel_sizes(scans["mask"].affine))
-        region = load(folder / f"{patient.id}_lesion.nii.gz").data > 0 if drawn else find_infarct(maps)
+        region = load(lesion).data > 0 if drawn else find_infarct(maps)
         region = region & brain
         if not region.any():
             raise InputError("the lesion mask lies outside the brain")
@@ -230,15 +229,14 @@ def _cutoff_rows(baseline: Baseline, can: Row) -> list[Row]:
     return rows
 
 
-class OlderMethods(NamedTuple):
-    """What the methods of TABLE2 answer."""
+def run_older_methods(
+    data: str, tasks: Sequence[str], split: str
+) -> tuple[dict[str, dict[str, list[Prediction]]], list[Row]]:
+    """Run each method of TABLE2 in each task about time; what could not be run is said on the screen too.
 
-    baselines: list[Baseline]
-    rows: list[Row]  # those that could not be run among them
-
-
-def run_older_methods(data: str, tasks: Sequence[str], split: str) -> OlderMethods:
-    """Run each method of TABLE2 in each task about time; what could not be run is said on the screen too."""
+    Returns:
+        task -> method -> predictions; the rows of all, those that could not be run among them.
+    """
     wanted = [(method, task) for task in tasks if TASKS[task] is not None for method in TABLE2]
     baselines, not_run = [], []
     if wanted:
@@ -254,7 +252,10 @@ def run_older_methods(data: str, tasks: Sequence[str], split: str) -> OlderMetho
             not_run.append(_not_run(method, task, error))
     for row in not_run:
         print(f"  not run: {row.name}, {POSITIVE[row.task]}: {row.reason}", flush=True)
-    return OlderMethods(baselines, [row for one in baselines for row in rows_of_baseline(one)] + not_run)
+    predictions: dict[str, dict[str, list[Prediction]]] = {}
+    for one in baselines:
+        predictions.setdefault(one.task, {})[one.method] = one.predictions
+    return predictions, [row for one in baselines for row in rows_of_baseline(one)] + not_run
 
 
 def _not_run(method: str, task: str, error: InputError) -> Row:

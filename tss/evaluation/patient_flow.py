@@ -1,8 +1,8 @@
-"""Patient flow: how many are in the table, who was lost where and why, how many are behind the figures.
+"""Patient flow: how many are in the table, who was lost where and why, how many are behind the scores.
 
-In:  the patients of cohort.csv, a task, the split that is evaluated and whom its networks gave no answer.
+In:  the patients of cohort.csv, a task, the split that is evaluated and its patients without a prediction.
 Out: Steps, each with the number of patients in every split and the reasons; the first less those lost is the last.
-Paper: none: it gives 422 patients and no exclusion (FIELD 4.4: STARD asks for it).
+Paper: none: it gives 422 patients and no exclusion (STARD 2015 asks for it).
 See: tests/evaluation/test_patient_flow.py
 """
 
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 def patient_flow(patients: Sequence[Patient], task: str, split: str, no_answer: Mapping[str, str]) -> list[Step]:
-    """Return the steps from the table to the figures: the first holds everybody, the last who takes part.
+    """Return the steps from the table to the scores: the first holds everybody, the last who takes part.
 
     Every patient is in exactly one of the steps between, or in the last. In the split that is evaluated the last are
     those that every network of the task scored; in the others, those that take part in training and validation.

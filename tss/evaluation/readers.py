@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tss.data.cohort import Patient
-from tss.data.tasks import lines_of
+from tss.data.tasks import label_of
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
@@ -116,7 +116,7 @@ def compare_with_readers(
     beside = {}
     for name, calls in calls_of(both, names_of(patients)).items():
         cases = [
-            (_label(patient), answers[patient.id], call)
+            (label_of(patient, TASK), answers[patient.id], call)
             for patient, call in zip(both, calls, strict=True)
             if call is not None
         ]
@@ -187,15 +187,10 @@ def matched(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool = Fals
     return float(model), float(reading[y == 1].mean())
 
 
-def _label(patient: Patient) -> int:
-    ((_, label),) = lines_of(patient, TASK)
-    return label
-
-
 def _reader_scores(patients: Sequence[Patient], calls: Sequence[int | None]) -> ReaderScores:
     """Scores of one reader; patients without a call are counted and left out."""
     lines = [
-        Prediction(patient.id, patient.side, _label(patient), call)
+        Prediction(patient.id, patient.side, label_of(patient, TASK), call)
         for patient, call in zip(patients, calls, strict=True)
     ]
     y, call = labels_and_probabilities(lines)

@@ -2,10 +2,10 @@
 
 In:  the rows of Table 2 (tss.evaluation.table2), the cohort's patients, paired comparisons, pages of Grad-CAM.
 Out: report.html, all in one file; its pictures as files too, in figures/.
-Paper: 3, Figs 6 to 9, Table 2; patient flow, calibration, subgroups, hashes and limits are ours (FIELD 4).
+Paper: 3, Figs 6 to 9, Table 2; patient flow (STARD 2015), calibration, subgroups, hashes and limits are ours.
 See: tests/evaluation/test_report.py
 
-Nothing is computed here: each figure is a row's, as table2.csv and metrics.json have it. Where the patients are
+Nothing is computed here: each number is a row's, as table2.csv and metrics.json have it. The style is report.css. Where the patients are
 phantoms every caption says so, since a picture or a table is copied without its page.
 """
 
@@ -24,7 +24,18 @@ from tss.evaluation import report_plots, table2
 from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows
 from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, Step, patient_flow
 from tss.evaluation.readers import EXPLAINED, readers_rows
-from tss.evaluation.scores import with_interval
+from tss.evaluation.results import (
+    FLAIR_CLOCK,
+    NETWORK,
+    OLDER,
+    READER,
+    Comparison,
+    MapMean,
+    MapShare,
+    Mean,
+    Row,
+    with_interval,
+)
 from tss.evaluation.subgroups import FEWEST, subgroups_rows
 from tss.phantom.ideal_observer import CEILING_NOTE, PHANTOM_NOTE
 
@@ -36,7 +47,7 @@ GRADCAM = {
     "share_in_lesion": "share of the map in the lesion",
     "overlap_over_half": "over half of the lesion lit",
     "pointing": "hottest place in the lesion",
-}  # of metrics["gradcam"]
+}  # of tss.evaluation.results.Overlap
 LIMITS = (
     "With few patients the intervals are wide: a difference that is smaller than they are has not been shown.",
     "All patients are of one cohort, which the networks were trained on another part of. Another hospital, scanner or "
@@ -59,25 +70,30 @@ LIMITS = (
 class Findings(NamedTuple):
     """What an evaluation found."""
 
-    patients: Sequence[Patient]  # of the whole cohort, all splits
+    patients: list[Patient]  # of the whole cohort, all splits
     split: str  # the one that was evaluated
-    rows: Sequence[dict]  # of tss.evaluation.table2
-    compared: Mapping[str, Sequence[dict]]  # task -> pairs, of tss.evaluation.auc_comparison
+    rows: Sequence[Row]  # of Table 2, in its order
+    compared: Mapping[str, Sequence[Comparison]]  # by task
     how_compared: str  # how the pairs were chosen
     maps: Mapping[str, Sequence[Path]]  # name of a network -> its pages of Grad-CAM, <patient>.png
     settings: Mapping  # of preprocessing: DATA/settings.json
 
     @property
-    def run(self) -> list[dict]:
-        return [row for row in self.rows if row["stage"] != table2.NOT_RUN]
+    def run(self) -> list[Row]:
+        return [row for row in self.rows if row.scores]
 
     @property
-    def networks(self) -> list[dict]:
-        return [row for row in self.run if row["kind"] == "network"]
+    def networks(self) -> list[Row]:
+        return [row for row in self.run if row.kind == NETWORK]
 
     @property
     def tasks(self) -> list[str]:
-        return [task for task in TASKS if any(row["task"] == task for row in self.networks)]
+        return [task for task in TASKS if any(row.task == task for row in self.networks)]
+
+    @property
+    def last_networks(self) -> list[Row]:
+        """Of each task about time, the network of the last phase of 2D and of 3D."""
+        return [row for task in self.timed for row in report_plots.last_networks(self.rows, task)]
 
     @property
     def timed(self) -> list[str]:
@@ -86,7 +102,11 @@ class Findings(NamedTuple):
 
     @property
     def phantoms(self) -> bool:
-        return any("ceiling" in row for row in self.rows)
+        return any(row.ceiling is not None for row in self.rows)
+
+    def of_task(self, task: str) -> list[Row]:
+        """The task's networks."""
+        return [row for row in self.networks if row.task == task]
 
     def caption(self, text: str) -> str:
         return escape(text) + f" <strong>{PHANTOMS}</strong>" * self.phantoms
@@ -121,8 +141,9 @@ def write_report(folder: Path, found: Findings) -> None:
         _origin(found),
         _maps(found),
     ]
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     title = "Time since stroke from MRI" + ", phantoms: not clinical results" * found.phantoms
-    write_text(folder / NAMES[0], html_page.frame(title, STYLE, "\n".join(filter(None, parts)), narrow=True))
+    write_text(folder / NAMES[0], html_page.frame(title, style, "\n".join(filter(None, parts)), narrow=True))
 
 
 def _section(title: str, *parts: str, kind: str = "") -> str:
@@ -147,12 +168,12 @@ def _heading(found: Findings) -> str:
     asked = (
         f"the probability that it began less than {times} before the scan"
         if times
-        else ("the probability of a stroke in each half of the brain")
+        else "the probability of a stroke in each half of the brain"
     )
     beside = [
         words
-        for kind, words in (("older method", "simpler methods"), ("reader", "readers of the same scans"))
-        if any(row["kind"] == kind for row in found.run)
+        for kind, words in ((OLDER, "simpler methods"), (READER, "readers of the same scans"))
+        if any(row.kind == kind for row in found.run)
     ]
     seen = (
         "None of them was used to train the programs or to choose their thresholds."
@@ -174,28 +195,28 @@ def _heading(found: Findings) -> str:
 
 
 def _in_short(found: Findings) -> str:
-    """The figures of the last networks in words."""
+    """The results of the last networks in words."""
     lines = []
     for task in found.timed:
+        time = POSITIVE[task].removeprefix("TSS < ")
         for row in report_plots.last_networks(found.rows, task):
-            time = POSITIVE[task].removeprefix("TSS < ")
+            scores, counts = row.scored, row.scored.counts
             lines.append(
-                f"{POSITIVE[task]}, {row['model'].upper()} network ({row['name']}): it recognised "
-                f"{row['tp']} of the {row['n_positive']} patients who were scanned within {time}, and "
-                f"{row['tn']} of the {row['n'] - row['n_positive']} who were scanned later. AUC "
-                f"{with_interval(row, 'auc', 3)}."
+                f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it recognised {counts.tp} of the "
+                f"{scores.n_positive} patients who were scanned within {time}, and {counts.tn} of the "
+                f"{scores.n - scores.n_positive} who were scanned later. AUC {with_interval(scores.auc, 3)}."
             )
         lines += [
             f"{POSITIVE[task]}, one number instead of a network, how bright the lesion is on FLAIR beside its "
-            f"mirror region: AUC {with_interval(row, 'auc', 3)}, in the {row['n']} patients in whom it can be "
+            f"mirror region: AUC {with_interval(row.scored.auc, 3)}, in the {row.scored.n} patients in whom it can be "
             "measured."
             for row in report_plots.where_used(found.rows)
-            if (row["task"], row["method"]) == (task, report_plots.CLOCK)
+            if (row.task, row.method) == (task, FLAIR_CLOCK)
         ]
         lines += [
-            f"{POSITIVE[task]}: {CEILING_NOTE} is {row['ceiling']:.3f}."
-            for row in found.networks
-            if row["task"] == task and "ceiling" in row
+            f"{POSITIVE[task]}: {CEILING_NOTE} is {row.ceiling:.3f}."
+            for row in found.of_task(task)
+            if row.ceiling is not None
         ][:1]
     return _section(
         "In short",
@@ -214,8 +235,8 @@ def _flow(found: Findings) -> str:
         no_answer = {
             patient: reason
             for row in found.networks
-            if row["task"] in same
-            for patient, reason in row["coverage"]["no_probability"].items()
+            if row.task in same and row.coverage
+            for patient, reason in row.coverage.no_probability.items()
         }
         steps = patient_flow(found.patients, task, found.split, no_answer)
         rows = [["Patients", *SPLITS], *map(_step_row, steps)]
@@ -249,7 +270,6 @@ def _step_row(step: Step) -> list[str]:
 
 
 def _table2(found: Findings) -> str:
-    missing = [table2.why_not_run(row) for row in found.rows if row["stage"] == table2.NOT_RUN]
     head, *lines = table2.main_rows(found.rows)
     rows = [head[1:]]
     for stage, *cells in lines:
@@ -259,11 +279,11 @@ def _table2(found: Findings) -> str:
         "All results: Table 2",
         found.table(
             rows,
-            f"Table 2 of the paper for these {count} patients, {found.split} split. table2.csv has every figure in "
+            f"Table 2 of the paper for these {count} patients, {found.split} split. table2.csv has every number in "
             "full.",
         ),
         _paragraphs([table2.EXPLAINED]),
-        _list([*table2.notes(found.run), *table2.different_patients(found.run), *missing]),
+        _list([*table2.notes(found.run), *table2.different_patients(found.run), *table2.not_run(found.rows)]),
         kind="broad",
     )
 
@@ -272,7 +292,7 @@ def _roc(folder: Path, found: Findings) -> str:
     parts = []
     for task in found.tasks:
         caption = (
-            f"ROC curves, {POSITIVE[task]} (the paper's Fig. 8): {report_plots.cases(_of(found, task))}. AUC with "
+            f"ROC curves, {POSITIVE[task]} (the paper's Fig. 8): {report_plots.cases(found.of_task(task))}. AUC with "
             "95 % interval in the legend."
         )
         if TASKS[task] is not None:
@@ -281,7 +301,7 @@ def _roc(folder: Path, found: Findings) -> str:
                 "network that cannot beat it is seen not to. Yellow dots: published cut-offs of the FLAIR "
                 "ratio (Table 2 names their sources)."
             )
-        if any(row["task"] == task and row["kind"] == "reader" for row in found.run):
+        if any(row.task == task and row.kind == READER for row in found.run):
             caption += " White marks: readers, of all patients whose onset is known."
         parts.append(found.pictures(report_plots.draw_roc(folder / NAMES[1], found.rows, task), caption))
     return _section("How well are early and late told apart? ROC curves", *parts)
@@ -294,7 +314,7 @@ def _bars(folder: Path, found: Findings) -> str:
             found.pictures(
                 report_plots.draw_bars(folder / NAMES[1], found.rows, task),
                 "AUC by what the weights were at first, "
-                f"{POSITIVE[task]} (the paper's Fig. {'6' if task == 'tss<3h' else '7'}): {report_plots.cases(_of(found, task))}. "
+                f"{POSITIVE[task]} (the paper's Fig. {'6' if task == 'tss<3h' else '7'}): {report_plots.cases(found.of_task(task))}. "
                 "Lines are 95 % intervals. The older methods' are of the patients that they can process. "
                 f'"{table2.NOT_RUN}": this network was not trained or not given; the reason, where known, is below Table 2.',
                 "panels single",
@@ -302,10 +322,6 @@ def _bars(folder: Path, found: Findings) -> str:
             for task in found.timed
         ),
     )
-
-
-def _of(found: Findings, task: str) -> list[dict]:
-    return [row for row in found.networks if row["task"] == task]
 
 
 def _comparisons(found: Findings) -> str:
@@ -317,7 +333,7 @@ def _comparisons(found: Findings) -> str:
                 comparisons_rows(pairs),
                 f"Differences in AUC, {POSITIVE[task]}, on the patients that both rows "
                 "have: DeLong's test, with Holm's correction for the tests of this table "
-                f"({sum(pair['pvalue'] is not None for pair in pairs)}). {TRAINED_ONCE}",
+                f"({sum(pair.pvalue is not None for pair in pairs)}). {TRAINED_ONCE}",
             )
             for task, pairs in found.compared.items()
         ),
@@ -325,8 +341,7 @@ def _comparisons(found: Findings) -> str:
 
 
 def _readers(found: Findings) -> str:
-    last = [row for task in found.timed for row in report_plots.last_networks(found.rows, task)]
-    shown = readers_rows(last)
+    shown = readers_rows(found.last_networks)
     if shown is None:
         return ""
     beside = (
@@ -338,7 +353,7 @@ def _readers(found: Findings) -> str:
             "readers. metrics.json has the other networks.",
         )
     )
-    known = next(row["readers"]["n_onset_known"] for row in last if "readers" in row)
+    known = next(row.readers.n_onset_known for row in found.last_networks if row.readers)
     return _section(
         "Beside the readers",
         found.table(shown.readers, f"{shown.heading}; onset known in {known} patients. 95 % intervals by Wilson."),
@@ -353,16 +368,16 @@ def _calibration(folder: Path, found: Findings) -> str:
         parts.append(
             found.pictures(
                 report_plots.draw_calibration(folder / NAMES[1], found.rows, task),
-                f"{POSITIVE[task]}, the last network of 2D and of 3D: {report_plots.cases(_of(found, task))}. Left: "
+                f"{POSITIVE[task]}, the last network of 2D and of 3D: {report_plots.cases(found.of_task(task))}. Left: "
                 "patients in fifths by probability, share that was positive with its 95 % interval; on the dashed "
                 "line probabilities mean what they say. Right, the decision curve: what calling positive from a "
                 "probability on is worth, a false positive costing threshold / (1 - threshold) of a true one.",
             )
         )
     rows = [["", "n", "Brier score [95 % CI]"]] + [
-        [f"{row['name']}, {POSITIVE[row['task']]}", str(row["n"]), with_interval(row, "brier", 3)]
+        [f"{row.name}, {POSITIVE[row.task]}", str(row.scored.n), with_interval(row.scored.brier, 3)]
         for row in found.run
-        if row["task"] in found.timed and "brier" in row
+        if row.task in found.timed and row.scored.brier
     ]
     return _section(
         "Do the probabilities mean what they say?",
@@ -378,84 +393,71 @@ def _calibration(folder: Path, found: Findings) -> str:
 
 
 def _subgroups(found: Findings) -> str:
-    cells = [
-        (row, row["subgroups"])
-        for task in found.timed
-        for row in report_plots.last_networks(found.rows, task)
-        if row.get("subgroups")
+    tables = [
+        found.table(
+            subgroups_rows(row.subgroups),
+            f"{row.name}, {POSITIVE[row.task]}: scores in groups, {row.scored.n} patients in all. Withheld where fewer "
+            f"than {FEWEST} patients (for the AUC, of each class) are behind a number.",
+        )
+        for row in found.last_networks
+        if row.subgroups
     ]
     return _section(
-        "In groups of patients",
-        *(
-            found.table(
-                subgroups_rows(groups),
-                f"{row['name']}, {POSITIVE[row['task']]}: figures in groups, {row['n']} patients in "
-                f"all. Withheld where fewer than {FEWEST} patients (for the AUC, of each class) are behind a figure.",
-            )
-            for row, groups in cells
-        ),
-        "<p>Of the other networks metrics.json has them.</p>" * bool(cells),
+        "In groups of patients", *tables, "<p>metrics.json has those of the other networks.</p>" * bool(tables)
     )
 
 
 def _measured(found: Findings) -> str:
-    """The Grad-CAM against the lesions that were drawn: metrics["gradcam"], where there is one."""
+    """The Grad-CAM against the lesions that were drawn, where it was measured."""
     rows = [["", "Weights", "n", *(head for name in GRADCAM.values() for head in (name, "by chance", "above chance"))]]
-    measured = [row for row in found.networks if "gradcam" in row]
-    for row in measured:
-        own = row["gradcam"]
-        first = table2.WEIGHTS.get(row["weights"], row["weights"])
-        for words, part in ((f"trained, first {first}", own), ("drawn anew", own.get("randomised") or {})):
-            chance = part.get("chance") or own.get("chance") or {}
-            rows.append(
-                [
-                    f"{row['name']}, {POSITIVE[row['task']]}",
-                    words,
-                    str(own["measured"]),
-                    *(
-                        cell
-                        for name in GRADCAM
-                        for cell in (_share(part.get(name)), _share(chance.get(name)), _above(part.get(name)))
-                    ),
+    measured = [row.gradcam for row in found.networks if row.gradcam]
+    if not measured:
+        return ""
+    for row in found.networks:
+        if own := row.gradcam:
+            for words, part in ((f"trained, first {_weights(row)}", own.trained), ("drawn anew", own.randomised)):
+                cells = [
+                    cell
+                    for name in GRADCAM
+                    for cell in (_share(getattr(part, name)), _chance(part.chance[name]), _above(getattr(part, name)))
                 ]
-            )
+                rows.append([f"{row.name}, {POSITIVE[row.task]}", words, str(own.measured), *cells])
     caption = (
-        (
-            f"Grad-CAM measured on the lesion masks of {max(row['gradcam']['measured'] for row in measured)} "
-            "patients, 95 % intervals in brackets. Drawn anew: the same network with random weights. Where the "
-            "interval of what is above chance holds 0, the maps were not shown to know where the lesion is. "
-            f"{measured[0]['gradcam'].get('definition', '')}"
-        )
-        if measured
-        else ""
+        f"Grad-CAM measured on the lesion masks of {max(own.measured for own in measured)} patients, 95 % intervals in "
+        "brackets. Drawn anew: the same network with random weights. Where the interval of what is above chance "
+        f"holds 0, the maps were not shown to know where the lesion is. {measured[0].definition}"
     )
-    return _section("Where the networks looked, measured", found.table(rows, caption) if measured else "")
+    return _section("Where the networks looked, measured", found.table(rows, caption))
 
 
-def _share(figure: object) -> str:
-    """Write a mean or a share with its interval, a plain number, or a dash."""
-    if isinstance(figure, Mapping):
-        value, interval = figure.get("mean", figure.get("share")), figure.get("ci")
-        counts = f" ({figure['k']} of {figure['n']})" if "k" in figure else ""
-        ends = f" [{interval[0]:.3f}-{interval[1]:.3f}]" if interval else ""
-        return "-" if value is None else f"{value:.3f}{ends}{counts}"
-    return "-" if figure is None else f"{figure:.3f}"
+def _weights(row: Row) -> str:
+    return table2.WEIGHTS.get(row.weights or "", row.weights or "")
 
 
-def _above(figure: object) -> str:
-    """Write how far a figure lies above chance, with its interval, or a dash."""
-    above = figure.get("above_chance") if isinstance(figure, Mapping) else None
-    if not above or above["mean"] is None:
-        return "-"
-    ends = " [{:+.3f} to {:+.3f}]".format(*above["ci"]) if above["ci"] else ""
-    return f"{above['mean']:+.3f}{ends}"
+def _share(part: MapMean | MapShare) -> str:
+    """Write a mean or a share with its interval, or a dash."""
+    value = part.mean if isinstance(part, MapMean) else part.share
+    counts = f" ({part.k} of {part.n})" if isinstance(part, MapShare) else ""
+    ends = " [{:.3f}-{:.3f}]".format(*part.ci) if part.ci else ""
+    return "-" if value is None else f"{value:.3f}{ends}{counts}"
+
+
+def _chance(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _above(part: MapMean | MapShare) -> str:
+    """Write how far a mean or a share lies above chance, with its interval, or a dash."""
+    above = part.above_chance or Mean(None, None)
+    ends = " [{:+.3f} to {:+.3f}]".format(*above.ci) if above.ci else ""
+    return "-" if above.mean is None else f"{above.mean:+.3f}{ends}"
 
 
 def _maps(found: Findings) -> str:
     """The pages of Grad-CAM, by patient, so that networks are compared on one patient (Fig. 9)."""
-    pages = {}
+    pages: dict[str, list[tuple[Row, Path]]] = {}
     for row in found.networks:
-        for path in found.maps.get(row["name"], ()):
+        for path in found.maps.get(row.name, ()):
             pages.setdefault(path.stem, []).append((row, path))
     room, left, parts = MOST_PICTURES, [], []
     for patient, there in pages.items():
@@ -466,22 +468,21 @@ def _maps(found: Findings) -> str:
         shown = "".join(
             found.pictures(
                 [path],
-                f"{patient}: {row['name']}, {POSITIVE[row['task']]}, first weights: "
-                f"{table2.WEIGHTS.get(row['weights'], row['weights'])}.",
+                f"{patient}: {row.name}, {POSITIVE[row.task]}, first weights: {_weights(row)}.",
                 "map",
             )
             for row, path in there
         )
         parts.append(f"<h3>{escape(patient)}</h3><div class='maps'>{shown}</div>")
     more = (
-        f"<p>For want of room the pictures of {escape(', '.join(left))} are not on this page; they lie in the "
+        f"<p>For lack of space the pictures of {escape(', '.join(left))} are not on this page; they lie in the "
         "folder gradcam of each network.</p>" * bool(left)
     )
     return _section("Where the networks looked, patient by patient (the paper's Fig. 9)", *parts, more)
 
 
 def _thresholds(found: Findings) -> str:
-    best = [row for row in found.run if table2.BEST in row]
+    best = table2.best_rows(found.run)
     return _section(
         "How the thresholds were chosen",
         "<p>A network's threshold is the probability from which it calls positive. "
@@ -490,11 +491,11 @@ def _thresholds(found: Findings) -> str:
         "fitted to the training patients and had their thresholds chosen in the same way; published cut-offs are used "
         "as published; a reader needs none.</p>",
         found.table(
-            table2.best_rows(best),
-            "Optimistic, for comparison only: the figures at the threshold that would "
+            best,
+            "Optimistic, for comparison only: the scores at the threshold that would "
             "be best for these very patients. Nobody knows it beforehand.",
         )
-        if best
+        if len(best) > 1
         else "",
     )
 
@@ -507,58 +508,23 @@ def _limits(found: Findings) -> str:
 def _origin(found: Findings) -> str:
     """Hashes and versions: what was evaluated, so that it can be told from something else."""
     rows = [["", "Checkpoint, SHA-256", "Started from, SHA-256", "Cases and labels, SHA-256"]] + [
-        [row["name"], row["checkpoint_sha256"], row["parent"], row["cases_sha256"]] for row in found.networks
+        [row.name, row.checkpoint_sha256 or "", row.parent or "", row.scored.cases_sha256] for row in found.networks
     ]
     grid = " x ".join(map(str, found.settings.get("grid", [])))
     said = [
         f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
         f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
-        f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row['cohort'] for row in found.networks}))}. "
+        f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
         "It is the one that all networks were trained with: no patient scored here was trained on by these "
         "trainings. Who is behind first weights from elsewhere is not known here."
-        if (found.split == "test")
-        else f"Cohort, who is in which split, SHA-256: {found.networks[0]['cohort']}.",
+        if found.split == "test"
+        else f"Cohort, who is in which split, SHA-256: {found.networks[0].cohort}.",
         "Beside this page lie table2.csv and table2.md, comparisons.json, the pictures of figures/, and for each "
         "network metrics.json and predictions.csv.",
         "The method: Zhang, Polson et al. 2021, Computerized Medical Imaging and Graphics 90:101926.",
     ]
     return _section(
-        "Where the figures come from",
+        "Where the numbers come from",
         _paragraphs(said),
         found.table(rows, "The networks that were evaluated, by their files.", "hashes"),
     )
-
-
-STYLE = """
-body { font: 16px/1.45 sans-serif; margin: 0 auto; max-width: 78em; padding: 0 1em 3em; color: #111;
- counter-reset: figure table }
-h1 { font-size: 1.6em; line-height: 1.2 } h2 { font-size: 1.25em; border-top: 2px solid #888; padding-top: .6em;
- margin-top: 1.8em } p, ul { max-width: 55em; overflow-wrap: anywhere } .about { font-size: 1.08em }
-figure { margin: 1em 0 } figcaption { font-size: .92em; max-width: 62em; margin: .3em 0 }
-figure.table figcaption::before { counter-increment: table; content: "Table " counter(table, upper-alpha) ". " }
-figure:not(.table) figcaption::before { counter-increment: figure; content: "Figure " counter(figure) ". " }
-figcaption strong, .about strong { color: #a00000 }
-.panels div { display: flex; flex-wrap: wrap; gap: 8px; align-items: flex-start }
-.panels img { width: 30em; max-width: 100%; height: auto } .single img { width: auto; max-height: 34em }
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(34em, 100%), 1fr)); gap: 0 12px }
-.map img { width: 100%; height: auto } .whole { white-space: nowrap }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .82em; line-height: 1.25 }
-th, td { text-align: left; vertical-align: top; padding: 3px 9px 3px 0; border-bottom: 1px solid #ddd }
-thead th { border-bottom: 2px solid #888; vertical-align: bottom } tbody th { font-weight: normal }
-td { font-variant-numeric: tabular-nums } th.group { font-weight: bold; background: #f0f0f0; padding-left: 4px }
-th.group span { position: sticky; left: 4px } .hashes td { font-family: monospace; overflow-wrap: anywhere }
-@media screen and (max-width: 40em) {
- .single div { overflow-x: auto } .single img { width: 40em; max-width: none }
- body { padding: 0 .6em 2em } h1 { font-size: 1.35em }
- .wide th[scope=row] { position: sticky; left: 0; background: white; min-width: 6em; max-width: 9em;
-  overflow-wrap: break-word }
-}
-@page { size: A4; margin: 14mm } @page broad { size: A4 landscape; margin: 10mm }
-@media print {
- body { font-size: 10pt; max-width: none; padding: 0 } h2, h3 { break-after: avoid }
- .panels, .map, tr, figcaption { break-inside: avoid } thead { display: table-header-group }
- .maps { display: block } .map img { width: 125mm } .panels img { width: 48% }
- .single img { width: auto; max-width: 100%; max-height: 100mm }
- .wide { overflow: visible } table { font-size: 7.5pt } .broad { page: broad } .broad table { font-size: 7pt }
-}
-"""

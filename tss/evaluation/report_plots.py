@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tss.data.tasks import POSITIVE
-from tss.display import figures
+from tss.display import calibration_plots, roc_plots
 from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, kind_of_weights
 from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, NETWORK, OLDER, READER, Row, with_interval
 from tss.evaluation.table2 import NOT_RUN
@@ -52,7 +52,7 @@ def draw_roc(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
             is_older = group is older
             curves = [_curve(row) for row in group] + clock * (not is_older)
             title = f"{POSITIVE[task]}: {name}\n{cases(group)}"
-            figures.draw_rocs(paths[-1], curves, readers, published if is_older else {}, title)
+            roc_plots.draw_rocs(paths[-1], curves, readers, published if is_older else {}, title)
     return paths
 
 
@@ -98,16 +98,16 @@ def draw_bars(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     return [path]
 
 
-def _bars(rows: Sequence[Row], kind: int) -> list[figures.Bar]:
+def _bars(rows: Sequence[Row], kind: int) -> list[roc_plots.Bar]:
     run = [row for row in rows if kind_of(row) == kind and row.scores]
     if not run:
-        return [figures.Bar(SLOTS[kind], None, None, kind, NOT_RUN)]
+        return [roc_plots.Bar(SLOTS[kind], None, None, kind, NOT_RUN)]
     return [_bar(SLOTS[kind] if len(run) == 1 else row.name, row) for row in run]
 
 
-def _bar(label: str, row: Row) -> figures.Bar:
+def _bar(label: str, row: Row) -> roc_plots.Bar:
     value, ci = row.scored.auc or (None, None)
-    return figures.Bar(label, value, ci, kind_of(row), "no AUC")
+    return roc_plots.Bar(label, value, ci, kind_of(row), "no AUC")
 
 
 def draw_calibration(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
@@ -120,14 +120,16 @@ def draw_calibration(folder: Path, rows: Sequence[Row], task: str) -> list[Path]
     curves = {
         f"{row.name}: Brier score {with_interval(row.scored.brier, 3)}": row.scored.calibration or [] for row in last
     }
-    figures.draw_calibration(names[0], curves, title)
+    calibration_plots.draw_calibration(names[0], curves, title)
     same = {row.scored.cases_sha256 for row in last}
     beside = [
         row
         for row in rows
         if row.task == task and row.method in OLDER_DRAWN and row.about_everybody and row.scored.cases_sha256 in same
     ]
-    figures.draw_decision(names[1], {row.name: row.scored.decision_curve or [] for row in last + beside}, title)
+    calibration_plots.draw_decision(
+        names[1], {row.name: row.scored.decision_curve or [] for row in last + beside}, title
+    )
     return names
 
 
@@ -166,11 +168,11 @@ def kind_of(row: Row) -> int:
     return ATTENTION if row.attention else kind_of_weights(row.weights)
 
 
-def _curve(row: Row) -> figures.Curve:
+def _curve(row: Row) -> roc_plots.Curve:
     found, roc = row.scored, row.scored.roc
     label = f"{row.method or row.name}: AUC {with_interval(found.auc, 3)}, n = {found.n}"
     x, y = (roc.false_positive_rate, roc.true_positive_rate) if roc else ([], [])
-    return figures.Curve(label, x, y, kind_of(row))
+    return roc_plots.Curve(label, x, y, kind_of(row))
 
 
 def _stem(task: str) -> str:

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from tss.evaluation.auc_comparison import AGAINST, claimed, compare_models, comparisons_table
+from tss.evaluation.auc_comparison import AGAINST, claimed_pairs, compare_models, comparisons_table
 from tss.evaluation.inference import Prediction
 from tss.evaluation.older_methods import METHODS
+from tss.evaluation.results import FLAIR_CLOCK, LEE2020, NETWORK, Row, as_json
 from tss.metrics.roc import delong_test, holm, roc_auc
 
 RNG = np.random.default_rng(0)
@@ -24,14 +25,14 @@ def lines(p, y=Y, side="left"):
 
 def test_every_pair_is_tested_and_corrected_for_their_number():
     pairs = compare_models({name: lines(p) for name, p in SCORES.items()}, "tss<4.5h")
-    assert [(pair["first"], pair["second"]) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
-    tests = [delong_test(Y, SCORES[pair["second"]], SCORES[pair["first"]]) for pair in pairs]
-    assert [pair["pvalue"] for pair in pairs] == [test.pvalue for test in tests]
-    assert [pair["pvalue_holm"] for pair in pairs] == holm([test.pvalue for test in tests])
-    assert pairs[1]["difference"] == pytest.approx(roc_auc(Y, SCORES["c"]) - roc_auc(Y, SCORES["a"])) and (
-        pairs[1]["difference"] > 0
+    assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    tests = [delong_test(Y, SCORES[pair.second], SCORES[pair.first]) for pair in pairs]
+    assert [pair.pvalue for pair in pairs] == [test.pvalue for test in tests]
+    assert [pair.pvalue_holm for pair in pairs] == holm([test.pvalue for test in tests])
+    assert pairs[1].difference == pytest.approx(roc_auc(Y, SCORES["c"]) - roc_auc(Y, SCORES["a"])) and (
+        pairs[1].difference > 0
     )
-    json.dumps(pairs, allow_nan=False)
+    json.dumps(as_json(pairs), allow_nan=False)
     text = comparisons_table(pairs)
     row = text.splitlines()[2].split()  # the AUCs in the order of the names: what is less what
     assert row[:4] == ["c", "-", "a", "30"] and float(row[4]) - float(row[5]) == pytest.approx(float(row[6]), abs=2e-3)
@@ -42,54 +43,53 @@ def test_only_shared_cases_are_compared_and_the_others_counted():
     fewer = lines(SCORES["b"])[6:]
     fewer[0] = fewer[0]._replace(probability=None)
     (pair,) = compare_models({"a": lines(SCORES["a"]), "b": fewer}, "tss<4.5h")
-    assert (pair["n"], pair["left_out"]) == (23, 7)
-    assert pair["pvalue"] == delong_test(Y[7:], SCORES["b"][7:], SCORES["a"][7:]).pvalue
+    assert (pair.n, pair.left_out) == (23, 7)
+    assert pair.pvalue == delong_test(Y[7:], SCORES["b"][7:], SCORES["a"][7:]).pvalue
     assert "7 cases that only one of them has are left out" in comparisons_table([pair])
 
 
 def test_a_case_is_a_patient_or_a_hemisphere():
     """Two models may look at different sides of a patient whose side is unknown; two hemispheres are two cases."""
-    assert compare_models({"a": lines(SCORES["a"]), "b": lines(SCORES["b"], side="right")}, "tss<3h")[0]["n"] == 30
+    assert compare_models({"a": lines(SCORES["a"]), "b": lines(SCORES["b"], side="right")}, "tss<3h")[0].n == 30
     both = {name: lines(p) + lines(1 - p, 1 - Y, "right") for name, p in SCORES.items()}
-    assert [pair["n"] for pair in compare_models(both, "stroke")] == [60] * 3
+    assert [pair.n for pair in compare_models(both, "stroke")] == [60] * 3
 
 
 def test_what_has_no_answer_is_not_counted_in_the_correction():
     pairs = compare_models({"worst": lines(-Y), "best": lines(Y), "a": lines(SCORES["a"])}, "tss<4.5h")
-    assert pairs[0]["pvalue"] is None and "DeLong's test has no answer" in pairs[0]["reason"]
-    assert pairs[1]["pvalue_holm"] == holm([pairs[1]["pvalue"], pairs[2]["pvalue"]])[0]
+    assert pairs[0].pvalue is None and "DeLong's test has no answer" in pairs[0].reason
+    assert pairs[1].pvalue_holm == holm([pairs[1].pvalue, pairs[2].pvalue])[0]
     text = comparisons_table(pairs)
     assert "no answer" in text and "nan" not in text and "None" not in text
     (one_class,) = compare_models({"a": lines([0.1, 0.2], [1, 1]), "b": lines([0.3, 0.1], [1, 1])}, "tss<4.5h")
-    assert "2 of 2 cases are positive" in one_class["reason"]
+    assert "2 of 2 cases are positive" in one_class.reason
     (nobody,) = compare_models({"a": [], "b": []}, "tss<4.5h")
-    assert "0 of 0 cases are positive" in nobody["reason"]
+    assert "0 of 0 cases are positive" in nobody.reason
 
 
-def about(model, phase, weights):
-    return {"model": model, "phase": phase, "weights": weights}
+def network(name, model, phase, weights):
+    return Row(kind=NETWORK, name=name, task="tss<4.5h", model=model, phase=phase, weights=weights)
 
 
 def test_what_the_paper_claims_is_compared_and_nothing_else():
     """TSS < 4.5 h of Table 2: 12 pairs of 11 networks, where every two would be 55."""
-    networks = {
-        f"{model} {weights}": about(model, 3, weights)
+    networks = [
+        network(f"{model} {weights}", model, 3, weights)
         for model in ("3d", "2d")
         for weights in ("phase 2", "medical images (a.pt)", "ImageNet", "random")
         if (model, weights) != ("3d", "ImageNet")
-    }
-    networks |= {f"{model} 4": about(model, 4, "phase 3") for model in ("2d", "3d")}
-    older = ["tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020"]
+    ]
+    networks += [network(f"{model} 4", model, 4, "phase 3") for model in ("2d", "3d")]
+    older = [FLAIR_CLOCK, "tissue clock, DWI", "tissue clock, ADC", LEE2020]
     medical = "medical images (a.pt)"
-    assert claimed(networks, older) == [
+    assert claimed_pairs(networks, older) == [
         ("2d random", "2d phase 2"), ("2d ImageNet", "2d phase 2"), (f"2d {medical}", "2d phase 2"),
         ("2d phase 2", "2d 4"), ("3d random", "3d phase 2"), (f"3d {medical}", "3d phase 2"), ("3d phase 2", "3d 4"),
-        ("3d 4", "2d 4"), ("tissue clock, FLAIR", "2d 4"), ("Lee 2020", "2d 4"), ("tissue clock, FLAIR", "3d 4"),
-        ("Lee 2020", "3d 4")]  # fmt: skip
+        ("3d 4", "2d 4"), (FLAIR_CLOCK, "2d 4"), (LEE2020, "2d 4"), (FLAIR_CLOCK, "3d 4"), (LEE2020, "3d 4")]  # fmt: skip
     assert set(AGAINST) <= set(METHODS)
 
 
 def test_of_phase_1_both_kinds_are_compared_and_one_alone_is_not():
-    first = {"a": about("2d", 1, "random"), "b": about("3d", 1, "Models Genesis")}
-    assert claimed(first, []) == [("b", "a")] and claimed({"a": first["a"]}, []) == []
-    assert claimed({"r": about("2d", 2, "random")}, ["Lee 2020"]) == []  # the paper's own row is not there
+    first = [network("a", "2d", 1, "random"), network("b", "3d", 1, "Models Genesis")]
+    assert claimed_pairs(first, []) == [("b", "a")] and claimed_pairs(first[:1], []) == []
+    assert claimed_pairs([network("r", "2d", 2, "random")], [LEE2020]) == []  # the paper's own row is not there

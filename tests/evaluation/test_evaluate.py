@@ -254,24 +254,3 @@ def test_what_is_missing_is_named_before_any_work(made, tmp_path, capsys):
     assert run(made, tmp_path / "file" / "eval", "--gradcam", "0") == 2
     assert "cannot be written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "the following arguments are required: CKPT"),
-        (["a.pt", "--patient", "d", "b", "f"], "--patient needs --atlas FILE"),
-        (["a.pt", "--side", "left"], "--side goes with --patient DWI B0 FLAIR only"),
-        (["a.pt", "--adc"], "--adc goes with --patient"),
-        (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--data", "data"], "--data is about a cohort"),
-        (["--audit", "t.csv", "--data", "data"], "--data has no meaning with --audit TABLE"),
-        (["--audit", "t.csv", "--gradcam", "1"], "--gradcam has no meaning with --audit TABLE"),
-        (["a.pt", "--audit", "t.csv"], "--audit is about one table and no checkpoint: leave a.pt away"),
-        (["a.pt", "--gradcam", "-1"], "-1 is not a whole number from 0"),
-        (["a.pt", "--over"], "unrecognized arguments: --over"),
-    ],
-)
-def test_flags_that_do_not_go_together(capsys, words, message):
-    with pytest.raises(SystemExit) as stopped:
-        run_eval.main(words)
-    assert stopped.value.code == 2 and message in capsys.readouterr().err

@@ -18,6 +18,7 @@ from tss.evaluation import gradcam_overlap
 from tss.evaluation.gradcam import TARGETS, grad_cam, recorded, to_input_grid
 from tss.evaluation.gradcam_page import explain
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
+from tss.evaluation.results import as_json
 from tss.training.checkpoint import load_model
 from tss.training.dataset import Split
 from tss.training.feature_cache import cache_features
@@ -98,7 +99,7 @@ def test_a_linear_network_worked_out_by_hand():
     hemisphere = torch.tensor([[[[1.0, -2.0], [3.0, 4.0]], [[0.0, 8.0], [1.0, 1.0]]]])
     # As tests/evaluation/test_gradcam.py has it: 1.5, 0, 4.5, 6 in the lower slice, 0, 3, 0.375, 0.375 above, over 6; sum 15.75.
     heat = grad_cam(Linear([2.0, -1.0], [1.0, 0.5], [1.0, 0.25]).eval(), hemisphere, ONE_TO_ONE)
-    found = gradcam_overlap.figures(
+    found = gradcam_overlap.overlap_scores(
         heat,
         [
             lesion_at((0, 1, 0), (0, 1, 1)),  # 4.5 and the hottest; both lit
@@ -110,7 +111,7 @@ def test_a_linear_network_worked_out_by_hand():
     np.testing.assert_allclose(
         found, [[10.5 / 15.75, 1, 1], [3.75 / 15.75, 0, 0], [3.75 / 15.75, 0, 1], [6.375 / 15.75, 0, 0]], rtol=1e-6
     )
-    assert not gradcam_overlap.figures(
+    assert not gradcam_overlap.overlap_scores(
         np.zeros((2, 2, 2), np.float32), [lesion_at((0, 0, 0))]
     ).any()  # empty: 0, no, no
 
@@ -129,28 +130,27 @@ def test_a_lesion_is_laid_out_with_its_largest_slice_and_what_a_uniform_map_woul
 
 
 def test_means_shares_and_chance_by_hand():
-    table = np.zeros((3, 3, 3))  # (maps, lesions, figures)
+    table = np.zeros((3, 3, 3))  # (maps, lesions, scores)
     table[:, :, 0] = [[0.6, 0.1, 0.2], [0.3, 0.3, 0.0], [0.1, 0.3, 0.9]]
     table[:, :, 1] = [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
-    found = gradcam_overlap.summarise(table, ["a", "b", "c"])
-    assert found["share_in_lesion"]["mean"] == pytest.approx(0.6)
-    assert found["chance"] == pytest.approx({"share_in_lesion": 1 / 6, "overlap_over_half": 2 / 6, "pointing": 0})
-    above = found["share_in_lesion"]["above_chance"]
-    assert above["mean"] == pytest.approx(np.mean([0.6 - 0.2, 0.3 - 0.2, 0.9 - 0.1]))
-    assert above["ci"] == pytest.approx([0.1, 0.8])  # the bootstrap's ends: only b, only c
-    assert [found["overlap_over_half"][key] for key in ("k", "n")] == [2, 3]
-    assert found["overlap_over_half"]["share"] == 2 / 3
-    assert found["overlap_over_half"]["ci"] == pytest.approx([0.2077, 0.9385], abs=1e-4)  # Wilson's, by calculator
-    assert found["pointing"] == {
+    found = gradcam_overlap.summarise(table, ["a", "b", "c"], 0)
+    assert found.share_in_lesion.mean == pytest.approx(0.6)
+    assert found.chance == pytest.approx({"share_in_lesion": 1 / 6, "overlap_over_half": 2 / 6, "pointing": 0})
+    above = found.share_in_lesion.above_chance
+    assert above.mean == pytest.approx(np.mean([0.6 - 0.2, 0.3 - 0.2, 0.9 - 0.1]))
+    assert above.ci == pytest.approx((0.1, 0.8))  # the bootstrap's ends: only b, only c
+    assert (found.overlap_over_half.k, found.overlap_over_half.n, found.overlap_over_half.share) == (2, 3, 2 / 3)
+    assert found.overlap_over_half.ci == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's, by calculator
+    assert as_json(found.pointing) == {
         "k": 0,
         "n": 3,
         "share": 0,
         "ci": [0, pytest.approx(0.5615, abs=1e-4)],
         "above_chance": {"mean": 0, "ci": [0, 0]},
     }
-    alone = gradcam_overlap.summarise(table[:1, :1], ["a"])
-    assert alone["share_in_lesion"] == {"mean": 0.6, "ci": None, "above_chance": None}
-    assert alone["chance"] == dict.fromkeys(gradcam_overlap.FIGURES)
+    alone = gradcam_overlap.summarise(table[:1, :1], ["a"], 0)
+    assert as_json(alone.share_in_lesion) == {"mean": 0.6, "ci": None, "above_chance": None}
+    assert alone.chance == dict.fromkeys(gradcam_overlap.SCORES)
 
 
 def test_phase_1_is_asked_for_stroke_and_the_others_for_their_verdict():
@@ -160,18 +160,18 @@ def test_phase_1_is_asked_for_stroke_and_the_others_for_their_verdict():
     small, large = lesion_at((0, 0, 0)), lesion_at((0, 0, 0), (1, 1, 1))
     both = {"left": small, "right": large}
     lines = [Prediction("p", side, 1, 0.1) for side in ("left", "right")]
-    assert gradcam_overlap.look(model("stroke"), lines, both) == (
+    assert gradcam_overlap.evidence_of(model("stroke"), lines, both) == (
         "right",
         1,
     )  # called negative, and yet asked for stroke
-    assert gradcam_overlap.look(model("stroke"), lines, {"left": small}) == ("left", 1)
-    assert gradcam_overlap.look(model("tss<3h"), lines[:1], both) == ("left", -1)
-    assert gradcam_overlap.look(model("tss<3h"), [Prediction("p", "left", -1, 0.4)], both) == ("left", 1)
-    assert gradcam_overlap.look(model("tss<3h"), lines[:1], {"right": large}) == (
+    assert gradcam_overlap.evidence_of(model("stroke"), lines, {"left": small}) == ("left", 1)
+    assert gradcam_overlap.evidence_of(model("tss<3h"), lines[:1], both) == ("left", -1)
+    assert gradcam_overlap.evidence_of(model("tss<3h"), [Prediction("p", "left", -1, 0.4)], both) == ("left", 1)
+    assert gradcam_overlap.evidence_of(model("tss<3h"), lines[:1], {"right": large}) == (
         "no lesion voxel in the left hemisphere, which was read"
     )
-    assert gradcam_overlap.look(model("tss<3h"), lines[:1], {}) == "no lesion voxel on the grid"
-    assert gradcam_overlap.look(model("tss<3h"), [Prediction("p", "left", 1, None, "cut off")], {}) == "cut off"
+    assert gradcam_overlap.evidence_of(model("tss<3h"), lines[:1], {}) == "no lesion voxel on the grid"
+    assert gradcam_overlap.evidence_of(model("tss<3h"), [Prediction("p", "left", 1, None, "cut off")], {}) == "cut off"
 
 
 @pytest.mark.parametrize("kind", ["2d", "3d"])
@@ -221,7 +221,7 @@ def test_maps_have_the_inputs_26_slices_and_the_untrained_network_is_another_for
         model.network(torch.zeros(1, 3, 26, 32, 16))
     assert outputs[0].shape[2] == 7  # slices in the layer that is explained
     patient = next(patient for patient in read_prepared(made / "data") if patient.id == "p28")
-    pairs = list(gradcam_overlap.maps(model, [patient] * 2, [("right", -1)] * 2, str(made / "data")))
+    pairs = list(gradcam_overlap.maps_of(model, [patient] * 2, [("right", -1)] * 2, str(made / "data")))
     assert all(heat.shape == (26, 32, 16) for pair in pairs for heat in pair)
     assert pairs[0][0].any(axis=(1, 2)).all() and len(set(pairs[0][0].sum(axis=(1, 2)))) > 20  # not 7, repeated
     np.testing.assert_array_equal(pairs[0][0], pairs[1][0])
@@ -288,17 +288,18 @@ def test_what_cannot_be_measured_is_refused_before_any_work(made, tmp_path, caps
     assert ended.value.code == 2 and "--gradcam-scores is about a cohort" in capsys.readouterr().err
 
 
-def test_nobody_measured_is_said_and_has_no_figures(made):
+def test_nobody_measured_is_said_and_has_no_scores(made):
     patients = [patient for patient in read_prepared(made / "data") if patient.id in ("p29", "p35")]
     model = Model(Path("x/best.pt"), "x", torch.nn.Linear(1, 1), {"task": "stroke", "model": "2d", "threshold": 0.4})
     lines = [Prediction("p29", "left", 1, None, "b0.nii.gz is cut off"), Prediction("p35", "left", 1, 0.5)]
-    found = gradcam_overlap.measure(
+    found = gradcam_overlap.measure_overlap(
         model, lines, patients, gradcam_overlap.lesions_of(patients, made / "data"), str(made / "data")
     )
-    assert (found["patients_with_lesion"], found["measured"]) == (2, 0)
-    assert found["share_in_lesion"] == {"mean": None, "ci": None, "above_chance": None}
-    assert found["pointing"] == {"k": 0, "n": 0, "share": None, "ci": None, "above_chance": None}
-    said = gradcam_overlap.overlap_line(json.loads(json.dumps(found)))
+    assert (found.patients_with_lesion, found.measured) == (2, 0)
+    plain = json.loads(json.dumps(as_json(found), allow_nan=False))
+    assert plain["share_in_lesion"] == {"mean": None, "ci": None, "above_chance": None}
+    assert plain["pointing"] == {"k": 0, "n": 0, "share": None, "ci": None, "above_chance": None}
+    said = gradcam_overlap.overlap_line(found)
     assert said.splitlines() == [
         "Grad-CAM on the lesions of 0 of 2 patients with a mask: share of the map in the lesion - (chance -); over "
         "half lit - (chance -); hottest place in it - (chance -)",

@@ -12,11 +12,11 @@ from tss.baselines import classifiers
 from tss.data import nifti
 from tss.errors import InputError
 from tss.evaluation import older_methods
-from tss.evaluation.older_methods import METHODS, figures, measure, predict
+from tss.evaluation.older_methods import METHODS, measure_cohort, predict_with, rows_of_baseline
+from tss.evaluation.results import FLAIR_CLOCK, LEE2020
 from tss.evaluation.scores import labels_and_probabilities
 from tss.metrics.roc import roc_auc, youden_threshold
 
-CLOCK = "tissue clock, FLAIR"
 AFFINE = np.diag([*VOXEL_MM, 1.0])
 COUNT = 32  # p00, p01, ...; the last two of the test split: nothing to be seen, and not preprocessed
 
@@ -67,7 +67,7 @@ def small_forests(monkeypatch):
 
 @pytest.fixture(scope="module")
 def measured(cohort):
-    return measure(cohort[0])
+    return measure_cohort(cohort[0])
 
 
 def test_every_patient_is_measured_or_has_a_reason(measured):
@@ -80,7 +80,7 @@ def test_every_patient_is_measured_or_has_a_reason(measured):
 
 
 def test_the_clocks_probability_falls_as_the_ratio_rises_and_its_threshold_is_validations(measured):
-    test, val = (predict(measured, CLOCK, "tss<4.5h", split) for split in ("test", "val"))
+    test, val = (predict_with(FLAIR_CLOCK, measured, "tss<4.5h", split) for split in ("test", "val"))
     pairs = sorted(
         (one.ratios["flair"], line.probability) for one, line in zip(measured[22:30], test.predictions, strict=False)
     )
@@ -90,35 +90,38 @@ def test_the_clocks_probability_falls_as_the_ratio_rises_and_its_threshold_is_va
     assert test.threshold != youden_threshold(*labels_and_probabilities(test.predictions))
 
 
-def test_figures_are_of_those_it_can_process_and_of_all(measured):
-    can, every = figures(predict(measured, CLOCK, "tss<4.5h", "test"))
-    assert (can["n"], can["n_positive"], every["n"], every["n_positive"]) == (8, 4, 9, 4)
-    assert can["coverage"]["patients"] == 10 and can["coverage"]["scored"] == 8 and every["coverage"]["scored"] == 9
-    assert can["coverage"]["no_probability"] == {
+def test_scores_are_of_those_it_can_process_and_of_all(measured):
+    can, every, *_ = rows_of_baseline(predict_with(FLAIR_CLOCK, measured, "tss<4.5h", "test"))
+    mine, all_of_it = can.scores, every.scores
+    assert (mine.n, mine.n_positive, all_of_it.n, all_of_it.n_positive) == (8, 4, 9, 4)
+    assert can.coverage.patients == 10 and can.coverage.scored == 8 and every.coverage.scored == 9
+    assert can.coverage.no_probability == {
         "p30": "no region of 0.2 ml has a low ADC and a bright DWI",
         "p31": "the FLAIR is cut off",
     }
-    assert every["coverage"]["no_probability"] == {"p31": "the FLAIR is cut off"}  # failed for every method alike
-    assert list(every["coverage"]["counted_against"]) == ["p30"]
+    assert every.coverage.no_probability == {"p31": "the FLAIR is cut off"}  # failed for every method alike
+    assert list(every.coverage.counted_against) == ["p30"] and every.about_everybody and not can.about_everybody
     # p30 is a negative: one false positive more, and it beats all four positives.
-    assert (every["tp"], every["fn"], every["tn"], every["fp"]) == (can["tp"], can["fn"], can["tn"], can["fp"] + 1)
-    assert every["auc"] == pytest.approx(can["auc"] * 4 / 5)
-    assert every["threshold"] == can["threshold"] and every["notes"] == [older_methods.AGAINST]
+    assert all_of_it.counts == mine.counts._replace(fp=mine.counts.fp + 1)
+    assert all_of_it.auc.value == pytest.approx(mine.auc.value * 4 / 5)
+    assert all_of_it.threshold == mine.threshold and every.notes == (older_methods.AGAINST,)
 
 
 def test_published_cutoffs_are_points_of_the_same_roc(measured):
-    can, every = figures(predict(measured, CLOCK, "tss<4.5h", "test"))
+    can, _, *points = rows_of_baseline(predict_with(FLAIR_CLOCK, measured, "tss<4.5h", "test"))
     ratios = [(one.ratios["flair"], one.patient.minutes < 270) for one in measured[22:30]]
-    assert [point["cutoff"] for point in can["cutoffs"]] == [1.07, 1.15, 1.18, 1.20] and every["cutoffs"] == []
-    for point in can["cutoffs"]:
-        assert point["tp"] == sum(ratio <= point["cutoff"] and short for ratio, short in ratios)
-        assert point["tn"] == sum(ratio > point["cutoff"] and not short for ratio, short in ratios)
-        assert point["n"] == 8 and point["sensitivity"] == point["tp"] / 4
+    assert [point.scores.threshold for point in points] == [1.07, 1.15, 1.18, 1.20]
+    for cutoff, found in ((point.scores.threshold, point.scores) for point in points):
+        assert found.counts.tp == sum(ratio <= cutoff and short for ratio, short in ratios)
+        assert found.counts.tn == sum(ratio > cutoff and not short for ratio, short in ratios)
+        assert found.n == 8 and found.shares.sensitivity.value == found.counts.tp / 4
+        assert found.cases_sha256 == can.scores.cases_sha256
+    assert len(rows_of_baseline(predict_with(LEE2020, measured, "tss<4.5h", "test"))) == 2
 
 
 @pytest.mark.parametrize("method", ["Lee 2020, logistic regression", "Lee 2020, linear SVM", "Lee 2020"])
 def test_lee_learns_the_clock_and_never_sees_test_answers(measured, method):
-    baseline = predict(measured, method, "tss<4.5h", "test")
+    baseline = predict_with(method, measured, "tss<4.5h", "test")
     y, p = labels_and_probabilities(baseline.predictions)
     assert len(y) == 8 and roc_auc(y, p) >= 0.75
     swapped = [
@@ -127,7 +130,7 @@ def test_lee_learns_the_clock_and_never_sees_test_answers(measured, method):
         else one
         for one in measured
     ]
-    again = predict(swapped, method, "tss<4.5h", "test")
+    again = predict_with(method, swapped, "tss<4.5h", "test")
     assert [line.probability for line in again.predictions] == [line.probability for line in baseline.predictions]
     assert again.threshold == baseline.threshold and "validation AUC" in baseline.chosen
     assert all(line.label == 1 for line in again.predictions)
@@ -136,9 +139,9 @@ def test_lee_learns_the_clock_and_never_sees_test_answers(measured, method):
 def test_lee_is_the_best_of_three_on_validation(measured):
     aucs = {}
     for method in METHODS[3:]:
-        y, p = labels_and_probabilities(predict(measured, method, "tss<4.5h", "val").predictions)
+        y, p = labels_and_probabilities(predict_with(method, measured, "tss<4.5h", "val").predictions)
         aucs[method] = roc_auc(y, p)
-    assert aucs.pop("Lee 2020") == max(aucs.values())
+    assert aucs.pop(LEE2020) == max(aucs.values())
 
 
 def test_drawn_lesions_can_take_the_place_of_the_found_ones(cohort, measured, tmp_path):
@@ -149,7 +152,7 @@ def test_drawn_lesions_can_take_the_place_of_the_found_ones(cohort, measured, tm
     columns = np.nonzero(half.data)[0]
     half.data[columns.min() + 2 :] = 0
     save(tmp_path / "registered" / "p00_lesion.nii.gz", half.data, AFFINE)
-    drawn = measure(tmp_path, drawn=True)
+    drawn = measure_cohort(tmp_path, drawn=True)
     assert drawn[0].features["size ml"] < measured[0].features["size ml"]
     assert drawn[0].ratios["flair"] == pytest.approx(measured[0].ratios["flair"], abs=0.05)
     assert drawn[1].reason == "no lesion mask"
@@ -157,15 +160,15 @@ def test_drawn_lesions_can_take_the_place_of_the_found_ones(cohort, measured, tm
 
 @pytest.mark.parametrize(("method", "task", "split", "message"), [
     ("Lee", "tss<4.5h", "test", "'Lee' is none of the methods tissue clock, FLAIR, "),
-    (CLOCK, "stroke", "test", "the task 'stroke' is not about time. Give tss<3h or tss<4.5h."),
-    (CLOCK, "tss<4.5h", "tests", "there is no patient in the split 'tests'"),
+    (FLAIR_CLOCK, "stroke", "test", "the task 'stroke' is not about time. Give tss<3h or tss<4.5h."),
+    (FLAIR_CLOCK, "tss<4.5h", "tests", "there is no patient in the split 'tests'"),
 ])  # fmt: skip
 def test_wrong_requests_are_refused(measured, method, task, split, message):
     with pytest.raises(InputError, match=message):
-        predict(measured, method, task, split)
+        predict_with(method, measured, task, split)
 
 
 def test_too_few_patients_of_a_class_are_said_so(measured):
     few = [one for one in measured if one.patient.split != "train" or one.patient.minutes > 270]
     with pytest.raises(InputError, match="of 6 train patients that it can process 0 are positive; it needs 2 of each"):
-        predict(few, "Lee 2020", "tss<4.5h", "test")
+        predict_with(LEE2020, few, "tss<4.5h", "test")

@@ -9,6 +9,7 @@ import pytest
 from tss.data.cohort import Patient
 from tss.evaluation import readers
 from tss.evaluation.inference import Prediction
+from tss.evaluation.results import NETWORK, Row, as_json
 from tss.metrics.roc import wilson
 from tss.phantom import onset_law, simulated_readers
 
@@ -41,15 +42,28 @@ def predictions_of(rows):
     return [Prediction(f"p{number}", "left", -1, row[-1]) for number, row in enumerate(rows)]
 
 
+def score_all(rows, threshold=0.55):
+    patients, predictions = patients_of(rows), predictions_of(rows)
+    return readers.score_readers(patients, predictions, threshold, np.random.default_rng(0))
+
+
+def compare(rows, threshold):
+    return readers.compare_with_readers(patients_of(rows), predictions_of(rows), threshold, np.random.default_rng(0))
+
+
+def row(name, found=None, **more):
+    return Row(kind=NETWORK, name=name, task="tss<4.5h", readers=found, **more)
+
+
 def test_each_reader_by_hand():
-    found = readers.figures(patients_of(TEN))
-    assert found["n_onset_known"] == 9
-    first, second, third = (found["each"][name] for name in READERS)
-    assert [first[key] for key in ("n", "n_positive", "tp", "fp", "tn", "fn", "without_call")] == [9, 5, 4, 1, 3, 1, 0]
-    assert (first["sensitivity"], first["specificity"], first["accuracy"]) == (4 / 5, 3 / 4, 7 / 9)
-    assert first["sensitivity_ci"] == list(wilson(4, 5))
-    assert [second[key] for key in ("n", "tp", "fp", "tn", "fn", "without_call")] == [7, 2, 0, 3, 2, 2]
-    assert [third[key] for key in ("n", "tp", "fp", "tn", "fn", "without_call")] == [6, 2, 1, 1, 2, 3]
+    found = score_all(TEN)
+    assert found.n_onset_known == 9
+    first, second, third = (found.each[name] for name in READERS)
+    assert (first.n, first.n_positive, *first.counts, first.without_call) == (9, 5, 4, 1, 3, 1, 0)
+    assert [share.value for share in first.shares.values()] == [4 / 5, 3 / 4, 7 / 9]
+    assert first.shares.sensitivity.ci == wilson(4, 5)
+    assert (second.n, *second.counts, second.without_call) == (7, 2, 0, 3, 2, 2)
+    assert (third.n, *third.counts, third.without_call) == (6, 2, 1, 1, 2, 3)
 
 
 def test_a_majority_is_more_than_half_of_all_readers():
@@ -59,17 +73,18 @@ def test_a_majority_is_more_than_half_of_all_readers():
     assert (say(1, 1, 0), say(1, 0, 0), say(1, 1), say(0, 0)) == (1, 0, 1, 0)
     assert (say(1, 0), say(1), say()) == (None, None, None)  # whoever is missing could turn it
     assert readers.majority({"reader_1": 1, "reader_2": 0}, 2) is None
-    found = readers.figures(patients_of(TEN))["each"]["majority"]
+    found = score_all(TEN).each["majority"]
     # Of the nine: p2 (1, 0, -) and p8 (0, -, -) are undecided.
-    assert [found[key] for key in ("n", "tp", "fp", "tn", "fn", "without_call")] == [7, 3, 0, 3, 1, 2]
+    assert (found.n, *found.counts, found.without_call) == (7, 3, 0, 3, 1, 2)
 
 
 def test_agreement_is_counted_on_those_that_were_read():
-    found = readers.figures(patients_of(TEN))
-    assert found["fleiss_kappa"]["n"] == 6  # p0, p1, p3, p5, p6 and p9, whose onset is unknown
-    assert found["cohen_kappa"]["reader_1 and reader_2"]["n"] == 8
+    found = score_all(TEN)
+    assert found.fleiss_kappa.n == 6  # p0, p1, p3, p5, p6 and p9, whose onset is unknown
+    assert found.cohen_kappa["reader_1 and reader_2"].n == 8
     # Readers 1 and 2 agree on six of eight; by chance 5/8 * 3/8 + 3/8 * 5/8 = 15/32 would.
-    assert found["cohen_kappa"]["reader_1 and reader_2"]["kappa"] == pytest.approx((3 / 4 - 15 / 32) / (17 / 32))
+    kappa = found.cohen_kappa["reader_1 and reader_2"].kappa
+    assert kappa.value == pytest.approx((3 / 4 - 15 / 32) / (17 / 32))
 
 
 def test_the_model_meets_each_reader_at_its_operating_point():
@@ -83,53 +98,48 @@ def test_the_model_meets_each_reader_at_its_operating_point():
 
 
 def test_the_model_beside_readers_by_hand():
-    beside = readers.compare(patients_of(TEN), predictions_of(TEN), 0.55, np.random.default_rng(0))
+    beside = compare(TEN, 0.55)
     # At 0.55 the model is wrong on p3 only, reader 1 on p3 and p6: only the model is right on p6.
-    assert beside["reader_1"]["n"] == 9
-    assert beside["reader_1"]["mcnemar"] | {"pvalue_holm": None} == {
-        "only_model_right": 1,
-        "only_reader_right": 0,
-        "pvalue": 1.0,
-        "pvalue_holm": None,
-    }
-    point = beside["reader_1"]["sensitivity_at_readers_specificity"]
-    assert (point["model"], point["reader"]) == (4 / 5, 4 / 5)  # one false positive allowed: 0.5
-    low, high = point["difference_ci"]
-    assert low <= 0 < high and "own ROC curve" in point["from"]
-    assert beside["reader_2"]["n"] == 7 and beside["majority"]["n"] == 7
-    again = readers.compare(patients_of(TEN), predictions_of(TEN), 0.55, np.random.default_rng(0))
-    assert json.dumps(again, allow_nan=False) == json.dumps(beside)
+    first = beside["reader_1"]
+    assert first.n == 9
+    assert (first.mcnemar.only_model_right, first.mcnemar.only_reader_right, first.mcnemar.pvalue) == (1, 0, 1.0)
+    point = first.sensitivity_at_readers_specificity
+    assert (point.model, point.reader) == (4 / 5, 4 / 5)  # one false positive allowed: 0.5
+    low, high = point.difference_ci
+    assert low <= 0 < high and "own ROC curve" in as_json(point)["from"]
+    assert beside["reader_2"].n == 7 and beside["majority"].n == 7
+    again = compare(TEN, 0.55)
+    assert json.dumps(as_json(again), allow_nan=False) == json.dumps(as_json(beside))
 
 
 def test_holm_counts_all_readers_of_the_table():
     rows = [("60", "0", "1", "0", 0.9)] * 9 + [("900", "0", "0", "0", 0.1)] * 3
-    beside = readers.compare(patients_of(rows), predictions_of(rows), 0.5, np.random.default_rng(0))
-    assert beside["reader_1"]["mcnemar"]["pvalue"] == 2 / 2**9
-    assert beside["reader_1"]["mcnemar"]["pvalue_holm"] == pytest.approx(4 * 2 / 2**9)  # reader_3, majority: the same
-    assert beside["reader_2"]["mcnemar"]["pvalue_holm"] == 1.0
+    beside = compare(rows, 0.5)
+    assert beside["reader_1"].mcnemar.pvalue == 2 / 2**9
+    assert beside["reader_1"].mcnemar.pvalue_holm == pytest.approx(4 * 2 / 2**9)  # reader_3, majority: the same
+    assert beside["reader_2"].mcnemar.pvalue_holm == 1.0
 
 
 def test_what_has_no_answer_says_why():
     early = [("60", "1", "1", "", 0.9), ("90", "1", "", "1", 0.2)]
-    found = readers.figures(patients_of(early)) | {
-        "model": readers.compare(patients_of(early), predictions_of(early), 0.5, np.random.default_rng(0))
-    }
-    json.dumps(found, allow_nan=False)
-    assert found["each"]["reader_1"]["specificity"] is None
-    assert found["fleiss_kappa"]["reason"] == "no patient was read by all"
-    assert "every rating is 1" in found["cohen_kappa"]["reader_1 and reader_2"]["reason"]
-    assert found["model"]["reader_1"]["reason"] == "no ROC curve: 2 of 2 patients are positive"
-    text = readers.readers_table([{"name": "phase4", "readers": found}])
+    found = score_all(early, 0.5)
+    json.dumps(as_json(found), allow_nan=False)
+    assert found.each["reader_1"].shares.specificity is None
+    assert found.fleiss_kappa.reason == "no patient was read by all"
+    assert "every rating is 1" in found.cohen_kappa["reader_1 and reader_2"].reason
+    assert found.model["reader_1"].reason == "no ROC curve: 2 of 2 patients are positive"
+    text = readers.readers_table([row("phase4", found)])
     assert "reader_2: 1 of 2 patients not read." in text and "None" not in text and "nan" not in text
-    nobody = readers.compare(patients_of(early), [], 0.5, np.random.default_rng(0))
-    assert nobody["majority"] == {"n": 0, "reason": "no patient has a known onset, a probability and a reading"}
+    nobody = readers.compare_with_readers(patients_of(early), [], 0.5, np.random.default_rng(0))
+    assert as_json(nobody["majority"]) == {
+        "n": 0,
+        "reason": "no patient has a known onset, a probability and a reading",
+    }
 
 
 def test_the_table_shows_readers_once_and_every_model():
-    found = readers.figures(patients_of(TEN)) | {
-        "model": readers.compare(patients_of(TEN), predictions_of(TEN), 0.55, np.random.default_rng(0))
-    }
-    results = [{"name": "phase1"}, {"name": "phase3", "readers": found}, {"name": "phase4", "readers": found}]
+    found = score_all(TEN)
+    results = [row("phase1"), row("phase3", found), row("phase4", found)]
     text = readers.readers_table(results)
     lines = [line.split() for line in text.splitlines()]
     assert [line[:7] for line in lines if line[0] == "reader_1"] == [["reader_1", "9", "5", "4", "1", "3", "1"]]
@@ -137,9 +147,9 @@ def test_the_table_shows_readers_once_and_every_model():
     assert "majority: 2 of 9 patients undecided." in text and "reader_3: 3 of 9 patients not read." in text
     assert "Fleiss' kappa of all readers: 0." in text and "(6 patients)" in text
     assert "phase1" not in text and "simulated" not in text
-    simulated = readers.readers_table([{"name": "phase4", "readers": found, "ceiling": 0.9}])
+    simulated = readers.readers_table([row("phase4", found, ceiling=0.9)])
     assert "(simulated: phantoms have no radiologists)" in simulated
-    assert readers.readers_table([{"name": "phase1"}]) == ""
+    assert readers.readers_table([row("phase1")]) == ""
 
 
 def test_simulated_readers_with_the_papers_figures_are_read_back():
@@ -158,11 +168,11 @@ def test_simulated_readers_with_the_papers_figures_are_read_back():
                     Path(),
                 )
             )
-        found = readers.figures(patients)
-        low, high = found["fleiss_kappa"]["kappa_ci"]
+        found = readers.score_readers(patients, [], 0.5, rng)
+        low, high = found.fleiss_kappa.kappa.ci
         hits["kappa"] += low <= simulated_readers.KAPPA <= high
         for name, published in simulated_readers.PUBLISHED.items():
             for figure, word, share in zip(("sens", "spec"), ("sensitivity", "specificity"), published, strict=True):
-                low, high = found["each"][name][f"{word}_ci"]
+                low, high = getattr(found.each[name].shares, word).ci
                 hits[f"{name} {figure}"] += low <= share <= high
     assert all(0.90 <= count / sets <= 0.99 for count in hits.values()), hits

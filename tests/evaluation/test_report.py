@@ -17,6 +17,8 @@ from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
 from tss.display import panel
 from tss.evaluation import gradcam_page, report
+from tss.evaluation.results import NETWORK, GradcamScores, MapMean, MapShare, Mean, Overlap, Row
+from tss.evaluation.scores import score
 
 REASON = 'FLAIR is "cut off" <script>alert(1)</script>'
 NOT_RUN = {
@@ -201,7 +203,7 @@ def test_calibration_subgroups_readers_and_comparisons_are_the_files_own(made, c
     four = metrics["2d-phase4"]
     brier = {row[0]: row[2] for row in content.table("Brier score")[1:]}
     assert brier["2d-phase4, TSS < 4.5 h"].startswith(f"{four['brier']:.3f} [") and len(brier) == 4 + 2 * 8
-    groups = content.table("2d-phase4, TSS < 4.5 h: figures in groups")[1:]
+    groups = content.table("2d-phase4, TSS < 4.5 h: scores in groups")[1:]
     assert [[row[1], int(row[2])] for row in groups] == [[cell["cell"], cell["n"]] for cell in four["subgroups"]]
     assert any("n < 5: withheld" in row for row in groups)
     readers = {row[0]: row for row in content.table("Readers: DWI-FLAIR mismatch")[1:]}
@@ -276,29 +278,35 @@ def test_a_page_of_patients_does_not_speak_of_phantoms_and_does_without_what_the
     assert (tmp_path / "eval" / "table2.csv").is_file()
 
 
+def network(**more):
+    return Row(kind=NETWORK, name="a", task="tss<4.5h", scores=score([], 0.5), **more)
+
+
 def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
-    measured = {
-        "patients_with_lesion": 9,
-        "measured": 8,
-        "definition": "Lit: half the peak.",
-        "share_in_lesion": {"mean": 0.31, "ci": [0.2, 0.4], "above_chance": {"mean": 0.26, "ci": [-0.01, 0.5]}},
-        "overlap_over_half": {"k": 6, "n": 8, "share": 0.75, "ci": [0.41, 0.93]},
-        "pointing": {"k": 5, "n": 8, "share": 0.625, "ci": None},
-        "randomised": {
-            "share_in_lesion": {"mean": None, "ci": None},
-            "pointing": {"k": 1, "n": 8, "share": 0.125, "ci": [0.02, 0.47]},
-        },
-        "chance": {"share_in_lesion": 0.05, "pointing": 0.1},
-    }
-    row = {
-        "name": "a",
-        "kind": "network",
-        "task": "tss<4.5h",
-        "stage": "",
-        "weights": "ImageNet (a.pt)",
-        "gradcam": measured,
-        "ceiling": 0.9,
-    }
+    nothing = MapShare(0, 8, None, None, None)
+    chance = {"share_in_lesion": 0.05, "overlap_over_half": None, "pointing": 0.1}
+    measured = GradcamScores(
+        patients_with_lesion=9,
+        measured=8,
+        not_measured={},
+        trained=Overlap(
+            share_in_lesion=MapMean(0.31, (0.2, 0.4), Mean(0.26, (-0.01, 0.5))),
+            overlap_over_half=MapShare(6, 8, 0.75, (0.41, 0.93), None),
+            pointing=MapShare(5, 8, 0.625, None, None),
+            chance=chance,
+            empty_maps=0,
+        ),
+        uniform={"share_in_lesion": None, "pointing": None},
+        randomised=Overlap(
+            share_in_lesion=MapMean(None, None, None),
+            overlap_over_half=nothing,
+            pointing=MapShare(1, 8, 0.125, (0.02, 0.47), None),
+            chance=chance,
+            empty_maps=0,
+        ),
+        definition="Lit: half the peak.",
+    )
+    row = network(weights="ImageNet (a.pt)", gradcam=measured, ceiling=0.9)
     made = Content(report._measured(report.Findings([], "test", [row], {}, "", {}, {})))
     assert made.table("Grad-CAM measured on the lesion masks of 8 patients")[1:] == [
         [
@@ -336,21 +344,7 @@ def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
 def test_too_many_pictures_for_a_mail_are_left_in_their_folders_and_named(tmp_path, monkeypatch):
     for name in ("p1", "p2"):
         (tmp_path / f"{name}.png").write_bytes(b"x" * 60)
-    row = {"name": "a", "kind": "network", "task": "tss<4.5h", "stage": "", "weights": "random"}
-    found = report.Findings([], "test", [row], {}, "", {"a": sorted(tmp_path.glob("*.png"))}, {})
+    found = report.Findings([], "test", [network(weights="random")], {}, "", {"a": sorted(tmp_path.glob("*.png"))}, {})
     monkeypatch.setattr(report, "MOST_PICTURES", 100)
     made = report._maps(found)
     assert made.count("<img") == 1 and "the pictures of p2 are not on this page" in made
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--report"], "--report is about a cohort and --patient"),
-        (["--audit", "t.csv", "--report"], "--report has no meaning with --audit TABLE"),
-    ],
-)
-def test_a_report_is_of_a_cohort(capsys, words, message):
-    with pytest.raises(SystemExit) as stopped:
-        run_eval.main(words)
-    assert stopped.value.code == 2 and message in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 
 from tss.evaluation import scores
 from tss.evaluation.inference import Prediction
+from tss.evaluation.results import NETWORK, Row, as_json
 from tss.metrics.roc import delong_ci, wilson
 
 
@@ -19,19 +20,18 @@ SIX = lines((1, 0.9), (1, 0.6), (1, 0.3), (0, 0.5), (0, 0.2), (0, 0.1))
 
 def test_counts_and_proportions_at_the_threshold_that_was_given():
     metrics = scores.score(SIX, threshold=0.55)
-    assert [metrics[name] for name in ("n", "n_positive", "tp", "fp", "tn", "fn")] == [6, 3, 2, 0, 3, 1]
-    assert metrics["auc"] == pytest.approx(8 / 9)  # only 0.3 against 0.5 is the wrong way round
-    assert (metrics["sensitivity"], metrics["specificity"]) == (2 / 3, 1.0)
-    assert metrics["accuracy"] == 5 / 6
-    assert metrics["sensitivity_ci"] == list(wilson(2, 3))
-    assert metrics["accuracy_ci"] == list(wilson(5, 6))
+    assert (metrics.n, metrics.n_positive, *metrics.counts) == (6, 3, 2, 0, 3, 1)
+    assert metrics.auc.value == pytest.approx(8 / 9)  # only 0.3 against 0.5 is the wrong way round
+    assert metrics.shares.sensitivity == (2 / 3, wilson(2, 3))
+    assert metrics.shares.specificity.value == 1.0
+    assert metrics.shares.accuracy == (5 / 6, wilson(5, 6))
 
 
 def test_the_threshold_is_not_fitted_here_and_youden_is_called_optimistic():
     metrics = scores.score(SIX, threshold=0.25)
-    assert metrics["threshold"] == 0.25 and metrics["specificity"] == 2 / 3
-    best = metrics["youden_on_this_split_optimistic"]
-    assert best["threshold"] == 0.6 and best["specificity"] == 1.0
+    assert metrics.threshold == 0.25 and metrics.shares.specificity.value == 2 / 3
+    best = metrics.youden_on_this_split_optimistic
+    assert best.threshold == 0.6 and best.shares.specificity.value == 1.0
 
 
 def test_a_patients_two_hemispheres_are_not_two_patients():
@@ -40,20 +40,20 @@ def test_a_patients_two_hemispheres_are_not_two_patients():
     y, shared = np.tile([1, 0], 60), np.repeat(rng.normal(0, 2, 60), 2)
     p = 1 / (1 + np.exp(-shared - 1.5 * y - rng.normal(size=120)))
     both = [Prediction(f"p{n // 2}", ("left", "right")[n % 2], int(y[n]), float(p[n])) for n in range(120)]
-    (low, high), independent = scores.score(both, 0.5)["auc_ci"], delong_ci(y, p)
-    assert low < scores.score(both, 0.5)["auc"] < high
+    (low, high), independent = scores.score(both, 0.5).auc.ci, delong_ci(y, p)
+    assert low < scores.score(both, 0.5).auc.value < high
     assert high - low < 0.75 * (independent[1] - independent[0])
     alone = [line._replace(patient=f"p{n}") for n, line in enumerate(both)]
-    assert scores.score(alone, 0.5)["auc_ci"] == list(independent)
-    assert scores.score([both[0], both[1]], 0.5)["auc_ci"] == [0.0, 1.0]  # one patient rules nothing out
+    assert scores.score(alone, 0.5).auc.ci == independent
+    assert scores.score([both[0], both[1]], 0.5).auc.ci == (0.0, 1.0)  # one patient rules nothing out
 
 
 def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():
     more = [*SIX, Prediction("x", "left", -1, 0.7), Prediction("y", "", 1, None, "b0.nii.gz is cut off")]
     assert scores.score(more, 0.55) == scores.score(SIX, 0.55)
     covered = scores.coverage(more)
-    assert covered["coverage"]["patients"] == 8 and covered["coverage"]["scored"] == 6
-    assert covered["coverage"]["label_unknown"] == ["x"]
+    assert covered.patients == 8 and covered.scored == 6
+    assert covered.label_unknown == ["x"] and covered.counts == (8, 6, 1, 1)
     assert scores.coverage_line(covered) == (
         "6 of 8 patients scored; 1 predicted without a known label; y has no probability (b0.nii.gz is cut off)"
     )
@@ -69,19 +69,22 @@ def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():
 )
 def test_one_class_only_has_no_auc_and_says_why(predictions, message):
     metrics = scores.score(predictions, threshold=0.5)
-    assert metrics["auc"] is None and metrics["auc_ci"] is None and metrics["auc_reason"] == message
-    assert metrics["specificity"] is None
-    json.dumps(metrics, allow_nan=False)
+    assert metrics.auc is None and metrics.auc_reason == message
+    assert metrics.shares.specificity is None
+    plain = json.loads(json.dumps(as_json(metrics), allow_nan=False))
+    assert plain["auc"] is None and plain["auc_ci"] is None and plain["auc_reason"] == message
     if predictions and predictions[0].label == 1:
-        assert metrics["sensitivity"] == 0.5 and metrics["accuracy"] == 0.5
+        assert metrics.shares.sensitivity.value == 0.5 and metrics.shares.accuracy.value == 0.5
+        assert plain["calibration"][0]["observed"] == 1.0
 
 
 def test_a_perfect_auc_does_not_pass_for_a_certain_one():
-    assert "no width" in scores.score(lines((1, 0.9), (1, 0.8), (0, 0.2), (0, 0.1)), 0.5)["auc_reason"]
+    assert "no width" in scores.score(lines((1, 0.9), (1, 0.8), (0, 0.2), (0, 0.1)), 0.5).auc_reason
 
 
-def result(name, task, predictions, threshold, notes=()):
-    return {"name": name, "task": task, "notes": list(notes)} | scores.score(predictions, threshold)
+def result(name, task, predictions, threshold, notes=(), **more):
+    scored = scores.score(predictions, threshold)
+    return Row(kind=NETWORK, name=name, task=task, notes=tuple(notes), scores=scored, **more)
 
 
 def test_the_table_has_a_line_a_checkpoint_and_says_each_note_once():
@@ -98,6 +101,6 @@ def test_the_table_has_a_line_a_checkpoint_and_says_each_note_once():
 
 
 def test_the_ceiling_stands_beside_the_auc():
-    table = scores.summary_table([result("phase4", "tss<4.5h", SIX, 0.55) | {"ceiling": 0.8714}])
+    table = scores.summary_table([result("phase4", "tss<4.5h", SIX, 0.55, ceiling=0.8714)])
     header, line = table.splitlines()[:2]
     assert header.index("ceiling") == line.index("0.871")

@@ -10,6 +10,7 @@ from tss.data import nifti
 from tss.data.cohort import Patient
 from tss.evaluation import subgroups
 from tss.evaluation.inference import Prediction
+from tss.evaluation.results import as_json
 from tss.metrics.roc import wilson
 
 
@@ -27,7 +28,7 @@ def test_volume_is_measured_in_the_mask_itself(tmp_path):
     nifti.save(tmp_path / "small.nii.gz", mask, np.diag([-10, 10, 2, 1.0]))
     mask[2:8, 8, 4] = 1  # and 6 more 15.2 ml
     nifti.save(tmp_path / "large.nii.gz", mask, np.diag([-10, 10, 2, 1.0]))
-    assert [subgroups.volume(each) for each in (small, large, none, lost)] == [
+    assert [subgroups.lesion_volume(each) for each in (small, large, none, lost)] == [
         "up to 15 ml",
         "over 15 ml",
         "",
@@ -39,7 +40,7 @@ def test_volume_is_measured_in_the_mask_itself(tmp_path):
     ("minutes", "band"), [("179", "0-3 h"), ("180", "3-6 h"), ("359", "3-6 h"), ("360", "6 h on"), ("", "")]
 )
 def test_time_bands(minutes, band):
-    assert subgroups.band(patient(0, minutes)) == band
+    assert subgroups.time_band(patient(0, minutes)) == band
 
 
 def test_figures_of_each_cell_and_what_is_withheld():
@@ -53,7 +54,7 @@ def test_figures_of_each_cell_and_what_is_withheld():
             patients, [0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.5, 0.35, 0.2, 0.2, 0.1, 0.1, 0.4, None], strict=True
         )
     ]
-    cells = {(cell["group"], cell["cell"]): cell for cell in subgroups.by_group(patients, predictions, 0.45)}
+    cells = {(cell.group, cell.cell): cell for cell in subgroups.score_subgroups(patients, predictions, 0.45)}
     assert list(cells) == [
         ("onset to MRI", "0-3 h"),
         ("onset to MRI", "3-6 h"),
@@ -66,15 +67,16 @@ def test_figures_of_each_cell_and_what_is_withheld():
         ("field strength", "unknown"),
     ]
     left = cells["side", "left"]
-    assert (left["n"], left["n_positive"], left["sensitivity"], left["specificity"]) == (12, 6, 4 / 6, 5 / 6)
-    assert left["sensitivity_ci"] == list(wilson(4, 6)) and "withheld" not in left
+    assert (left.n, left.n_positive, left.shares.specificity.value) == (12, 6, 5 / 6)
+    assert left.shares.sensitivity == (4 / 6, wilson(4, 6)) and left.withheld is None
     # Positives beat 6, 6, 6, 6, 5 and 4 of the six negatives.
-    assert left["auc"] == pytest.approx(33 / 36)
+    assert left.auc.value == pytest.approx(33 / 36)
     weak = cells["field strength", "1.5"]
-    assert (weak["specificity"], weak["accuracy"], weak["sensitivity"], weak["auc"]) == (5 / 6, 5 / 6, None, None)
-    assert weak["withheld"] == ["auc", "sensitivity"] and weak["reason"] == "n < 5: withheld"
-    assert cells["side", "unknown"]["n"] == 0 and cells["side", "right"]["accuracy"] is None
-    json.dumps(list(cells.values()), allow_nan=False)
+    assert weak.shares.specificity.value == weak.shares.accuracy.value == 5 / 6
+    assert weak.shares.sensitivity is None and weak.auc is None
+    assert weak.withheld == ["auc", "sensitivity"] and weak.reason == "n < 5: withheld"
+    assert cells["side", "unknown"].n == 0 and cells["side", "right"].shares.accuracy is None
+    json.dumps(as_json(list(cells.values())), allow_nan=False)
     lines = subgroups.subgroups_table(list(cells.values())).splitlines()
     assert lines[4].split()[:4] == ["side", "left", "12", "6"] and "0.917 [" in lines[4]
     assert lines[5].count("n < 5: withheld") == 4

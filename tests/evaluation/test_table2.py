@@ -4,12 +4,11 @@ import csv
 import io
 import shutil
 
-import pytest
-
 import run_eval
 from tss.evaluation import table2
 from tss.evaluation.auc_comparison import compare_models
 from tss.evaluation.inference import Prediction
+from tss.evaluation.results import FLAIR_CLOCK, LEE2020, NETWORK, OLDER, Covered, ReaderScores, Readings, Row
 from tss.evaluation.scores import cases_hash, coverage, score
 from tss.metrics.roc import wilson
 from tss.phantom.ideal_observer import PHANTOM_NOTE
@@ -30,21 +29,20 @@ CUTOFFS = [
 
 
 def network(name, phase, model, predictions, threshold, task="tss<4.5h", weights="random", **more):
-    return {
-        "name": name,
-        "task": task,
-        "phase": phase,
-        "model": model,
-        "attention": phase == 4,
-        "weights": weights,
-        "split": "test",
-        "unit": "patient",
-        "positive_class": "TSS < 4.5 h",
-        "notes": [],
+    return Row(
+        kind=NETWORK,
+        name=name,
+        task=task,
+        phase=phase,
+        model=model,
+        attention=phase == 4,
+        weights=weights,
+        split="test",
+        positive_class="TSS < 4.5 h",
+        scores=score(predictions, threshold),
+        coverage=coverage(predictions),
         **more,
-        **score(predictions, threshold),
-        **coverage(predictions),
-    }
+    )
 
 
 def read(text):
@@ -57,14 +55,14 @@ def cells(markdown, name):
 
 def test_figures_come_back_in_full_precision_and_youden_on_test_is_called_optimistic():
     results = [network("a", 3, "3d", SIX, 0.55, weights="phase 2")]
-    rows = table2.rows_of(results)
+    rows = table2.in_order(results)
     line = read(table2.to_csv(rows))["a"]
     assert [line[name] for name in ("tp", "fp", "tn", "fn", "n", "n_positive")] == ["2", "0", "3", "1", "6", "3"]
     assert float(line["auc"]) == 8 / 9 and float(line["accuracy"]) == 5 / 6
     assert (float(line["sensitivity_ci_low"]), float(line["sensitivity_ci_high"])) == wilson(2, 3)
     assert line["cases_sha256"] == cases_hash(SIX) and len(line["cases_sha256"]) == 64
     assert (line["threshold"], line["threshold_from"]) == ("0.55", "validation")
-    youdens = results[0]["youden_on_this_split_optimistic"]["threshold"]
+    youdens = results[0].scores.youden_on_this_split_optimistic.threshold
     assert float(line["threshold_optimistic"]) == youdens != 0.55
     assert [name for name in line if "youden" in name] == [] and line["ceiling"] == line["phantoms"] == ""
     shown = table2.to_markdown(rows, {}, results)
@@ -76,7 +74,7 @@ def test_figures_come_back_in_full_precision_and_youden_on_test_is_called_optimi
         "no",
         "6 patients",
         "3",
-        "0.889 [{:.2f}-{:.2f}]".format(*results[0]["auc_ci"]),
+        "0.889 [{:.2f}-{:.2f}]".format(*results[0].scores.auc.ci),
     ]
     assert cells(shown, "a")[11:] == ["0.550", "2", "0", "3", "1", "6 of 6", cases_hash(SIX)[:8]]
     before, after = shown.split("## Optimistic")
@@ -85,48 +83,30 @@ def test_figures_come_back_in_full_precision_and_youden_on_test_is_called_optimi
 
 
 def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_told():
-    readers = {
-        "positive_call": "DWI-FLAIR mismatch",
-        "n_onset_known": 6,
-        "fleiss_kappa": None,
-        "cohen_kappa": {},
-        "each": {
-            "reader_1": {
-                key: value
-                for key, value in score(SIX, 0.5).items()
-                if "auc" not in key and "threshold" not in key and "youden" not in key
-            }
-            | {"without_call": 0}
-        },
-        "model": {},
-    }
+    six = score(SIX, 0.5)
+    reader = ReaderScores(
+        n=6, n_positive=3, without_call=0, cases_sha256=six.cases_sha256, counts=six.counts, shares=six.shares
+    )
+    readers = Readings("DWI-FLAIR mismatch", 6, {"reader_1": reader}, None, {}, {})
     results = [
-        network("four", 4, "2d", FIVE, 0.5, readers=readers, ceiling=0.87, notes=[PHANTOM_NOTE]),
+        network("four", 4, "2d", FIVE, 0.5, readers=readers, ceiling=0.87, notes=(PHANTOM_NOTE,)),
         network("three 3d", 3, "3d", SIX, 0.5, weights="Models Genesis", ceiling=0.87),
         network("three 2d", 3, "2d", SIX, 0.5, ceiling=0.87),
         network("one", 1, "3d", SIX, 0.5, "stroke"),
     ]
-    older = [
-        {
-            key: value
-            for key, value in network("clock", 0, "", SIX, 0.5).items()
-            if key not in ("phase", "model", "attention", "weights")
-        }
-    ]
-    missing = [
-        {"name": "Lee 2020", "task": "tss<4.5h", "reason": "no scans | at all"},
-        {
-            "name": "medical",
-            "task": "tss<4.5h",
-            "reason": "needs a file",
-            "kind": "network",
-            "phase": 3,
-            "model": "2d",
-            "weights": "medical images",
-        },
-    ]
-    rows = table2.rows_of(results, older, missing)
-    assert [row["name"] for row in rows] == [
+    clock = Row(kind=OLDER, name="clock", task="tss<4.5h", scores=score(SIX, 0.5), coverage=coverage(SIX))
+    lee = Row(kind=OLDER, name="Lee 2020", task="tss<4.5h", reason="no scans | at all")
+    medical = Row(
+        kind=NETWORK,
+        name="medical",
+        task="tss<4.5h",
+        reason="needs a file",
+        phase=3,
+        model="2d",
+        weights="medical images",
+    )
+    rows = table2.in_order(results, [clock, lee, medical])
+    assert [row.name for row in rows] == [
         "one",
         "three 2d",
         "medical",
@@ -146,7 +126,7 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
         "",
         "needs a file",
     ]
-    assert [lines["four"][name] for name in table2.COVERED] == ["6", "5", "0", "1"]
+    assert [lines["four"][name] for name in Covered._fields] == ["6", "5", "0", "1"]
     assert lines["reader_1"]["auc"] == lines["reader_1"]["threshold"] == "" and lines["reader_1"]["tp"] == "2"
     assert lines["Lee 2020"]["not_run"] == "no scans | at all" and lines["Lee 2020"]["n"] == ""
     assert [lines[name]["ceiling"] for name in ("one", "clock", "reader_1")] == ["", "0.87", "0.87"]
@@ -165,7 +145,7 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
 
 def test_a_bar_in_a_name_does_not_break_the_table():
     results = [network("a|b", 3, "2d", SIX, 0.5)]
-    assert "| a\\|b |" in table2.to_markdown(table2.rows_of(results), {}, results)
+    assert "| a\\|b |" in table2.to_markdown(table2.in_order(results), {}, results)
 
 
 def evaluate(folder, out, *more, phases=(1, 4)):
@@ -182,7 +162,7 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
         "phase4",
         *(
             f"{name}, {who}"
-            for name in ("tissue clock, FLAIR", "tissue clock, DWI", "tissue clock, ADC", "Lee 2020")
+            for name in (FLAIR_CLOCK, "tissue clock, DWI", "tissue clock, ADC", LEE2020)
             for who in ("where it can be used", "all patients")
         ),
         *CUTOFFS,
@@ -226,20 +206,3 @@ def test_an_older_table_is_not_overwritten_and_does_not_stay_and_what_was_not_ru
     shown = (out / "table2.md").read_text()
     assert shown.count("Not run: ") == 4 and "of before" not in shown and "Paired" not in shown
     assert "not run: Lee 2020, TSS < 4.5 h: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["a.pt", "--patient", "d", "b", "f", "--atlas", "x", "--table"],
-            "--table is about a cohort and --patient about",
-        ),
-        (["--audit", "t.csv", "--table"], "--table has no meaning with --audit TABLE"),
-        (["--audit", "t.csv", "--study", "study.json"], "--study has no meaning with --audit TABLE"),
-    ],
-)
-def test_a_table_is_of_a_cohort(capsys, words, message):
-    with pytest.raises(SystemExit) as stopped:
-        run_eval.main(words)
-    assert stopped.value.code == 2 and message in capsys.readouterr().err

@@ -227,7 +227,7 @@ def test_data_that_does_not_belong_to_the_checkpoint_is_refused(made, tmp_path, 
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_hemispheres_prepared_otherwise_than_those_of_the_training_are_noted(made, tmp_path, capsys):
+def test_hemispheres_of_other_settings_than_those_of_the_training_are_noted(made, tmp_path, capsys):
     here = json.loads((made / "data" / "settings.json").read_text())
     path = save_checkpoint(
         tmp_path / "best.pt",

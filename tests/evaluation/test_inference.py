@@ -107,7 +107,7 @@ def test_names_are_those_of_the_folders_and_never_alike(tmp_path):
 
 def test_phase_0_has_nothing_to_say_about_a_patient(tmp_path):
     zero = save_checkpoint(tmp_path / "phase0" / "best.pt", 0, model="3d", val_auc=None, threshold=None)
-    with pytest.raises(InputError, match="phase0/best.pt is of phase 0, which restores volumes .* Leave it away"):
+    with pytest.raises(InputError, match="phase0/best.pt is of phase 0, which restores volumes .* Omit it"):
         inference.open_models([zero])
 
 

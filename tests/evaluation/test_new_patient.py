@@ -166,7 +166,7 @@ def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsy
     assert "patient.json exists already" in capsys.readouterr().err
 
 
-def test_checkpoints_of_differently_prepared_data_are_refused_and_those_whose_atlas_was_typed_otherwise_are_not(
+def test_checkpoints_of_different_settings_are_refused_and_those_whose_atlas_has_another_path_are_not(
     patient, tmp_path, capsys
 ):
     folder, _ = patient
@@ -189,9 +189,9 @@ def test_checkpoints_of_differently_prepared_data_are_refused_and_those_whose_at
         line = [phase1, *words(folder, tmp_path / name, "phase4/best.pt", "--gradcam", "0")]
         assert run_eval.main(line) == (0 if name == "atlas" else 2)
     said = capsys.readouterr().err
-    assert f"differently prepared data: tools FSL 6.0.4, there {BUILTIN.describe()}." in said
-    assert "differently prepared data: grid 64 x 48 x 8, there 48 x 48 x 8." in said
-    assert "differently prepared data: its medians dwi " in said
+    assert f"different settings: tools FSL 6.0.4, there {BUILTIN.describe()}." in said
+    assert "different settings: grid 64 x 48 x 8, there 48 x 48 x 8." in said
+    assert "different settings: its medians dwi " in said
 
 
 def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_path, capsys):

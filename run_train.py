@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tss.data.shards import read_shard
 from tss.errors import InputError
-from tss.training.phases import FROZEN, MOVING, PHASES, schedule_in_words
+from tss.training.phases import FROZEN, PHASES, schedule_in_words
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
 DEMO_FLAGS = ("demo", "model", "out", "seed", "study", "patients")
@@ -50,25 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train one phase, or all."""
-    from tss.data.prepared import GRID
-    from tss.training.run_setup import (
-        PHASE_SETTINGS,
-        Options,  # torch is loaded here, so that --help does not wait for it
-    )
-    from tss.training.train import train_all, train_on_tumours, train_phase
+    from tss.training.run_setup import options_from  # torch is loaded here, so that --help does not wait for it
+    from tss.training.train import train_all, train_phase
 
     given = vars(args)
-    options = Options(
-        data=args.data, out=given.get("out"), model=given.get("model"), width=given.get("width"), seed=args.seed,
-        device=args.device, precision=args.precision, resume=args.resume, overwrite=args.overwrite,
-        train_patients=given.get("train_patients"), values={name: given[name] for name in PHASE_SETTINGS if name in given},
-    )  # fmt: skip
-    if "tumours" in args:
-        train_on_tumours(options, args.tumours, given.get("grid", GRID))
-    elif args.phase == "all":
-        train_all(options, init=given.get("init"))
+    phase, init = given.pop("phase"), given.pop("init", None)
+    given.pop("demo")
+    options = options_from(given)
+    if phase == "all":
+        train_all(options, init)
     else:
-        train_phase(options, int(args.phase), init=given.get("init"))
+        train_phase(options, int(phase), init)
     return 0
 
 
@@ -103,7 +95,7 @@ def run_study(args: argparse.Namespace) -> int:
         args.data, given.get("out", Path("study")), models_of(args), given.get("imagenet"), given.get("genesis"),
         given.get("tumours"), {model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
         args.seed, args.device, args.precision,
-        {(model, number): {name: value for name, value in values.items() if name != "shift" or number in MOVING}
+        {(model, number): {name: value for name, value in values.items() if name != "shift" or PHASES.get(number, PHASES[0]).shift}
          for model in FROZEN for number in (TUMOURS, *PHASES)},
     )  # fmt: skip
     return run(asked, train=main, evaluate=run_eval.main, shard=given.get("shard"), dry_run="dry_run" in args)

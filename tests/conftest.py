@@ -17,9 +17,10 @@ import torch  # noqa: E402
 from stroke import VOXEL_MM, made_up_stroke  # noqa: E402
 from untrained import save_checkpoint  # noqa: E402
 
-from tss.data import nifti  # noqa: E402
+from tss.data import files, nifti
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared  # noqa: E402
+from tss.display import training_plots
 from tss.preprocessing import registration, tools  # noqa: E402
 from tss.training.checkpoint import FORMAT  # noqa: E402
 from tss.training.phases import PHASES, build_model  # noqa: E402
@@ -119,3 +120,10 @@ def made_up():
         }  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Drawing the curves takes longer than all the rest of a tiny phase."""
+    monkeypatch.setattr(training_plots, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
+    monkeypatch.setattr(training_plots, "draw_restoration", lambda path, rows, title: files.write_text(path, title))

@@ -10,6 +10,7 @@ import tss
 from tss.data.files import write_json
 from tss.phantom import cohort_phantom
 from tss.study import demo, table2_study
+from tss.training import tumour_pretraining
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def run_study(tmp_path, lines, codes, monkeypatch, models):
     monkeypatch.setattr(tss, "phantomtumours", made, raising=False)
     monkeypatch.setattr(table2_study, "check", lambda asked, chains: ([], (), {}))
     monkeypatch.setattr(table2_study, "show", lambda asked, *_: None)
+    monkeypatch.setattr(tumour_pretraining, "main", lambda line: lines.append(["train", *line]))
 
     def script(name):
         def main(line):
@@ -69,7 +71,7 @@ def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_
         rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line}
         assert rates == {"16 --epochs 12 --patience 6 --lr 0.0005 --final-lr 0.01 --seed 7 --resume"}
     assert trained[6] == (
-        f"train --tumours {tmp_path}/out/tumours/tumours.csv --model 2d --grid 112 112 13 --out "
+        f"train {tmp_path}/out/tumours/tumours.csv --model 2d --grid 112 112 13 --out "
         f"{tmp_path}/out/study/2d/medical --width 16 --epochs 12 --patience 6 --seed 7 --resume"
     )
     assert "medical/tumours/best.pt" in trained[7] and "It took " in capsys.readouterr().out

@@ -229,7 +229,7 @@ def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
 @pytest.mark.parametrize(("words", "message"), [
     ("--imagenet own.pt", "--imagenet own.pt is a checkpoint of phase 1, and must be published weights of ResNet-18"),
     ("--imagenet no.pth", "no.pth cannot be read"),
-    ("--imagenet resnet18.pth --width 8", "resnet18.pth (ResNet-18) is for --width 4, this run has 8"),
+    ("--imagenet resnet18.pth --width 8", "resnet18.pth (ResNet-18) has width 4, this run has 8"),
     ("--tumours no.csv", "no.csv cannot be read: No such file"),
     ("--medical-2d own.pt", "phase 3 starts from a checkpoint of phase 2 (tss<3h). own.pt was written by phase 1"),
     ("--out own.pt", "own.pt is not a folder"),

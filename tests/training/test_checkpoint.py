@@ -9,6 +9,7 @@ import torch
 from tss.errors import InputError
 from tss.training.checkpoint import (
     KEYS,
+    Parent,
     check_parent,
     load_checkpoint,
     load_model,
@@ -26,7 +27,9 @@ def test_3d_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
     before = build_model("3d", 4, GRID, attention=False)
     before.load_state_dict(parent["state_dict"])
     after = build_model("3d", 4, GRID, attention=True)
-    assert start_from(after, parent, tmp_path) == "58 tensors loaded, 10 (phase 4 adds the gates) new, 0 left over"
+    assert (
+        start_from(after, Parent(tmp_path, parent)) == "58 tensors loaded, 10 (phase 4 adds the gates) new, 0 left over"
+    )
     x = torch.rand(5, 3, 4, 32, 16)
     with torch.no_grad():
         assert (before.eval()(x) - after.eval()(x)).abs().max() <= 1e-6
@@ -37,7 +40,7 @@ def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up
     write_checkpoint(tmp_path / "a.pt", parent)
     assert load_checkpoint(tmp_path / "a.pt")["threshold"] is None
     network = build_model("3d", 4, GRID, attention=False)
-    assert start_from(network, parent, tmp_path) == (
+    assert start_from(network, Parent(tmp_path, parent)) == (
         "56 tensors loaded, 2 (phase 0 has none) new, 50 (the decoder is not needed to classify) left over"
     )
     assert all(
@@ -47,7 +50,7 @@ def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up
     )
     extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
     with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
-        start_from(network, extra, tmp_path)
+        start_from(network, Parent(tmp_path, extra))
     torch.save(parent | {"task": "stroke", "phase": 1}, tmp_path / "b.pt")  # no AUC where there should be one
     with pytest.raises(InputError, match="val_auc, threshold missing or of the wrong type"):
         load_checkpoint(tmp_path / "b.pt")
@@ -136,7 +139,7 @@ def test_missing_keys_and_other_formats(tmp_path, made_up):
     with pytest.raises(InputError, match="b.pt has the format 'tss checkpoint 9', this version reads 'tss check"):
         load_checkpoint(tmp_path / "b.pt")
     torch.save(made_up() | {"width": 8}, tmp_path / "c.pt")
-    with pytest.raises(InputError, match="c.pt: its tensors do not fit its own description"):
+    with pytest.raises(InputError, match="c.pt: its tensors do not match its own description"):
         load_model(tmp_path / "c.pt")
 
 
@@ -149,7 +152,7 @@ def test_phase_4_starts_as_phase_3s_function(tmp_path, made_up):
     before.load_state_dict(parent["state_dict"])
     torch.manual_seed(9)
     after = build_model("2d", 4, GRID, attention=True)
-    assert start_from(after, parent, tmp_path) == (  # new: theta, phi with bias, psi with bias
+    assert start_from(after, Parent(tmp_path, parent)) == (  # new: theta, phi with bias, psi with bias
         "123 tensors loaded, 5 (phase 4 adds the gates) new, 0 left over"
     )
     x = torch.rand(5, 3, 4, 32, 16)
@@ -166,8 +169,8 @@ def test_phase_2_has_a_classifier_of_its_own_and_phase_3_that_of_phase_2(tmp_pat
         parent = made_up(phase=phase, model=model)
         torch.manual_seed(9)
         network = build_model(model, 4, GRID, attention=False)
-        said = start_from(network, parent, tmp_path)
-        assert ("2 (phase 1 answers another question) new" in said) != kept
+        said = start_from(network, Parent(tmp_path, parent))
+        assert ("2 (phase 1 has another task) new" in said) != kept
         given = parent["state_dict"]["classifier.weight"]
         assert torch.equal(network.classifier.weight, given if kept else torch.zeros_like(given))
         assert kept or network.classifier.bias.item() == 0
@@ -176,28 +179,28 @@ def test_phase_2_has_a_classifier_of_its_own_and_phase_3_that_of_phase_2(tmp_pat
 def test_everything_unexpected_stops_the_start(tmp_path, made_up):
     network = build_model("2d", 4, GRID, attention=False)
     parent = made_up(phase=2)
-    assert start_from(network, parent, tmp_path) == "123 tensors loaded, 0 new, 0 left over"
+    assert start_from(network, Parent(tmp_path, parent)) == "123 tensors loaded, 0 new, 0 left over"
     extra = parent | {"state_dict": parent["state_dict"] | {"head.weight": torch.zeros(1)}}
     with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
-        start_from(network, extra, tmp_path)
+        start_from(network, Parent(tmp_path, extra))
     less = parent | {"state_dict": {k: v for k, v in parent["state_dict"].items() if k != "slice_logits"}}
     with pytest.raises(InputError, match="1 tensors missing, first slice_logits"):
-        start_from(network, less, tmp_path)
+        start_from(network, Parent(tmp_path, less))
     short = parent | {"state_dict": parent["state_dict"] | {"slice_logits": torch.zeros(3)}}
     with pytest.raises(InputError, match="1 tensors of another shape, first slice_logits"):
-        start_from(network, short, tmp_path)
+        start_from(network, Parent(tmp_path, short))
     with_gate = build_model("2d", 4, GRID, attention=True)
     says_gated = made_up(attention=True)
     del says_gated["state_dict"]["gate.psi.bias"]
     with pytest.raises(InputError, match="1 tensors missing, first gate.psi.bias"):
-        start_from(with_gate, says_gated, tmp_path)
+        start_from(with_gate, Parent(tmp_path, says_gated))
 
 
 @pytest.mark.parametrize(("phase", "parent", "this_run", "message"), [
     (3, {"phase": 1}, {}, r"phase 3 starts from a checkpoint of phase 2 \(tss<3h\). a.pt was written by phase 1"),
-    (1, {"phase": 2}, {}, "phase 1 starts from random weights; leave --init away. a.pt was written by phase 2"),
+    (1, {"phase": 2}, {}, "phase 1 starts from random weights; omit --init. a.pt was written by phase 2"),
     (1, {"phase": 2, "model": "3d"}, {"model": "3d"}, r"starts from a checkpoint of phase 0 \(restore\). a.pt was wri"),
-    (0, {"phase": 1, "model": "3d"}, {"model": "3d"}, "phase 0 starts from random weights; leave --init away. a.pt"),
+    (0, {"phase": 1, "model": "3d"}, {"model": "3d"}, "phase 0 starts from random weights; omit --init. a.pt"),
     (2, {}, {"width": 64}, "a.pt has width 4, this run has 64"),
     (2, {}, {"model": "3d"}, "a.pt has model 2d, this run has 3d"),
     (2, {}, {"grid": [224, 224, 26]}, r"a.pt has grid \[32, 32, 4\], this run has \[224, 224, 26\]"),
@@ -205,16 +208,16 @@ def test_everything_unexpected_stops_the_start(tmp_path, made_up):
 ])  # fmt: skip
 def test_a_parent_that_does_not_belong_is_refused(phase, parent, this_run, message, made_up):
     with pytest.raises(InputError, match=message):
-        check_parent("a.pt", made_up(**{"phase": 1} | parent), PHASES[phase], wanted(**this_run))
+        check_parent(Parent(Path("a.pt"), made_up(**{"phase": 1} | parent)), PHASES[phase], wanted(**this_run))
 
 
 def test_the_proof_notices_a_single_bit(tmp_path, made_up):
     parent = made_up()
     names = ["backbone.bn1.running_var", "backbone.bn1.num_batches_tracked", "backbone.conv1.weight"]
     write_checkpoint(tmp_path / "same.pt", parent)
-    prove_frozen(tmp_path / "same.pt", names, parent)
+    prove_frozen(tmp_path / "same.pt", names, Parent(tmp_path, parent))
     moved = {name: tensor.clone() for name, tensor in parent["state_dict"].items()}
     moved["backbone.bn1.num_batches_tracked"] += 1
     write_checkpoint(tmp_path / "moved.pt", parent | {"state_dict": moved})
-    with pytest.raises(AssertionError, match="moved.pt: frozen tensors moved: backbone.bn1.num_batches_tracked"):
-        prove_frozen(tmp_path / "moved.pt", names, parent)
+    with pytest.raises(AssertionError, match="moved.pt: frozen tensors changed: backbone.bn1.num_batches_tracked"):
+        prove_frozen(tmp_path / "moved.pt", names, Parent(tmp_path, parent))

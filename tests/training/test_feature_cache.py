@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tss.training import device, feature_cache
+from tss.training import feature_cache
 from tss.training.dataset import Split, batches
-from tss.training.device import at_precision, job_limits
+from tss.training.device import at_precision
 from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
 from tss.training.feature_cache import AfterFrozen, cache_features
 from tss.training.phases import FROZEN, build_model, freeze
@@ -71,7 +71,9 @@ def test_place_and_size_are_said(split):
     network = build_model("3d", 4, [32, 32, 6], attention=False)
     said = []
     _, (kept,) = cache_features(network, [split], CPU, "fp32", said.append)
-    assert said == ["the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, kept on cpu"]
+    assert said == [
+        "the features of the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, kept on cpu"
+    ]
     assert kept.hemispheres.shape == (6, 16, 2, 8, 4) and not kept.hemispheres.requires_grad
     assert torch.equal(kept.labels, split.labels)
 
@@ -92,18 +94,18 @@ def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monke
     direct_losses, direct_weights, direct_outputs = trained("3d", split, False, "fp32", attention=False)
     assert losses == direct_losses and (outputs == direct_outputs).all()
     assert all(torch.equal(weight, direct_weights[name]) for name, weight in weights.items())
-    assert "does not fit into half of the free memory" in said[0] and "anew in each step" in said[0]
+    assert "do not fit into half of the free memory" in said[0] and "again in each step" in said[0]
 
 
-def test_one_hemisphere_computed_anew_has_the_bits_of_the_one_that_was_kept():
+def test_one_hemisphere_computed_on_demand_has_the_bits_of_the_one_that_was_kept():
     split = make_split(width=64)
     network = build_model("3d", 4, [128, 32, 6], attention=False)
     freeze(network, FROZEN["3d"])
     _, (kept,) = cache_features(network, [split], CPU, "fp32", print)
-    anew = feature_cache.LazyFeatures(network, split.hemispheres, CPU, "fp32")
-    for row in range(len(anew)):
-        assert torch.equal(anew[torch.tensor([row])], kept.hemispheres[[row]])
-        assert anew[torch.tensor([row])][0].stride() == kept.hemispheres[row].stride()
+    lazy = feature_cache.LazyFeatures(network, split.hemispheres, CPU, "fp32")
+    for row in range(len(lazy)):
+        assert torch.equal(lazy[torch.tensor([row])], kept.hemispheres[[row]])
+        assert lazy[torch.tensor([row])][0].stride() == kept.hemispheres[row].stride()
 
 
 def test_a_gpu_that_is_too_full_leaves_the_features_in_host_memory(split, monkeypatch):
@@ -116,15 +118,3 @@ def test_a_gpu_that_is_too_full_leaves_the_features_in_host_memory(split, monkey
     _, (kept,) = cache_features(torch.nn.Identity(), [split], torch.device("cuda"), "fp32", said.append)
     assert kept.hemispheres.device == CPU and said[0].endswith("kept on cpu")
     assert torch.equal(kept.hemispheres, split.hemispheres.mean((3, 4)))
-
-
-def test_memory_is_what_the_job_may_still_take(tmp_path):
-    job = tmp_path / "slurm" / "job_7"
-    job.mkdir(parents=True)
-    (tmp_path / "own").write_text("0::/slurm/job_7\n")
-    (job / "memory.max").write_text("1000\n")
-    (job / "memory.stat").write_text("anon 300\nfile 500\n")
-    (job.parent / "memory.max").write_text("max\n")
-    assert job_limits(tmp_path, tmp_path / "own") == [700]
-    assert job_limits(tmp_path, tmp_path / "none") == []
-    assert device.free_memory(CPU) > 2**20

@@ -57,9 +57,9 @@ def published(state):
 def test_models_genesis_into_the_classifier(tmp_path, in_zip):
     torch.save(published(genesis()), tmp_path / "g.pt", _use_new_zipfile_serialization=in_zip)
     parent = recognise_weights(read_torch_file(tmp_path / "g.pt"), tmp_path / "g.pt")
-    assert (parent["model"], parent["width"], parent["phase"]) == ("3d", 4, None)
+    assert (parent.checkpoint["model"], parent.checkpoint["width"], parent.checkpoint["phase"]) == ("3d", 4, None)
     network = build_model("3d", 4, GRID, attention=False)
-    assert start_from(network, parent, tmp_path) == (
+    assert start_from(network, parent) == (
         "56 tensors loaded, 2 (Models Genesis classifies nothing) new, 50 (the decoder is not needed to classify) left "
         "over"
     )
@@ -77,7 +77,7 @@ def test_models_genesis_into_the_classifier(tmp_path, in_zip):
 def test_models_genesis_as_a_whole_into_phase_0(tmp_path):
     network = build_model("3d", 4, GRID, attention=False, task="restore")
     parent = recognise_weights(published(genesis()), tmp_path)
-    assert start_from(network, parent, tmp_path) == "106 tensors loaded, 0 new, 0 left over"
+    assert start_from(network, parent) == "106 tensors loaded, 0 new, 0 left over"
     theirs, ours = genesis(), network.state_dict()
     assert torch.equal(ours["up3.up.weight"], theirs["up_tr256.up_conv.weight"])
     assert torch.equal(ours["up1.convolutions.3.bias"], theirs["up_tr64.ops.1.conv1.bias"])
@@ -95,19 +95,19 @@ def test_our_tensors_under_the_names_of_models_genesis_and_back():
     theirs = to_genesis(state)
     assert theirs.keys() == genesis(channels=3).keys()
     assert torch.equal(theirs["up_tr256.up_conv.weight"], state["up3.up.weight"])
-    back = recognise_weights(theirs, "g.pt")["state_dict"]
+    back = recognise_weights(theirs, "g.pt").checkpoint["state_dict"]
     assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
 
 
 def test_three_equal_channels_give_what_one_gave():
     weight = torch.rand(4, 1, 3, 3, 3)
     parent = recognise_weights(genesis() | {"down_tr64.ops.0.conv1.weight": weight}, "g.pt")
-    three = parent["state_dict"]["encoder.down1.0.weight"]
+    three = parent.checkpoint["state_dict"]["encoder.down1.0.weight"]
     x = torch.rand(1, 1, 6, 8, 8)
     assert torch.allclose(
         nn.functional.conv3d(x.repeat(1, 3, 1, 1, 1), three), nn.functional.conv3d(x, weight), atol=1e-5
     )
-    as_it_is = recognise_weights(genesis(channels=3), "g.pt")["state_dict"]
+    as_it_is = recognise_weights(genesis(channels=3), "g.pt").checkpoint["state_dict"]
     assert as_it_is["encoder.down1.0.weight"].shape == (4, 3, 3, 3, 3) and as_it_is["encoder.down1.0.weight"].max() == 1
 
 
@@ -125,17 +125,19 @@ def test_resnet18_into_the_2d_model(tmp_path, attention):
     torch.save(resnet(), tmp_path / "resnet18.pth")
     parent = recognise_weights(read_torch_file(tmp_path / "resnet18.pth"), tmp_path / "resnet18.pth")
     network = build_model("2d", 4, GRID, attention)
-    said = start_from(network, parent, tmp_path)
+    said = start_from(network, parent)
     assert said.startswith("120 tensors loaded, ") and said.endswith(", 2 (its own 10 classes) left over")
     reasons = "ResNet-18 has no gates; ResNet-18 weighs no slices; ours has one output"
     assert (f"8 ({reasons}) new" if attention else f"3 ({reasons.partition('; ')[2]}) new") in said
-    assert torch.equal(network.backbone.layer4[1].conv2.weight, parent["state_dict"]["backbone.layer4.1.conv2.weight"])
+    assert torch.equal(
+        network.backbone.layer4[1].conv2.weight, parent.checkpoint["state_dict"]["backbone.layer4.1.conv2.weight"]
+    )
 
 
 def test_files_from_before_batchnorm_had_counters():
     old = {name: value for name, value in resnet().items() if not name.endswith("num_batches_tracked")}
     network = build_model("2d", 4, GRID, attention=False)
-    assert start_from(network, recognise_weights(old, "r.pth"), "r.pth").startswith("120 tensors loaded, 3 (")
+    assert start_from(network, recognise_weights(old, "r.pth")).startswith("120 tensors loaded, 3 (")
 
 
 def test_double_precision_is_rounded_once_so_that_frozen_layers_can_be_proven():
@@ -144,10 +146,10 @@ def test_double_precision_is_rounded_once_so_that_frozen_layers_can_be_proven():
         for name, value in resnet().items()
     }
     network, parent = build_model("2d", 4, GRID, attention=False), recognise_weights(double, "r.pth")
-    start_from(network, parent, "r.pth")
+    start_from(network, parent)
     name = "backbone.layer1.0.conv1.weight"
-    assert torch.equal(network.state_dict()[name], parent["state_dict"][name])
-    assert torch.equal(parent["state_dict"][name], double["layer1.0.conv1.weight"].float())
+    assert torch.equal(network.state_dict()[name], parent.checkpoint["state_dict"][name])
+    assert torch.equal(parent.checkpoint["state_dict"][name], double["layer1.0.conv1.weight"].float())
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -166,14 +168,14 @@ def test_what_does_not_fit_stops_the_start():
     network = build_model("2d", 4, GRID, attention=False)
     bottleneck = recognise_weights(resnet() | {"layer1.0.conv3.weight": torch.zeros(1)}, "r50.pth")  # as ResNet-50 has
     with pytest.raises(InputError, match="r50.pth: 1 tensors left over, first backbone.layer1.0.conv3.weight"):
-        start_from(network, bottleneck, "r50.pth")
+        start_from(network, bottleneck)
     cut = resnet()
     del cut["layer4.1.bn2.bias"]
     with pytest.raises(InputError, match="1 tensors missing, first backbone.layer4.1.bn2.bias"):
-        start_from(network, recognise_weights(cut, "r.pth"), "r.pth")
+        start_from(network, recognise_weights(cut, "r.pth"))
     with pytest.raises(InputError, match="tensors of another shape, first backbone"):
-        start_from(network, recognise_weights(resnet(width=8), "r.pth"), "r.pth")
+        start_from(network, recognise_weights(resnet(width=8), "r.pth"))
     two = genesis()
     two["down_tr64.ops.0.conv1.weight"] = torch.zeros(4, 2, 3, 3, 3)
     with pytest.raises(InputError, match="1 tensors of another shape, first encoder.down1.0.weight"):
-        start_from(build_model("3d", 4, GRID, attention=False), recognise_weights(two, "g.pt"), "g.pt")
+        start_from(build_model("3d", 4, GRID, attention=False), recognise_weights(two, "g.pt"))

@@ -28,14 +28,14 @@ def phase_2(options, made_up):
 
 
 def test_model_width_and_grid_come_from_the_checkpoint(options, phase_2):
-    run, _ = set_up_run(options, 3, phase_2)
+    run = set_up_run(options, 3, phase_2)
     assert (run.about["model"], run.about["width"], run.about["grid"]) == ("2d", 4, [32, 32, 4])
     assert run.folder == Path("runs/2d/phase3") and run.about["parent"] == sha256("ckpt.pt")
     assert not run.about["attention"] and run.about["task"] == "tss<4.5h"
 
 
 def test_without_a_checkpoint_they_are_the_papers(options):
-    run, _ = set_up_run(options, 1, None)
+    run = set_up_run(options, 1, None)
     assert (run.about["model"], run.about["width"], run.about["parent"]) == ("2d", 64, "random")
     assert (run.phase.batch_size, run.phase.lr, run.phase.final_lr) == (16, 5e-4, 1e-2)
 
@@ -44,12 +44,12 @@ def test_without_a_checkpoint_they_are_the_papers(options):
     ("batch_size", 3), ("lr", 0.1), ("final_lr", 0.2), ("epochs", 7), ("patience", 2),
 ])  # fmt: skip
 def test_a_phases_values_can_be_changed(options, name, value):
-    run, _ = set_up_run(replace(options, values={name: value}), 1, None)
+    run = set_up_run(replace(options, values={name: value}), 1, None)
     assert getattr(run.phase, name) == value == run.about["settings"][name]
 
 
 def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(options, made_up):
-    run, _ = set_up_run(options, 0, None)
+    run = set_up_run(options, 0, None)
     assert (run.about["model"], run.about["width"], run.folder) == ("3d", 32, Path("runs/3d/phase0"))
     with pytest.raises(
         InputError,
@@ -57,9 +57,9 @@ def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(options, made_up):
         "run_train.py --phase 1 --init runs/3d/phase0/best.pt",
     ):
         set_up_run(replace(options, model="3d"), 1, None)
-    assert set_up_run(replace(options, model="3d"), 1, "random")[0].parent is None
+    assert set_up_run(replace(options, model="3d"), 1, "random").parent is None
     write_checkpoint("ckpt.pt", made_up(phase=0, model="3d", cohort=split_hash(read_prepared(options.data))))
-    run, _ = set_up_run(options, 1, "ckpt.pt")
+    run = set_up_run(options, 1, "ckpt.pt")
     assert (run.about["model"], run.about["width"], run.folder) == ("3d", 4, Path("runs/3d/phase1"))
 
 
@@ -72,12 +72,12 @@ def test_who_is_left_out_of_training_is_said(options, capsys):
     patients[3].row |= {"stroke_side": ""}
     for patient in patients[4:7]:
         patient.row |= {"onset_to_mri_min": ""}
-    run, _ = set_up_run(options, 1, None)
+    run = set_up_run(options, 1, None)
     for task, lost in (("stroke", ""), ("tss<3h", ", 3 onset unknown")):
         train, val = (load_split(options.data, patients, task, split, [32, 32, 4]) for split in ("train", "val"))
-        announce(run, patients, train, val)
+        announce(replace(run, patients=patients), train, val)
         said = capsys.readouterr().out
-        assert f"left out of train and val: 1 failed, 2 rejected, 1 stroke side unknown{lost}; the reasons" in said
+        assert f"excluded from train and val: 1 failed, 2 rejected, 1 stroke side unknown{lost}; the reasons" in said
         assert task != "stroke" or "train 28 hemispheres" in said
 
 
@@ -94,9 +94,9 @@ def test_who_is_left_out_of_training_is_said(options, capsys):
 def test_a_parent_of_differently_prepared_hemispheres_is_said(options, made_up, capsys, tools, said):
     settings = {"preprocessing": json.loads((options.data / "settings.json").read_text()) | {"tools": tools}}
     write_checkpoint("ckpt.pt", made_up(phase=2, cohort=split_hash(read_prepared(options.data)), settings=settings))
-    run, patients = set_up_run(options, 3, "ckpt.pt")
-    train, val = (load_split(options.data, patients, "tss<4.5h", split, [32, 32, 4]) for split in ("train", "val"))
-    announce(run, patients, train, val)
+    run = set_up_run(options, 3, "ckpt.pt")
+    train, val = (load_split(options.data, run.patients, "tss<4.5h", split, [32, 32, 4]) for split in ("train", "val"))
+    announce(run, train, val)
     out = capsys.readouterr().out
     assert ("careful: " in out) == bool(said) and said in out
     assert not said or f"{options.data}: tools FSL 6.0.4, there builtin" in out
@@ -109,7 +109,7 @@ def test_phase_0_is_not_for_2d(options):
 
 def test_a_phase_3_of_a_3d_checkpoint_is_3d(options, made_up):
     write_checkpoint("ckpt.pt", made_up(phase=2, model="3d", cohort=split_hash(read_prepared(options.data))))
-    run, _ = set_up_run(options, 3, "ckpt.pt")
+    run = set_up_run(options, 3, "ckpt.pt")
     assert (run.about["model"], run.folder) == ("3d", Path("runs/3d/phase3"))
     with pytest.raises(InputError, match="ckpt.pt has model 3d, this run has 2d"):
         set_up_run(replace(options, model="2d"), 3, "ckpt.pt")
@@ -122,7 +122,7 @@ def test_random_is_a_word_that_must_be_said(options):
         set_up_run(options, 2, None)
     with pytest.raises(InputError, match="--phase 4 --init mine/phase3/best.pt"):
         set_up_run(replace(options, out=Path("mine")), 4, None)
-    run, _ = set_up_run(options, 4, "random")
+    run = set_up_run(options, 4, "random")
     assert run.parent is None and run.about["attention"]
 
 

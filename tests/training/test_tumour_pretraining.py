@@ -11,9 +11,7 @@ from torch.nn import functional as F
 
 import run_eval
 import run_train
-from tss.data import files
 from tss.data.tasks import Sample
-from tss.display import training_plots
 from tss.training import tumour_pretraining
 from tss.training.checkpoint import load_checkpoint
 from tss.training.dataset import Split
@@ -53,11 +51,6 @@ def table(tmp_path_factory):
     return folder / "tumours.csv"
 
 
-@pytest.fixture
-def no_drawing(monkeypatch):
-    monkeypatch.setattr(training_plots, "draw_curves", lambda path, history, best, title: files.write_text(path, title))
-
-
 def test_a_mask_that_moved_is_other_data():
     """Its size, which is all that a sample holds of it, stays."""
     mask = torch.zeros(2, 4, 4, 4)
@@ -69,8 +62,8 @@ def test_a_mask_that_moved_is_other_data():
 
 
 def learn(table, kind, out, *more, epochs=2):
-    return run_train.main(
-        ["--tumours", str(table), "--model", kind, "--out", str(out), *TINY, "--epochs", str(epochs), *more]
+    return tumour_pretraining.main(
+        [str(table), "--model", kind, "--out", str(out), *TINY, "--epochs", str(epochs), *more]
     )
 
 
@@ -86,7 +79,7 @@ def test_what_can_be_learned_is_learned(table, kind, score, least, epochs, tmp_p
     said = capsys.readouterr().out
     assert "of 12 patients, val" in said and "channels t1, flair, t1ce in 15 patients" in said
     if kind == "2d":
-        assert "types glioma, meningioma, pituitary; saying" in said
+        assert "types glioma, meningioma, pituitary; always answering" in said
     best = load_checkpoint(folder / "best.pt")
     assert (best["phase"], best["val_auc"], best["threshold"], best["parent"]) == (None, None, None, "random")
     assert best["task"] == {"2d": "tumour type", "3d": "tumour outline"}[kind] and best["grid"] == [32, 32, 10]
@@ -96,7 +89,7 @@ def test_what_can_be_learned_is_learned(table, kind, score, least, epochs, tmp_p
 @KINDS
 def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawing):
     assert learn(table, kind, tmp_path / "whole", epochs=3) == 0
-    original = tumour_pretraining.validate_tumours
+    original = tumour_pretraining.tumour_scores
 
     def stopped(*args):
         if (tmp_path / "parts/tumours/last.pt").exists():
@@ -104,7 +97,7 @@ def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawi
         return original(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tumour_pretraining, "validate_tumours", stopped)
+        patch.setattr(tumour_pretraining, "tumour_scores", stopped)
         assert learn(table, kind, tmp_path / "parts", epochs=3) == 2
     assert learn(table, kind, tmp_path / "parts", "--resume", epochs=3) == 0
     one, other = (load_checkpoint(tmp_path / name / "tumours/best.pt")["state_dict"] for name in ("whole", "parts"))
@@ -141,7 +134,7 @@ def test_phases_2_and_3_start_from_it_with_the_papers_layers_frozen(
     )
     said = capsys.readouterr().out
     assert "medical images (tumours)" in said and "are bit-equal to" in said
-    assert ("the kinds of tumour are not asked here" if kind == "2d" else "the decoder is not needed") in said
+    assert ("the types of tumour are not classified here" if kind == "2d" else "the decoder is not needed") in said
     assert "tumours have other classes" in said
     best, parent = load_checkpoint(tmp_path / f"phase{phase}" / "best.pt"), load_checkpoint(first)
     assert best["settings"]["weights"] == "medical images (tumours)" and best["model"] == kind
@@ -155,25 +148,28 @@ def test_what_does_not_fit_is_refused(table, tiny_data, tmp_path, capsys, no_dra
     for words, message in (
         (["--phase", "1", "--init", best], "Phase 1 does not start from it"),
         (["--phase", "4", "--init", best], "Phase 4 does not start from it"),
-        (["--phase", "2", "--init", best, "--model", "3d"], "is for --model 2d, this run has 3d"),
-        (["--tumours", str(table), "--grid", "32", "32", "10"], "holds a training already"),
-        (["--tumours", str(tmp_path / "none.csv")], "none.csv cannot be read"),
+        (["--phase", "2", "--init", best, "--model", "3d"], "has model 2d, this run has 3d"),
     ):
         assert run_train.main([*words, "--data", str(tiny_data), "--out", str(tmp_path), "--device", "cpu"]) == 2
+        assert message in capsys.readouterr().err
+    for file, message in ((table, "holds a training already"), (tmp_path / "none.csv", "none.csv cannot be read")):
+        assert tumour_pretraining.main([str(file), "--out", str(tmp_path), "--device", "cpu"]) == 2
         assert message in capsys.readouterr().err
     assert run_eval.main([best, "--data", str(tiny_data), "--out", str(tmp_path / "eval")]) == 2
     assert "was learned from tumours and says nothing of strokes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--tumours", "t.csv", "--phase", "2"], "in no phase: leave --phase and --init away"),
-    (["--phase", "1", "--grid", "32", "32", "10"], "--grid goes with --tumours alone"),
-    (["--tumours", "t.csv", "--demo"], "--demo decides by itself about --tumours"),
-])  # fmt: skip
-def test_flags_that_contradict_each_other(words, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run_train.main(words)
-    assert stopped.value.code == 2 and message in capsys.readouterr().err
+def test_its_flags_are_those_of_a_training_without_phases(capsys):
+    for words, message in (
+        ([], "the following arguments are required: TUMOURS.csv"),
+        (["t.csv", "--phase", "2"], "unrecognized arguments: --phase 2"),
+        (["t.csv", "--resume", "--overwrite"], "not allowed with argument"),
+        (["t.csv", "--grid", "0", "1", "1"], "0 is not a whole number from 1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            tumour_pretraining.main(words)
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
+    assert all(action.help for action in tumour_pretraining.build_parser()._actions)
 
 
 def test_outline_loss_by_hand():

@@ -83,7 +83,7 @@ def test_a_split_in_the_table_is_kept(folder):
 
 @pytest.mark.parametrize(("model", "header", "missing"), [
     ("2d", "patient,flair", "type"), ("3d", "patient,flair,type", "tumour"), ("2d", "flair,type", "patient"),
-    ("2d", "patient,type", "t1, flair or t1ce (one of them at least)")])  # fmt: skip
+    ("2d", "patient,type", "t1, flair or t1ce (at least one of them)")])  # fmt: skip
 def test_a_missing_column_is_named(folder, model, header, missing):
     path = write(folder, header, ",".join("x" for _ in header.split(",")))
     assert refusal(path, model).startswith(f"{path}: column {missing} is missing; the header has ")
@@ -94,7 +94,7 @@ def test_a_missing_column_is_named(folder, model, header, missing):
     [
         ("2d", "a,no.nii.gz,,glioma,,", "t1 is 'no.nii.gz', which does not exist"),
         ("3d", "a,,flair.nii.gz,,no.nii.gz,", "tumour is 'no.nii.gz', which does not exist"),
-        ("2d", "a,,,glioma,,", "t1, flair and t1ce are all empty; give one scan at least"),
+        ("2d", "a,,,glioma,,", "t1, flair and t1ce are all empty; give at least one scan"),
         ("2d", "a,t1.nii.gz,,,,", "type is empty; --model 2d needs it"),
         ("3d", "a,t1.nii.gz,,glioma,,", "tumour is empty; --model 3d needs it"),
         ("2d", "a,t1.nii.gz,,glioma,,test", "split is 'test'; write train or val, or leave it empty"),
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_line_is_said(folder, model, line, problem):
 def test_one_type_is_nothing_to_tell_apart(folder):
     path = write(folder, "patient,flair,type", *(f"p{n},flair.nii.gz,glioma" for n in range(5)))
     assert refusal(path) == (
-        f"{path}: every patient has the type glioma; there is nothing to tell apart. Cheng 2015 has three types."
+        f"{path}: every patient has the type glioma; there is nothing to classify. Cheng 2015 has three types."
     )
 
 

@@ -9,6 +9,7 @@ Preprocessing and training meet here and nowhere else.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -104,7 +105,7 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
     return patients
 
 
-def read_hemispheres(data: str | os.PathLike, patient: str, grid: tuple[int, ...] | list[int]) -> np.ndarray:
+def read_hemispheres(data: str | os.PathLike, patient: str, grid: Sequence[int]) -> np.ndarray:
     """Return a patient's hemispheres (2, C, D, H, W) float16: left, right mirrored.
 
     Args:

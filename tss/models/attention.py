@@ -1,4 +1,4 @@
-"""Additive soft attention gate: a deep, coarse map decides where a shallower, finer map may speak.
+"""Additive soft attention gate: a deep, coarse map decides which places of a shallower, finer map count.
 
 In:  x (N, C, *spatial) fine features; g (N, G, *coarser) gating features; spatial = H, W or D, H, W.
 Out: x weighted by the gate (N, C, *spatial), and the gate's map (N, 1, *spatial), each value in (0, 1).

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tss.models.attention import AttentionGate
+from tss.models.classifier import Classifier
 
 
-class SliceClassifier(nn.Module):
+class SliceClassifier(Classifier):
     """logit = sum over slices s of sigmoid(a_s) * z_s, where z_s is the output of slice s."""
 
     def __init__(self, width: int, slices: int, attention: bool):
@@ -28,18 +29,14 @@ class SliceClassifier(nn.Module):
         # sigmoid(a) = 1 / slices: the weights start with sum 1, so the model starts as a mean over slices.
         self.slice_logits = nn.Parameter(torch.full((slices,), -math.log(slices - 1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, D, H, W) -> logits (N,), in float32 whatever the precision of the layers before."""
-        return self.after_frozen(self.frozen(x))
-
     def frozen(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> (N, D, width, H/4, W/4): conv1 and conv2_x, the layers that phases 2-4 freeze."""
         slices = x.movedim(2, 1)  # (N, D, C, H, W)
         return self.backbone.early(slices.flatten(0, 1)).unflatten(0, slices.shape[:2])
 
-    def after_frozen(self, early: Tensor) -> Tensor:
-        """early: what frozen() gives -> logits (N,)."""
-        return (self.outputs_after_frozen(early).float() * self.slice_weights()).sum(dim=1)
+    def after_frozen(self, features: Tensor) -> Tensor:
+        """features: what frozen() gives -> logits (N,)."""
+        return (self.outputs_after_frozen(features).float() * self.slice_weights()).sum(dim=1)
 
     def slice_weights(self) -> Tensor:
         """(D,): how much each slice counts, each in (0, 1)."""
@@ -50,7 +47,7 @@ class SliceClassifier(nn.Module):
         return self.outputs_after_frozen(self.frozen(x))
 
     def outputs_after_frozen(self, early: Tensor) -> Tensor:
-        """early: what frozen() gives -> z (N, D)."""
+        """early: what frozen() gives, (N, D, width, H/4, W/4) -> z (N, D), the output of each slice."""
         # (N * D, 4 width, H/16, W/16) and (N * D, 8 width, H/32, W/32)
         fine, last = self.backbone.late(early.flatten(0, 1))
         features = last.mean(dim=(2, 3))  # (N * D, 8 width)
@@ -61,7 +58,7 @@ class SliceClassifier(nn.Module):
 
 
 class SliceTypes(nn.Module):
-    """The same backbone with several classes, each slice for itself: learns the medical weights (paper 3)."""
+    """The same backbone, one slice at a time, with several classes: learns the medical weights (paper 3)."""
 
     def __init__(self, width: int, types: int):
         super().__init__()
@@ -93,7 +90,7 @@ class ResNet18(nn.Module):
         """x: (N, C, H, W) -> layer3's map (N, 4 width, H/16, W/16) and layer4's (N, 8 width, H/32, W/32).
 
         For a 224 x 112 slice these are 14 x 7 and 7 x 4. Fig. 4 prints 28 x 14 for the 256-channel stage,
-        which is where ResNet-18 has 128 channels; we keep the 256-channel stage (decision 2).
+        where ResNet-18 has 128 channels; we gate the 256-channel stage (decision 2).
         """
         return self.late(self.early(x))
 

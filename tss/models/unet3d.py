@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tss.models.attention import AttentionGate
+from tss.models.classifier import Classifier
 
-POOLS = 3  # poolings on the way down: each side of the volume is halved so often
+POOLS = 3  # poolings on the way down: each side of the volume is halved that many times
 
 
 class UNet3D(nn.Module):
@@ -31,8 +32,8 @@ class UNet3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> (N, out_channels, D, H, W), each value in (0, 1).
 
-        What is pooled three times and doubled three times comes back at its own size only where that divides by 8.
-        26 slices do not: zeros fill them up to 32 here, and the filling is cut off again at the end (decision 15).
+        Three poolings and three doublings give back the same size only where 8 divides it. 26 slices are padded with
+        zeros to 32 here, and the padding is cropped at the end (decision 15).
         """
         d, h, w = x.shape[2:]
         x = F.pad(x, (0, -w % 2**POOLS, 0, -h % 2**POOLS, 0, -d % 2**POOLS))
@@ -44,7 +45,7 @@ class UNet3D(nn.Module):
         return torch.sigmoid(self.out(x)[:, :, :d, :h, :w].float())
 
 
-class VolumeClassifier(nn.Module):
+class VolumeClassifier(Classifier):
     """The encoder, global pooling, and one linear output; phase 4 adds gates after the second and third stage."""
 
     def __init__(self, width: int, attention: bool, in_channels: int = 3):
@@ -56,26 +57,21 @@ class VolumeClassifier(nn.Module):
         # Pooled features first, pooled gates last: phase 4 widens phase 3's classifier at its end.
         self.classifier = nn.Linear((16 + (4 + 8) * attention) * width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, D, H, W) -> logits (N,), in float32 whatever the precision of the layers before."""
-        return self.after_frozen(self.frozen(x))
-
     def frozen(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> (N, 4 width, D/4, H/4, W/4): the two down layers that phases 2-4 freeze."""
         return self.encoder.pool(self.encoder.down2(self.encoder.pool(self.encoder.down1(x))))
 
-    def after_frozen(self, fine: Tensor) -> Tensor:
-        """fine: what frozen() gives -> logits (N,).
+    def after_frozen(self, features: Tensor) -> Tensor:
+        """features: what frozen() gives -> logits (N,).
 
         The gates look at what a layer hands on, after its pooling (2.3: a layer is two convolutions and a
         pooling), so that phase 4 too needs nothing of the frozen layers but this one output.
         """
-        finer = self.encoder.pool(self.encoder.down3(fine))  # (N, 8 width, D/8, H/8, W/8)
-        bottom = self.encoder.down4(finer)  # (N, 16 width, D/8, H/8, W/8)
-        features = [bottom]
-        if self.gate2 is not None:
-            features += [self.gate2(fine, bottom)[0], self.gate3(finer, bottom)[0]]
-        pooled = torch.cat([f.mean(dim=(2, 3, 4)) for f in features], dim=1)  # (N, 28 width) with gates
+        deeper = self.encoder.pool(self.encoder.down3(features))  # (N, 8 width, D/8, H/8, W/8)
+        maps = [self.encoder.down4(deeper)]  # (N, 16 width, D/8, H/8, W/8)
+        if self.gate2 is not None and self.gate3 is not None:
+            maps += [self.gate2(features, maps[0])[0], self.gate3(deeper, maps[0])[0]]
+        pooled = torch.cat([each.mean(dim=(2, 3, 4)) for each in maps], dim=1)  # (N, 28 width) with gates
         return self.classifier(pooled).squeeze(1).float()
 
 
@@ -100,7 +96,7 @@ class Encoder3d(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size by a transposed convolution, the skip connection beside it, two convolutions."""
+    """Double the size by a transposed convolution, concatenate the skip connection, convolve twice."""
 
     def __init__(self, channels: int, skip_channels: int):
         super().__init__()
@@ -119,7 +115,7 @@ def two_convolutions(in_channels: int, inner: int, channels: int) -> nn.Sequenti
         nn.Conv3d(inner, channels, kernel_size=3, padding=1), nn.BatchNorm3d(channels), nn.ReLU(inplace=True),
     )  # fmt: skip
     for convolution in (layers[0], layers[3]):
-        # BatchNorm takes the bias away again, so its gradient is rounding noise, which AdaBound would blow up to full
+        # BatchNorm subtracts the bias again, so its gradient is rounding noise, which AdaBound would blow up to full
         # steps. It is there because Models Genesis's weights have it, and stays as it is.
-        convolution.bias.requires_grad_(False)
+        convolution.get_parameter("bias").requires_grad_(False)
     return layers

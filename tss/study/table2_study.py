@@ -26,6 +26,7 @@ from tss.data.tasks import POSITIVE, RESTORE
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.study.timing import seconds_a_hemisphere, steps_of
+from tss.training import tumour_pretraining
 from tss.training.device import choose_device
 from tss.training.phases import PHASES, WIDTH
 from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
@@ -116,7 +117,11 @@ def run(
     todo = [training for chain in chains for training in chain]
     for number, training in enumerate(todo, 1):
         print(f"\n{number} of {len(todo)}: {training.row}, from {training.weights}", flush=True)
-        if code := type_in("run_train.py", train, words_of(study, training)):
+        of_tumours = training.phase == TUMOURS
+        name, script = (
+            ("-m " + tumour_pretraining.__name__, tumour_pretraining.main) if of_tumours else ("run_train.py", train)
+        )
+        if code := type_in(name, script, words_of(study, training)):
             print(
                 f"The study stopped at {number} of {len(todo)} ({training.folder}). The same line continues it.",
                 file=sys.stderr,
@@ -196,10 +201,10 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
 
 
 def words_of(study: Study, training: Training) -> list:
-    """Return what one types after run_train.py."""
+    """Return what one types after run_train.py, or after the module that trains on tumours."""
     if training.phase == TUMOURS:
         grid = read_settings(study.data)["grid"]  # voxels of one size, here and there
-        words = ["--tumours", study.tumours, "--model", training.model, "--grid", *grid]
+        words = [study.tumours, "--model", training.model, "--grid", *grid]
     else:
         words = ["--phase", training.phase, "--init", training.init, "--model", training.model, "--data", study.data]
     words += ["--out", training.out]
@@ -259,7 +264,8 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
     for model in (model for model in study.models if study.tumours and model not in study.medical):
         read_tumours(study.tumours, model, study.seed)
     for flag, file, wanted in (("imagenet", study.imagenet, "ResNet-18"), ("genesis", study.genesis, "Models Genesis")):
-        found = open_parent(Options(), PHASES[1], str(file))[1] if file else None
+        parent = open_parent(Options(), PHASES[1], str(file)) if file else None
+        found = parent.checkpoint if parent else None
         if found and found.get("name") != wanted:
             what = found["name"] if found["phase"] is None else f"a checkpoint of phase {found['phase']}"
             raise InputError(f"--{flag} {file} is {what}, and must be published weights of {wanted}.")
@@ -274,7 +280,7 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
             check_classes(study.data, patients, PHASES[training.phase])
             if training.init in [other.best for other in chain]:
                 continue
-            job = Options(
+            options = Options(
                 data=study.data,
                 out=training.out,
                 model=training.model,
@@ -285,7 +291,7 @@ def check(study: Study, chains: Sequence[Sequence[Training]]) -> tuple[list[Pati
                 resume=True,
                 values=values,
             )
-            about = set_up_run(job, training.phase, str(training.init))[0].about
+            about = set_up_run(options, training.phase, str(training.init)).about
             widths[training.out] = about["width"]
     return patients, about["grid"], widths
 

@@ -1,12 +1,12 @@
-"""Checkpoints: writing them, reading them with suspicion, starting a phase from one, and proving what stood still.
+"""Checkpoints: writing them, reading them with suspicion, starting a phase from one, proving what was frozen.
 
-In:  a network and what is known about it; or a file.
+In:  a network and its description; or a file.
 Out: a dict of tensors and plain Python values (KEYS), readable with torch.load(weights_only=True).
 Paper: 2.3 ("these frozen weights were then initialized for the model at the start of the following phase").
 See: tests/training/test_checkpoint.py
 
-Starting from (another phase's weights, a new optimizer) and continuing (one's own last.pt, everything as it was)
-are two things: start_from() is here; continuing is train.py's, since only it knows what it has to continue.
+Starting from another phase's weights, with a new optimizer, is start_from(); continuing one's own last.pt, with all
+its state, is tss.training.resume.
 """
 
 import io
@@ -17,9 +17,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tss.data.files import write_whole
 from tss.data.tasks import RESTORE, TUMOURS
@@ -28,8 +29,8 @@ from tss.training.phases import PHASES, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
 DECODER = dict.fromkeys(("up1.", "up2.", "up3.", "out."), "the decoder is not needed to classify")
-NEW_AFTER_TUMOURS = {"classifier": "tumours have other classes", "slice_logits": "their slices have no weights"}
-LEFT_BY_TUMOURS = {"types.": "the kinds of tumour are not asked here"} | DECODER
+NEW_AFTER_TUMOURS = {"classifier": "tumours have other classes", "slice_logits": "their slices are not weighted"}
+LEFT_BY_TUMOURS = {"types.": "the types of tumour are not classified here"} | DECODER
 FROM_TUMOURS = (2, 3)  # the phases that Table 2 has from medical weights
 REMEDY = "Copy it again, or train its phase again (--resume continues from last.pt)."
 
@@ -39,10 +40,10 @@ KEYS = {
     "width": int,  # channels of the first stage
     "grid": list,  # voxels X, Y, Z of the whole brain
     "attention": bool,
-    "phase": int,  # None where tumours were learned
+    "phase": int,  # None after training on tumours
     "task": str,
     "epoch": int,
-    "val_auc": float,  # None in phase 0, which classifies nothing, and of tumours
+    "val_auc": float,  # None in phase 0, which classifies nothing, and for tumours
     "threshold": float,  # probability; Youden's J on validation; None as val_auc
     "state_dict": dict,
     "frozen": list,  # names of parameters and buffers
@@ -52,15 +53,40 @@ KEYS = {
 }
 
 
+class Parent(NamedTuple):
+    """What a run starts from: a checkpoint of this suite, or published weights under its names."""
+
+    path: Path
+    checkpoint: dict[str, Any]  # KEYS; or as tss.training.pretrained makes it, with "phase" None
+
+    @property
+    def from_tumours(self) -> bool:
+        return self.checkpoint.get("task") in TUMOURS.values()
+
+    @property
+    def origin(self) -> str:
+        """The first weights, for Table 2: "phase 1", "Models Genesis", "ResNet-18", ..."""
+        phase = self.checkpoint["phase"]
+        return self.checkpoint["name"] if phase is None else f"phase {phase}"
+
+    def __str__(self) -> str:
+        """The file, and in a few words what it is."""
+        about = self.checkpoint
+        if about["phase"] is None:
+            return f"{self.path} ({'' if self.from_tumours else 'published weights of '}{about['name']})"
+        auc = "" if about["val_auc"] is None else f", val auc {about['val_auc']:.4f}"
+        return f"{self.path} (phase {about['phase']}, epoch {about['epoch']}{auc})"
+
+
 def write_checkpoint(path: str | os.PathLike, checkpoint: dict) -> None:
-    """Write a checkpoint, whole. The same content gives the same bytes, so that `parent` hashes can be compared."""
-    content = io.BytesIO()  # torch.save to a path would put that path's name into the file, and hide a full disk
+    """Write a checkpoint, whole. The same content gives the same bytes, so that hashes of parents can be compared."""
+    content = io.BytesIO()  # torch.save to a path would store the path's name in the file, and hide a full disk
     torch.save(checkpoint, content)
     write_whole(path, lambda beside: beside.write_bytes(content.getbuffer()))
 
 
 def read_torch_file(path: str | os.PathLike) -> object:
-    """Read what torch.save wrote, tensors and plain values only, onto the CPU.
+    """Read what torch.save wrote, if it is tensors and plain values only, onto the CPU.
 
     Raises:
         InputError: missing, cut short, damaged, or holding code instead of tensors.
@@ -72,7 +98,7 @@ def read_torch_file(path: str | os.PathLike) -> object:
             f"{path} cannot be read: {error.strerror}. Give a checkpoint that run_train.py left, for "
             "example runs/2d/phase1/best.pt."
         ) from error
-    in_zip = zipfile.is_zipfile(content)  # torch before 1.6 wrote none, and much that was published is older
+    in_zip = zipfile.is_zipfile(content)  # not before torch 1.6, and many published files are older
     try:
         damaged = zipfile.ZipFile(content).testzip() if in_zip else None  # torch.load overlooks a flipped bit
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
@@ -96,22 +122,22 @@ def read_torch_file(path: str | os.PathLike) -> object:
             raise InputError(f"{path} is cut short, damaged, or not a checkpoint. {REMEDY}") from error
         if isinstance(error, pickle.UnpicklingError):
             raise InputError(
-                f"{path} holds more than tensors and plain values: it is of another program, or holds "
+                f"{path} holds more than tensors and plain values: another program wrote it, or it holds "
                 "code that would run on loading. Nothing of it was run. Give a checkpoint of run_train.py."
             ) from error
         raise InputError(f"{path} is a zip file, but not a checkpoint. {REMEDY}") from error
 
 
-def load_checkpoint(path: str | os.PathLike) -> dict:
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read a checkpoint of this suite onto the CPU.
 
     Raises:
-        InputError: as read_torch_file(), or another program's.
+        InputError: as read_torch_file(); or another program wrote it.
     """
     return check_checkpoint(path, read_torch_file(path))
 
 
-def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict:
+def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict[str, Any]:
     """Refuse what is not a checkpoint of this suite and version."""
     if not isinstance(checkpoint, dict) or "format" not in checkpoint:
         raise InputError(
@@ -138,7 +164,7 @@ def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict:
     return checkpoint
 
 
-def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
+def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
     checkpoint = load_checkpoint(path)
     network = build_model(
@@ -153,78 +179,75 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict]:
         network.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise InputError(
-            f"{path}: its tensors do not fit its own description (model {checkpoint['model']}, width "
+            f"{path}: its tensors do not match its own description (model {checkpoint['model']}, width "
             f"{checkpoint['width']}). The file was changed; train its phase again.\n{error}"
         ) from error
     return network.eval(), checkpoint
 
 
-def check_parent(path: Path, parent: dict, phase: Phase, wanted: dict) -> None:
-    """Refuse to start `phase` from a checkpoint that does not belong before it.
+def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any]) -> None:
+    """Refuse to start `phase` from a parent that does not belong before it.
 
-    wanted: model, width, grid and cohort of the new run; all must be the parent's. Weights from elsewhere (tss.training.pretrained)
-    know of no phase, grid or cohort.
+    wanted: model, width, grid and cohort of the new run, which must be the parent's. Published weights and those of
+    tumours have no phase, grid or cohort to compare.
     """
-    if parent["phase"] is None:
-        for key in ("model", "width"):
-            if parent[key] != wanted[key]:
-                raise InputError(
-                    f"{path} ({parent['name']}) is for --{key} {parent[key]}, this run has {wanted[key]}. "
-                    "Leave --model and --width away to take the file's."
-                )
-        if parent.get("task") in TUMOURS.values() and phase.number not in FROM_TUMOURS:
-            raise InputError(
-                f"{path} was learned from tumours, for phases 2 and 3 to be compared with (Table 2). "
-                f"Phase {phase.number} does not start from it."
-            )
-        return
+    path, given = parent
+    foreign = given["phase"] is None
     number = phase.parent_of(wanted["model"])
-    if parent["phase"] != number:
+    if not foreign and given["phase"] != number:
         expected = (
-            "random weights; leave --init away"
+            "random weights; omit --init"
             if number is None
             else f"a checkpoint of phase {number} ({PHASES[number].task})"
         )
         raise InputError(
             f"phase {phase.number} starts from {expected}. {path} was written by phase "
-            f"{parent['phase']} ({parent['task']})."
+            f"{given['phase']} ({given['task']})."
         )
-    for key in ("model", "width", "grid"):
-        if parent[key] != wanted[key]:
+    for key in ("model", "width") if foreign else ("model", "width", "grid"):
+        if given[key] != wanted[key]:
+            name, same_grid = (f" ({given['name']})", "") if foreign else ("", ", and give --data of the same grid")
             raise InputError(
-                f"{path} has {key} {parent[key]}, this run has {wanted[key]}. Leave --model and --width "
-                "away to take the checkpoint's, and give --data of the same grid."
+                f"{path}{name} has {key} {given[key]}, this run has {wanted[key]}. Omit --model and --width to take "
+                f"the file's{same_grid}."
             )
-    if parent["cohort"] != wanted["cohort"]:
+    if parent.from_tumours and phase.number not in FROM_TUMOURS:
         raise InputError(
-            f"{path} was trained on another split of patients ({parent['cohort'][:12]}) than --data has "
+            f"{path} was trained on tumours, for phases 2 and 3 to be compared with (Table 2). "
+            f"Phase {phase.number} does not start from it."
+        )
+    if not foreign and given["cohort"] != wanted["cohort"]:
+        raise InputError(
+            f"{path} was trained on another split of patients ({given['cohort'][:12]}) than --data has "
             f"({wanted['cohort'][:12]}): patients it has seen may be in this test set. Give the data it "
             "was trained on, or train from the first phase on this data."
         )
 
 
-def start_from(network: nn.Module, parent: dict, path: Path) -> str:
+def start_from(network: nn.Module, parent: Parent) -> str:
     """Copy a parent's tensors into a network; returns how many were loaded, are new and were left over, and why.
 
-    New may only be the attention gates where the parent has none, and the classifier behind a parent that asked
-    another question: it restored volumes (its decoder is then left over), or looked for a stroke. Where the gates are
-    new, the classifier has more inputs than the parent's: their weights are zero, so that the network starts as exactly
-    the parent's function (decision 4). A classifier that is new as a whole is zero too.
+    New may only be the attention gates where the parent has none, and the classifier after a parent with another task:
+    it restored volumes (its decoder is then left over), or detected strokes. Where the gates are new, the classifier
+    has more inputs than the parent's: their weights are zero, so that the network starts as exactly the parent's
+    function (decision 4). A classifier that is new as a whole is zero too.
     """
-    if parent.get("task") in TUMOURS.values():
-        return load_tensors(network, parent["state_dict"], NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
-    if parent["phase"] is None:  # weights from elsewhere, with reasons of their own
-        return load_tensors(network, parent["state_dict"], parent["may_be_new"], parent["may_be_left"], path)
-    own, given = network.state_dict(), dict(parent["state_dict"])
-    may_be_new, may_be_left = {}, {}
-    if not parent["attention"]:
+    path, checkpoint = parent
+    own, given = network.state_dict(), dict(checkpoint["state_dict"])
+    if parent.from_tumours:
+        return load_tensors(network, given, NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
+    if checkpoint["phase"] is None:  # published weights, with reasons of their own
+        return load_tensors(network, given, checkpoint["may_be_new"], checkpoint["may_be_left"], path)
+    may_be_new: dict[str, str] = {}
+    may_be_left: dict[str, str] = {}
+    if not checkpoint["attention"]:
         may_be_new |= {"gate": "phase 4 adds the gates"}
-    if parent["task"] == RESTORE and not hasattr(network, "out"):
+    if checkpoint["task"] == RESTORE and not hasattr(network, "out"):
         may_be_new |= {"classifier": "phase 0 has none"}
         may_be_left |= DECODER
-    elif parent["task"] == "stroke":
+    elif checkpoint["task"] == "stroke":
         # To hemispheres with a stroke it says "yes" at once: phase 2's loss would start at 2.8, where a guess has 0.7.
-        may_be_new |= {"classifier": "phase 1 answers another question"}
+        may_be_new |= {"classifier": "phase 1 has another task"}
         given = {name: tensor for name, tensor in given.items() if not name.startswith("classifier")}
     elif any(name.startswith("gate") for name in own.keys() - given.keys()):
         wider = torch.zeros_like(own["classifier.weight"])  # (1, features and gated features)
@@ -234,46 +257,47 @@ def start_from(network: nn.Module, parent: dict, path: Path) -> str:
 
 
 def load_tensors(
-    network: nn.Module, given: dict, may_be_new: dict[str, str], may_be_left: dict[str, str], path: Path
+    network: nn.Module, given: dict[str, Tensor], may_be_new: dict[str, str], may_be_left: dict[str, str], path: Path
 ) -> str:
-    """Copy tensors into a network by name; anything that is not expected to differ stops the run.
+    """Copy tensors into a network by name; any unexpected difference stops the run.
 
     may_be_new, may_be_left: how a tensor's name may begin -> why it is in the network only, or in `given` only.
     Returns:
-        a sentence with all counts and reasons.
+        a phrase with all counts and reasons.
     """
     own = network.state_dict()
+    shared = own.keys() & given.keys()
     new, missing = sort_out(own.keys() - given.keys(), may_be_new)
     left, unknown = sort_out(given.keys() - own.keys(), may_be_left)
-    misshapen = sorted(name for name in own.keys() & given.keys() if own[name].shape != given[name].shape)
+    misshapen = sorted(name for name in shared if own[name].shape != given[name].shape)
     for problem, names in {"missing": missing, "left over": unknown, "of another shape": misshapen}.items():
         if names:
             raise InputError(
-                f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not fit its own "
+                f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not match its own "
                 "description, or is not what it seems to be; nothing was loaded."
             )
-    # A new classifier has no opinion of the learned features yet: at random it would have a loud one, which phase 2's
-    # rate of 1e-5 takes ten epochs to quieten.
-    silent = {name: torch.zeros_like(own[name]) for name in own.keys() - given.keys() if name.startswith("classifier")}
-    network.load_state_dict({name: given[name] for name in own.keys() & given.keys()} | silent, strict=False)
-    return f"{len(own.keys() & given.keys())} tensors loaded, {counts_in_words(new)} new, {counts_in_words(left)} left over"
+    # A new classifier starts at zero: a random one would have strong opinions on features it has not learned from,
+    # which phase 2's rate of 1e-5 takes ten epochs to unlearn.
+    zero = {name: torch.zeros_like(own[name]) for name in own.keys() - shared if name.startswith("classifier")}
+    network.load_state_dict({name: given[name] for name in shared} | zero, strict=False)
+    return f"{len(shared)} tensors loaded, {counts_in_words(new)} new, {counts_in_words(left)} left over"
 
 
 def sort_out(names: Iterable[str], expected: dict[str, str]) -> tuple[dict[str, int], list[str]]:
-    """Count names by the reason for which they were expected; returns the counts, and the names that were not."""
+    """Count names by the reason for which they were expected; returns the counts, and the unexpected names."""
     reasons = {name: next((why for begin, why in expected.items() if name.startswith(begin)), None) for name in names}
     counts = Counter(why for why in reasons.values() if why)
     return dict(sorted(counts.items())), sorted(name for name, why in reasons.items() if not why)
 
 
 def counts_in_words(counts: dict[str, int]) -> str:
-    """{"no classes here": 2} -> "2 (no classes here)"."""
+    """{"phase 0 has none": 2} -> "2 (phase 0 has none)"."""
     return f"{sum(counts.values())} ({'; '.join(counts)})" if counts else "0"
 
 
-def prove_frozen(path: Path, names: Sequence[str], parent: dict) -> None:
+def prove_frozen(path: Path, names: Sequence[str], parent: Parent) -> None:
     """Raise unless every named parameter and buffer in the file is bit-equal to the parent's."""
     state = load_checkpoint(path)["state_dict"]
-    moved = [name for name in names if not torch.equal(state[name], parent["state_dict"][name])]
-    if moved:
-        raise AssertionError(f"{path}: frozen tensors moved: {', '.join(moved)}. This is a fault of the suite.")
+    changed = [name for name in names if not torch.equal(state[name], parent.checkpoint["state_dict"][name])]
+    if changed:
+        raise AssertionError(f"{path}: frozen tensors changed: {', '.join(changed)}. This is a bug in the suite.")

@@ -1,4 +1,10 @@
-"""TODO"""
+"""Hemispheres of a split in memory, and batches of them on the device.
+
+In:  DATA/hemispheres/<patient>.npy, float16 (2, 3, D, H, W) = (left and mirrored right, channel, z, y, x).
+Out: Split(samples, hemispheres (N, C, D, H, W), labels (N,)); batches of float32.
+Paper: 2.3 (which hemispheres take part in which task), 2.4 (batch size).
+See: tests/training/test_dataset.py
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -37,7 +43,7 @@ def load_split(data: str | os.PathLike, patients: list[Patient], task: str, spli
 def batches(split: Split, order: Sequence[int], size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield hemispheres (<= size, C, D, H, W) float32 and labels (<= size,) in the given order, on the device.
 
-    The last batch may hold a single hemisphere. BatchNorm can live with that: it counts voxels (and slices).
+    The last batch may be a single hemisphere; BatchNorm averages over its voxels (and slices).
     """
     for start in range(0, len(order), size):
         rows = torch.as_tensor(order[start : start + size])
@@ -45,5 +51,5 @@ def batches(split: Split, order: Sequence[int], size: int, device: torch.device)
 
 
 def at_least_float(stored: Tensor) -> Tensor:
-    """Hemispheres lie in float16, which no layer computes with; what a frozen layer gave is taken as it gave it."""
+    """Return stored hemispheres, float16, as float32; features of the frozen layers as they are, float32 or bfloat16."""
     return stored.float() if stored.dtype == torch.float16 else stored

@@ -1,9 +1,16 @@
-"""TODO"""
+"""The device that trains and predicts, its precision, and how much memory is free on it.
+
+In:  --device and --precision, as typed.
+Out: a torch.device that computes; a context for forward passes; bytes.
+Paper: 2.4 (one GPU; precision is not mentioned).
+See: tests/training/test_device.py
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,9 +19,9 @@ from tss.errors import InputError
 
 @contextmanager
 def at_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """fp32: everything in float32, but that torch lets recent GPUs round what convolutions multiply (TF32).
+    """fp32: everything in float32, except that torch lets recent GPUs round the factors of convolutions (TF32).
 
-    bf16: convolutions and products in bfloat16, weights and loss in float32.
+    bf16: convolutions and matrix products in bfloat16, weights and loss in float32.
     """
     with (
         without_onednn_bf16(precision, device),
@@ -28,23 +35,22 @@ def without_onednn_bf16(precision: str, device: torch.device) -> Iterator[None]:
     """Keep oneDNN out of bf16 on CPUs; forward and backward steps both need it.
 
     With torch 2.13 its bf16 convolutions give wrong numbers: with AMX where a map ends up 1 pixel wide, with AVX512
-    on an AMD EPYC now and then in 3D. torch's own are right, and many times slower in 3D: bf16 is for GPUs.
+    on an AMD EPYC occasionally in 3D. torch's own are right, and many times slower in 3D: bf16 is for GPUs.
     """
-    asked = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = asked and (precision == "fp32" or device.type != "cpu")
+    onednn: Any = torch.backends.mkldnn  # its stubs call `enabled` something that cannot be assigned
+    enabled = onednn.enabled
+    onednn.enabled = enabled and (precision == "fp32" or device.type != "cpu")
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = asked
+        onednn.enabled = enabled
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes the first GPU where there is one; otherwise any name that torch knows: cpu, cuda, cuda:1.
-
-    It is made to compute: a GPU that is too old for this torch, full, or somebody else's alone is found out here.
+    """Return the device of that name: auto = the first GPU, or cpu; else any that torch knows: cpu, cuda, cuda:1.
 
     Raises:
-        InputError: it cannot compute.
+        InputError: it cannot compute, which is tried: a GPU may be too old for this torch, full, or reserved.
     """
     found = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -61,7 +67,7 @@ def choose_device(name: str) -> torch.device:
 def free_memory(device: torch.device) -> int:
     """Free memory in bytes: the GPU's, or the machine's, within what a cluster gives this job (its cgroup)."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # what torch keeps of an earlier phase for later counts as taken
+        torch.cuda.empty_cache()  # what torch has cached since an earlier phase counts as used
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -72,7 +78,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def job_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What is left in each cgroup (version 2) that this process is in, from its own up to the root."""
+    """Bytes left in each cgroup (version 2) of this process, from its own up to the root."""
     try:
         inside = root / own.read_text().split("0::/", 1)[1].splitlines()[0]
     except (OSError, IndexError):
@@ -82,7 +88,7 @@ def job_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self
         try:
             most = int((folder / "memory.max").read_text())  # "max" = no limit: ValueError
             used = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            left.append(most - int(used["anon"]))  # files in the cache can be given back
+            left.append(most - int(used["anon"]))  # cached files can be dropped
         except (OSError, ValueError, KeyError):
             continue
         if folder == root:

@@ -1,17 +1,23 @@
-"""TODO"""
+"""Early stopping: which epoch is the best, and when a phase ends.
+
+In:  the history of a phase, a dict an epoch, as log.csv has it.
+Out: the best epoch; is it finished?
+Paper: 2.4 ("100 epochs with early stopping based on the validation AUC during training with a patience of 10").
+See: tests/training/test_early_stopping.py
+"""
 
 from tss.training.phases import Phase
 
-MERITS = {"val_auc": "auc", "val_accuracy": "accuracy", "val_dice": "dice"}
+SCORES = {"val_auc": "auc", "val_accuracy": "accuracy", "val_dice": "dice"}
 
 
 def selection_score(row: dict) -> float:
-    """What early stopping watches: the validation AUC (2.4) or its like, in phase 0 how small the error is."""
-    return next((row[name] for name in MERITS if name in row), -row["val_loss"])
+    """The validation AUC (2.4), of tumours accuracy or Dice; in phase 0 the error, negative: higher is better."""
+    return next((row[name] for name in SCORES if name in row), -row["val_loss"])
 
 
 def best_epoch(history: list[dict]) -> int:
-    """The epoch with the highest merit; of equal ones that with the lowest validation loss, then the first.
+    """The epoch with the highest score; of equal ones that with the lowest validation loss, then the first.
 
     Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say).
     """
@@ -19,7 +25,7 @@ def best_epoch(history: list[dict]) -> int:
 
 
 def is_finished(history: list[dict], phase: Phase) -> bool:
-    """All epochs done, or `patience` epochs since the merit last rose (2.4)."""
+    """All epochs done, or `patience` epochs since the score last rose (2.4)."""
     if not history:
         return False
     highest = max(map(selection_score, history))
@@ -28,8 +34,8 @@ def is_finished(history: list[dict], phase: Phase) -> bool:
 
 
 def score_text(row: dict) -> str:
-    """The figure beside the losses: the AUC, or in phase 0 the errors of doing nothing and of the mean hemisphere."""
-    for name, word in MERITS.items():
+    """The score next to the losses; in phase 0 the errors of doing nothing and of the mean hemisphere."""
+    for name, word in SCORES.items():
         if name in row:
             return f"{word} {row[name]:.4f}"
     return f"doing nothing {row['nothing_loss']:.4f}, mean hemisphere {row['mean_loss']:.4f}"

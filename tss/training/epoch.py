@@ -1,6 +1,6 @@
-"""The loop that all phases share: hemispheres into memory, one epoch of training, and prediction.
+"""One epoch of training, prediction, the optimizer and the loss: what all phases share.
 
-In:  DATA/hemispheres/<patient>.npy, float16 (2, 3, D, H, W) = (left and mirrored right, channel, z, y, x).
+In:  a network; batches (hemispheres (N, C, D, H, W), targets) on the device.
 Out: the mean loss of an epoch; logits (N,) float64, on the CPU.
 Paper: 2.4 (loss, optimizer, batch size).
 See: tests/training/test_epoch.py
@@ -15,6 +15,7 @@ from adabound import AdaBound
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tss.errors import InputError
 from tss.training.dataset import at_least_float
 from tss.training.device import at_precision, without_onednn_bf16
 
@@ -22,14 +23,26 @@ LOSS = F.binary_cross_entropy_with_logits  # paper 2.4; on logits, since it is s
 
 
 def build_optimizer(network: nn.Module, lr: float, final_lr: float) -> AdaBound:
-    """AdaBound (paper 2.4) over what is trained, with the package's other settings as they are.
+    """AdaBound (paper 2.4) over the parameters that are trained, with the package's defaults otherwise.
 
     Always a new one for a phase: the package fixes its base rates on construction and never steps a group that is
     added later.
+
+    Raises:
+        InputError: the package does not run with this torch.
     """
-    # adabound 0.0.5 calls add_() and addcmul_() the old way, which torch still understands.
+    # adabound 0.0.5 calls add_() and addcmul_() in the old way, which torch still accepts.
     warnings.filterwarnings("ignore", message=r"This overload of add\w* is deprecated", category=UserWarning)
-    return AdaBound([p for p in network.parameters() if p.requires_grad], lr=lr, final_lr=final_lr)
+    try:
+        trial = nn.Parameter(torch.zeros(1))
+        trial.grad = torch.ones(1)
+        AdaBound([trial]).step()
+        return AdaBound([p for p in network.parameters() if p.requires_grad], lr=lr, final_lr=final_lr)
+    except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            f"the package adabound does not run with torch {torch.__version__} ({str(error).splitlines()[0]}). "
+            "Install the torch of requirements.txt: pip install -r requirements.txt"
+        ) from error
 
 
 def train_one_epoch(
@@ -39,7 +52,7 @@ def train_one_epoch(
     batches: Iterable[tuple[Tensor, Tensor]],
     precision: str,
 ) -> float:
-    """Take one step a batch (inputs, targets); returns the mean loss over hemispheres.
+    """Take one step per batch (inputs, targets); returns the mean loss over hemispheres.
 
     Raises:
         FloatingPointError: the loss is no longer a finite number.
@@ -69,11 +82,11 @@ def predict(network: nn.Module, hemispheres: Tensor, size: int, device: torch.de
         FloatingPointError: a logit is not a finite number.
     """
     network.eval()
-    logits = []
+    parts = []
     for batch in hemispheres.split(size):
         with at_precision(precision, device):
-            logits.append(network(at_least_float(batch.to(device))).cpu().double())
-    logits = torch.cat(logits).numpy()
+            parts.append(network(at_least_float(batch.to(device))).cpu().double())
+    logits = torch.cat(parts).numpy()
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network's outputs are not finite numbers")
     return logits

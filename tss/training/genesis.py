@@ -2,7 +2,7 @@
 
 In:  volume (C, D, H, W) float32 in [0, 1], and an rng.
 Out: a distorted copy, same shape, values in [0, 1].
-Paper: section 2.2; the distortions are those of Zhou et al. 2019 (Models Genesis), section 2, written anew.
+Paper: section 2.2; the distortions are those of Zhou et al. 2019 (Models Genesis), section 2, reimplemented.
 See: tests/training/test_genesis.py
 """
 
@@ -10,14 +10,14 @@ import numpy as np
 
 # Zhou 2019: how often each distortion is applied. Painting is out-painting four times in five.
 NONLINEAR_RATE, SHUFFLE_RATE, PAINT_RATE, OUT_PAINT_SHARE = 0.9, 0.5, 0.9, 0.8
-# No flips (Zhou 2019: 0.4): every hemisphere lies with its midline at the last column, and is meant to (paper 2.3).
+# No flips (Zhou 2019: 0.4): every hemisphere has its midline at the last column, on purpose (paper 2.3).
 LEVELS = 4096  # of the intensity curve's table: steps finer than those of the float16 that volumes are stored in
 LARGEST_WINDOW = 10  # a shuffled window's side is at most 1/10 of the volume's
 MOST_PAINTED, GO_ON = 5, 0.95  # up to 5 boxes, each but the first drawn with this chance
 
 
 def distort(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Distort a volume (C, D, H, W) in [0, 1]; the input is left alone.
+    """Distort a volume (C, D, H, W) in [0, 1]; the input is not changed.
 
     All channels share the places that are shuffled or painted, since they show the same tissue; each has its own
     intensity curve and its own noise, since each is its own contrast.
@@ -96,9 +96,11 @@ def paint_outside(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return painted
 
 
-def random_boxes(shape: tuple[int, int, int], share: tuple[float, float], rng: np.random.Generator) -> list[tuple]:
+def random_boxes(
+    shape: tuple[int, int, int], share: tuple[float, float], rng: np.random.Generator
+) -> list[tuple[slice, ...]]:
     """One to five boxes inside a volume (D, H, W), as slices; each side is a random share of the volume's."""
-    boxes = []
+    boxes: list[tuple[slice, ...]] = []
     while len(boxes) < MOST_PAINTED and (not boxes or rng.random() < GO_ON):
         sides = [max(1, round(length * rng.uniform(*share))) for length in shape]
         starts = [int(rng.integers(length - side, endpoint=True)) for length, side in zip(shape, sides, strict=True)]

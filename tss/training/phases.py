@@ -1,4 +1,4 @@
-"""The paper's schedule as one frozen table: what each phase learns, from what it starts, and what stands still.
+"""The paper's schedule as one frozen table: what each phase learns, from what it starts, and what is frozen.
 
 In:  the number of a phase; the kind, width and grid of a model.
 Out: its settings; the model it trains; the names of the tensors that are frozen.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tss.data.tasks import RESTORE, TUMOURS
 from tss.errors import InputError
@@ -28,7 +28,7 @@ class Phase:
     number: int
     task: str  # a key of tss.data.tasks.TASKS, RESTORE, or one of TUMOURS
     starts_from: int | None  # the phase whose best checkpoint it takes; None, or not of this model: random weights
-    freezes: bool  # do the layers in FROZEN stand still?
+    freezes: bool  # are the layers in FROZEN frozen?
     attention: bool
     batch_size: int
     lr: float
@@ -37,11 +37,11 @@ class Phase:
     models: tuple[str, ...] = ("2d", "3d")
     epochs: int = 100  # 2.4 "for 100 epochs with early stopping"
     patience: int = 10  # 2.4 "based on the validation AUC during training with a patience of 10"
-    shift: int = 1  # cells by which hemispheres are moved at random in training (tss.training.augmentation; ours)
+    shift: int = 1  # strides of random shift (tss.training.augmentation; ours)
 
     @property
     def name(self) -> str:
-        """What it is called on the screen; without the blank, its folder."""
+        """As printed; without the blank, its folder's name."""
         return "tumours" if self.task in TUMOURS.values() else f"phase {self.number}"
 
     def parent_of(self, model: str) -> int | None:
@@ -84,8 +84,8 @@ PHASES = {
 }  # fmt: skip
 
 # Not a phase of the schedule but what it is compared with: "models trained for brain tumor classification and
-# segmentation to initialize our 2D and 3D models, respectively" (3). How they were trained is not said: the rates are
-# phase 1's, the batches 16 slices, or 4 volumes, since the decoder works at full size. The number only orders draws.
+# segmentation to initialize our 2D and 3D models, respectively" (3). How is not said: the rates are phase 1's, the
+# batches 16 slices, or 4 volumes, since the decoder works at full size. The number only separates random draws.
 LEARN_TUMOURS = {
     model: Phase(
         number=5, task=task, starts_from=None, freezes=False, attention=False, batch_size={"2d": 16, "3d": 4}[model],
@@ -96,10 +96,8 @@ LEARN_TUMOURS = {
     for model, task in TUMOURS.items()
 }  # fmt: skip
 
-MOVING = [number for number, phase in PHASES.items() if phase.shift]  # those for which a user may change it
-
 # 2.3: "we froze the first 7x7 convolutional layer as well as the following two Resblocks [...] conv2_x"; "for 3D
-# models, we froze the two layers in the downward path". Their BatchNorms stand still with them. Everything else is
+# models, we froze the two layers in the downward path". Their BatchNorms are frozen too. Everything else is
 # trained, in phase 4 too (Table 2 "Attention+fine-tune").
 FROZEN = {
     "2d": ("backbone.conv1", "backbone.bn1", "backbone.layer1"),
@@ -122,28 +120,28 @@ def build_model(
         raise InputError(f"there is no model '{model}': choose one of {', '.join(FROZEN)}")
     import torch
 
-    # Channels last in memory: same outcome up to rounding, and on the CPU a step takes 10 to 35 % less time.
-    if model == "3d":
-        from tss.models.unet3d import UNet3D, VolumeClassifier
+    from tss.models.resnet2d import SliceClassifier, SliceTypes
+    from tss.models.unet3d import UNet3D, VolumeClassifier
 
+    network: nn.Module
+    if model == "3d":
         outputs = {RESTORE: 3, TUMOURS["3d"]: 1}.get(task)
         network = UNet3D(3, outputs, width) if outputs else VolumeClassifier(width, attention)
-        return network.to(memory_format=torch.channels_last_3d)
-    if task == TUMOURS["2d"]:
-        from tss.models.resnet2d import SliceTypes
-
-        return SliceTypes(width, types).to(memory_format=torch.channels_last)
-    if grid[2] < 2:
+    elif task == TUMOURS["2d"]:
+        network = SliceTypes(width, types)
+    elif grid[2] < 2:
         raise InputError(f"the 2D model weighs slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
-    from tss.models.resnet2d import SliceClassifier
-
-    return SliceClassifier(width, slices=grid[2], attention=attention).to(memory_format=torch.channels_last)
+    else:
+        network = SliceClassifier(width, slices=grid[2], attention=attention)
+    # Channels last in memory: same outcome up to rounding, and on the CPU a step takes 10 to 35 % less time.
+    memory_format = {"2d": torch.channels_last, "3d": torch.channels_last_3d}[model]
+    return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs leave it out
 
 
 def freeze(network: nn.Module, modules: Sequence[str]) -> list[str]:
-    """Make modules stand still, statistics of BatchNorm included; returns the names of their parameters and buffers."""
+    """Freeze modules, statistics of BatchNorm included; returns the names of their parameters and buffers."""
     for name in modules:
-        module = network.get_submodule(name)
+        module: Any = network.get_submodule(name)
         module.requires_grad_(False).eval()
         # network.train() reaches every module in it: for a frozen one it must do nothing.
         module.train = lambda mode=True, module=module: module
@@ -160,8 +158,8 @@ def schedule_in_words() -> str:
         for phase in PHASES.values()
     ]
     return "\n".join([
-        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound; hemispheres are moved by "
-        "up to --shift 1 cell of 4 pixels",
+        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound; random shifts by up to 4 "
+        "pixels",
         "phase 0 is Models Genesis: no labels, mean squared error, patience 10 (validation restoration error)",
     ])  # fmt: skip
 

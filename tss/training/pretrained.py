@@ -1,8 +1,8 @@
-"""Weights from elsewhere: files of other programs, brought under this suite's names.
+"""Published weights: files of other programs, renamed to this suite's names.
 
 In:  a state_dict of Models Genesis (Zhou et al. 2019, PyTorch) or of torchvision's ResNet-18, as torch.save wrote it.
-Out: a parent to start from: kind of model, width, tensors under our names, and what may be new or left over, and why.
-     And the way back for the 3D U-Net: its tensors under Models Genesis's names.
+Out: a Parent to start from: kind of model, width, tensors under our names, and what may be new or left over, and why.
+     And back for the 3D U-Net: its tensors under Models Genesis's names.
 Paper: 2.3 (compared with ImageNet weights; 3D phase 1 starts from Models Genesis).
 See: tests/training/test_pretrained.py
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tss.errors import InputError
-from tss.training.checkpoint import DECODER
+from tss.training.checkpoint import DECODER, Parent
 
 CHANNELS = 3  # DWI, T2w, FLAIR
 
@@ -39,17 +39,15 @@ GENESIS = {
 GENESIS_FIRST, GENESIS_LAST = "encoder.down1.0.weight", "out"
 RESNET_FIRST, RESNET_CLASSES = "conv1.weight", "fc."
 
-COUNTERS = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none, and nothing uses them
+COUNTERS = "num_batches_tracked"  # of BatchNorm; files older than torch 0.4.1 have none, and nothing uses them
 
 
-def recognise_weights(content: object, path: Path) -> dict:
-    """Return a parent made of another program's weights.
+def recognise_weights(content: object, path: Path) -> Parent:
+    """Return a Parent made of another program's weights.
 
-    content: what checkpoint.read() gave: a state_dict, or a dict that holds one under "state_dict".
-    Returns:
-        model, width, name, state_dict (our names), may_be_new, may_be_left; "phase" is None.
+    content: what checkpoint.read_torch_file() returned: a state_dict, or a dict that holds one under "state_dict".
     Raises:
-        InputError: neither Models Genesis nor a ResNet-18, or with something in it that neither has.
+        InputError: neither Models Genesis nor a ResNet-18, or with tensors that neither has.
     """
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
@@ -61,15 +59,15 @@ def recognise_weights(content: object, path: Path) -> dict:
     if "down_tr64.ops.0.conv1.weight" in tensors:
         return parent_from_genesis(tensors, path)
     if RESNET_FIRST in tensors and "layer1.0.conv1.weight" in tensors:
-        return parent_from_resnet18(tensors)
+        return parent_from_resnet18(tensors, path)
     raise InputError(
         f"{path} is not a checkpoint of this suite: it has no 'format', and its {len(tensors)} tensors "
-        f"(first {next(iter(tensors), 'none')}) are not those of Models Genesis or ResNet-18, which are "
-        "the weights from elsewhere that can be used. Give a checkpoint of run_train.py."
+        f"(first {next(iter(tensors), 'none')}) are not those of Models Genesis or ResNet-18, the only "
+        "published weights that can be used. Give a checkpoint of run_train.py."
     )
 
 
-def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
+def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> Parent:
     """Models Genesis's 3D U-Net: the whole of it for phase 0, its encoder for the classifier."""
     renamed = {}
     for name, tensor in tensors.items():
@@ -86,7 +84,7 @@ def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> dict:
             if name in renamed and len(renamed[name]) == 1:
                 renamed[name] = renamed[name].repeat(CHANNELS, *[1] * (renamed[name].ndim - 1))
     new = {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
-    return foreign_parent("Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
+    return foreign_parent(path, "Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
 
 
 def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,7 +93,7 @@ def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in tensors.items()}
 
 
-def parent_from_resnet18(tensors: dict[str, Tensor]) -> dict:
+def parent_from_resnet18(tensors: dict[str, Tensor], path: Path) -> Parent:
     """torchvision's ResNet-18, for instance from ImageNet; red, green and blue become DWI, T2w and FLAIR."""
     renamed = {
         name if name.startswith(RESNET_CLASSES) else f"backbone.{name}": tensor for name, tensor in tensors.items()
@@ -109,21 +107,16 @@ def parent_from_resnet18(tensors: dict[str, Tensor]) -> dict:
         "gate": "ResNet-18 has no gates",
     }
     classes = len(tensors.get(f"{RESNET_CLASSES}bias", ()))
-    return foreign_parent(
-        "ResNet-18", "2d", first.shape[0], renamed, new, {RESNET_CLASSES: f"its own {classes} classes"}
-    )
+    left = {RESNET_CLASSES: f"its own {classes} classes"}
+    return foreign_parent(path, "ResNet-18", "2d", first.shape[0], renamed, new, left)
 
 
-def foreign_parent(name: str, model: str, width: int, tensors: dict, may_be_new: dict, may_be_left: dict) -> dict:
+def foreign_parent(
+    path: Path, name: str, model: str, width: int, tensors: dict[str, Tensor], may_be_new: dict, may_be_left: dict
+) -> Parent:
+    """A Parent of no phase; may_be_new, may_be_left: as tss.training.checkpoint.load_tensors takes them."""
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for mean in [name for name in tensors if name.endswith(".running_mean")]:
         tensors.setdefault(mean.replace("running_mean", COUNTERS), torch.tensor(0))
-    return {
-        "phase": None,
-        "name": name,
-        "model": model,
-        "width": int(width),
-        "state_dict": tensors,
-        "may_be_new": may_be_new,
-        "may_be_left": may_be_left,
-    }
+    about = {"phase": None, "name": name, "model": model, "width": int(width), "state_dict": tensors}
+    return Parent(path, about | {"may_be_new": may_be_new, "may_be_left": may_be_left})

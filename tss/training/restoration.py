@@ -1,15 +1,15 @@
-"""Phase 0: a batch is distorted hemispheres and what they were; the errors of two easy answers stand beside ours.
+"""Phase 0: a batch is distorted hemispheres and their originals; its error is compared with two trivial ones.
 
-In:  a Split of hemispheres (N, C, D, H, W); labels are not looked at.
+In:  a Split of hemispheres (N, C, D, H, W); labels are not read.
 Out: batches (distorted, original); mean squared errors; rows of slices for restored.png.
 Paper: 2.2 (Models Genesis: distort, then learn to restore).
 See: tests/training/test_restoration.py
 
 The distortion of a hemisphere follows from (seed, epoch, its place in the split): a resumed run sees the same ones.
-Validation is always distorted as in an epoch 0, so that its error can be compared from epoch to epoch.
+Validation is always distorted as in an epoch 0, so that its error can be compared between epochs.
 
-Doing nothing leaves an error that is easily beaten: any dark picture has less. The other yardstick is hard: to answer
-with the mean training hemisphere, whatever was asked. A convolution does not know where in the head it is.
+Doing nothing leaves an error that is easily beaten: any dark picture has less. The other reference is hard to beat:
+the mean training hemisphere, whatever the input. A convolution does not know where in the head it is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tss.data.hemispheres import CHANNELS
-from tss.models.unet3d import UNet3D
 from tss.training.dataset import Split
 from tss.training.device import at_precision
 from tss.training.genesis import distort
@@ -35,12 +34,12 @@ def mean_hemisphere(split: Split) -> Tensor:
 
 
 @torch.no_grad()
-def start_at_mean(network: UNet3D, mean: Tensor) -> None:
-    """Make the untrained network's answers begin at each channel's mean intensity instead of at sigmoid(0) = 0.5.
+def start_at_mean(network: nn.Module, mean: Tensor) -> None:
+    """Make the untrained UNet3D's output start at each channel's mean intensity instead of at sigmoid(0) = 0.5.
 
     Our choice: hemispheres are dark, with means below 0.1, and the first epochs would go into darkening everything.
     """
-    network.out.bias.copy_(torch.logit(mean.mean(dim=(1, 2, 3)), eps=1e-3))
+    network.get_parameter("out.bias").copy_(torch.logit(mean.mean(dim=(1, 2, 3)), eps=1e-3))
 
 
 def distorted_batches(
@@ -61,7 +60,7 @@ def distorted_batches(
 def validate_restoration(
     network: nn.Module, split: Split, mean: Tensor, size: int, device: torch.device, precision: str, seed: int
 ) -> dict[str, float]:
-    """Return the mean squared errors of what was restored (val), of doing nothing, and of the mean hemisphere.
+    """Return the mean squared errors of restoring (val), of doing nothing, and of the mean hemisphere.
 
     mean: (C, D, H, W), of the training split.
 
@@ -84,10 +83,10 @@ def validate_restoration(
 @torch.no_grad()
 def restored_slices(
     network: nn.Module, split: Split, device: torch.device, seed: int
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> dict[str, Sequence[np.ndarray]]:
     """Return caption -> original, distorted and restored middle slice (H, W) of a few hemispheres, all channels."""
     network.eval()
-    shown = {}
+    shown: dict[str, Sequence[np.ndarray]] = {}
     places = np.unique(np.linspace(0, len(split.samples) - 1, SHOWN).astype(int))
     for place in places.tolist():
         ((distorted, original),) = distorted_batches(split, [place], 1, device, seed, epoch=0)

@@ -8,7 +8,7 @@ See: tests/training/test_tumour_scans.py
 
 The network sees whole slices and whole volumes, not hemispheres: a tumour may cross the midline, pituitary ones always
 do, and convolutions take any size. Voxels are as large as the hemispheres' of the same --grid. Nothing is registered.
-Slices are as the file has them, sampled anew in their plane only: those of Cheng 2015 are 7 mm apart, or unrelated.
+Slices are as the file has them, resampled in their plane only: those of Cheng 2015 are 7 mm apart, or unrelated.
 """
 
 from collections import Counter
@@ -27,7 +27,11 @@ from tss.errors import InputError
 from tss.training.dataset import Split
 
 IMAGES = ("t1", "flair", "t1ce")  # before contrast, FLAIR, after contrast: the channels, in the order of Buda 2019
-INSTEAD = ("flair", "t1ce", "t1")  # what fills the channel of a missing one, the first there is; FLAIR: as Buda 2019
+INSTEAD = (
+    "flair",
+    "t1ce",
+    "t1",
+)  # what fills the channel of a missing one, the first that there is; FLAIR: as Buda 2019
 SHARES = {"train": 0.8, "val": 0.2}  # of the patients; the paper's 64 to 16. No test split: nothing is reported
 FIELD_MM = (182.0, 218.0, 182.0)  # MNI152's field of view, which run_preprocess.py divides into the grid's voxels
 
@@ -36,22 +40,22 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
     """Read and check the table, and give each patient a split where it has none, by patient and even in type.
 
     Raises:
-        InputError: all that is wrong with it, line by line; or a split that has not what it needs.
+        InputError: all that is wrong with it, line by line; or a split that lacks patients or a type.
     """
     needed = {"2d": "type", "3d": "tumour"}[model]
 
     def missing_columns(header: list[str]) -> list[str]:
         missing = [name for name in ("patient", needed) if name not in header]
-        return missing if set(IMAGES) & set(header) else [*missing, "t1, flair or t1ce (one of them at least)"]
+        return missing if set(IMAGES) & set(header) else [*missing, "t1, flair or t1ce (at least one of them)"]
 
     def problems_of(patient: Patient) -> list[str]:
         problems = [
             f"{name} is {patient.row[name]!r}, which does not exist"
             for name in (*IMAGES, "tumour")
-            if patient.path(name) and not patient.path(name).is_file()
+            if (file := patient.path(name)) and not file.is_file()
         ]
         if not any(patient.path(name) for name in IMAGES):
-            problems.append("t1, flair and t1ce are all empty; give one scan at least")
+            problems.append("t1, flair and t1ce are all empty; give at least one scan")
         if not patient.row[needed]:
             problems.append(f"{needed} is empty; --model {model} needs it")
         if patient.split not in (*SHARES, ""):
@@ -70,7 +74,7 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
             )
     if model == "2d" and len(types_of(patients)) < 2:
         raise InputError(
-            f"{path}: every patient has the type {type_of(patients[0])}; there is nothing to tell apart. "
+            f"{path}: every patient has the type {type_of(patients[0])}; there is nothing to classify. "
             "Cheng 2015 has three types."
         )
     return patients
@@ -92,7 +96,7 @@ def channels_of(patient: Patient) -> list[str]:
 
 
 def channels_in_words(patients: Sequence[Patient]) -> str:
-    """How many patients have which images in the three channels."""
+    """Say how many patients have which images in the three channels."""
     counts = Counter(", ".join(channels_of(patient)) for patient in patients)
     return "; ".join(f"{channels} in {count} patients" for channels, count in counts.most_common())
 
@@ -107,10 +111,13 @@ def load_tumours(patients: Sequence[Patient], model: str, grid: Sequence[int], s
     Raises:
         InputError: a scan cannot be read, a mask is empty, or scans do not lie in one space.
     """
-    types, samples, images, labels = types_of(patients), [], [], []
+    types, samples = types_of(patients), []
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for patient in (patient for patient in patients if patient.split == split):
         volume, mask = load_patient(patient, grid, in_plane=model == "2d")  # (C, Z, Y, X), (Z, Y, X) or None
         if model == "3d":
+            assert mask is not None  # read_tumours() has refused patients without one
             samples.append(Sample(patient.id, "whole", int(mask.sum())))
             images.append(volume[None])
             labels.append(mask[None])
@@ -120,8 +127,8 @@ def load_tumours(patients: Sequence[Patient], model: str, grid: Sequence[int], s
         samples += [Sample(patient.id, f"slice {z}", kind) for z in shown.tolist()]
         images.append(volume[:, shown].swapaxes(0, 1))
         labels.append(np.full(len(shown), kind))
-    images, labels = (np.ascontiguousarray(np.concatenate(parts)) for parts in (images, labels))
-    return Split(samples, torch.from_numpy(images), torch.from_numpy(labels))
+    tensors = (torch.from_numpy(np.ascontiguousarray(np.concatenate(parts))) for parts in (images, labels))
+    return Split(samples, *tensors)
 
 
 def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -129,25 +136,26 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
 
     in_plane: Z is the file's own; else the grid's.
     """
-    scans = {name: nifti.load(patient.path(name)) for name in dict.fromkeys(channels_of(patient))}
+    files = {name: file for name in channels_of(patient) if (file := patient.path(name))}
+    scans = {name: nifti.load(file) for name, file in files.items()}
     first = next(iter(scans.values()))
     shape, affine = grid_around_head(first, grid, in_plane)
     channels = {name: scale_to_median(nifti.resample(scan, shape, affine)) for name, scan in scans.items()}
     if empty := [name for name, channel in channels.items() if not channel.any()]:
         raise InputError(
-            f"{patient.path(empty[0])} shows nothing where {first.path} has the head. All scans of a "
+            f"{files[empty[0]]} shows nothing where {first.path} has the head. All scans of a "
             "patient must lie in one space: register them to one of them first."
         )
     volume = np.stack([channels[name] for name in channels_of(patient)]).astype(np.float16)
     mask = None
-    if patient.path("tumour"):
-        drawn = nifti.load(patient.path("tumour"), mask=True)
-        drawn = drawn._replace(data=(drawn.data > 0).astype(np.float32))  # whatever numbers its parts have
+    if file := patient.path("tumour"):
+        drawn = nifti.load(file, mask=True)
+        drawn = drawn._replace(data=(drawn.data > 0).astype(np.float32))  # whatever labels its parts have
         mask = (nifti.resample(drawn, shape, affine) >= 0.5).astype(np.uint8)
         if not mask.any():
             raise InputError(
-                f"{patient.path('tumour')} has no tumour where {first.path} has the head, or less than "
-                "one voxel of the --grid. Correct the mask, or leave this patient away."
+                f"{file} has no tumour where {first.path} has the head, or less than "
+                "one voxel of the --grid. Correct the mask, or omit this patient."
             )
         mask = mask.T
     return volume.transpose(0, 3, 2, 1), mask

@@ -1,14 +1,20 @@
 """b1000 and b0 out of a series, against a diffusion tensor worked out by hand; what is refused and with which words."""
 
+import os
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
 
-from tss.data.cohort import Patient
+from tss.data.cohort import Patient, row_problems
 from tss.data.diffusion import listed, load_dwi, shells
 from tss.errors import InputError
+from tss.preprocessing import brain_extraction
 from tss.preprocessing.scans import load_scans
 
+REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real")) / "cases"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../shared/real")
 AFFINE = np.diag([2.0, 2, 5, 1])
 
 
@@ -103,6 +109,7 @@ def test_an_empty_volume_is_named(tmp_path):
 
 def test_a_trace_image_is_taken_as_it_is(tmp_path):
     path, bval = save(tmp_path, [constant(4)])
+    assert load_dwi(path, None).b == 1000
     for text in (None, "1000", "0 1000 1000 1000"):  # the last: one volume taken out of a series, its .bval left
         if text:
             bval.write_text(text)
@@ -142,3 +149,92 @@ def test_a_table_may_leave_b0_and_adc_empty_where_a_bval_lies_beside(tmp_path):
 
 def test_b_values_as_text():
     assert listed(np.array([0, 1000.0, 0, 995.5])) == "0 (2 volumes), 995.5 (1 volume), 1000 (1 volume)"
+
+
+def test_a_direction_without_signal_does_not_blacken_a_voxel(tmp_path):
+    """Real series have such voxels, 0.45 % of a brain, from rounding and ghosts."""
+    volumes = [constant(100) for _ in range(4)]
+    volumes[1][2, 3, 4] = 0
+    for volume in volumes[:3]:
+        volume[0, 0, 0] = 0  # most have none: air
+    found = load_dwi(*save(tmp_path, [constant(300), *volumes], "0 1000 1000 1000 1000")).dwi
+    assert found.data[2, 3, 4] == pytest.approx(100) and found.data[0, 0, 0] == 0 and found.notes == ()
+
+
+@pytest.mark.parametrize("level", [0.0, 20.0])
+def test_a_slice_lost_in_one_direction_is_left_out_of_it_and_said(tmp_path, level):
+    rng = np.random.default_rng(0)
+    volumes = [rng.uniform(90, 110, (6, 7, 8)) for _ in range(3)]
+    volumes[1] *= 0.8  # a direction may be darker throughout
+    volumes[1][:, :, 4:6] = level
+    b0s = [rng.uniform(290, 310, (6, 7, 8)) for _ in range(2)]
+    b0s[1][:, 2] = level
+    found = load_dwi(*save(tmp_path, [b0s[0], *volumes, b0s[1]], "0 1000 1000 1000 0"))
+    assert np.allclose(found.dwi.data[:, :, 5], np.sqrt(volumes[0] * volumes[2])[:, :, 5], rtol=1e-4)
+    assert found.dwi.notes == ("DWI volume 3 has lost its signal in slice 5, 6 of 8 from below: left out there",)
+    assert np.allclose(found.b0.data[:, 2], b0s[0][:, 2], rtol=1e-4)
+    assert found.b0.notes == ("DWI volume 5 has lost its signal in slice 3 of 7 from the back: left out there",)
+
+
+def test_a_3d_dwi_is_believed_no_b_that_does_not_fit(tmp_path):
+    path, bval = save(tmp_path, [constant(4)], "0 2000 2000")
+    with pytest.raises(InputError, match=r"holds no b1000: .*dwi.bval says b = 0 \(1 volume\), 2000 .*column dwi_b"):
+        load_dwi(path, bval)
+    assert load_dwi(path, bval, 900.0).b == 900  # the table knows better
+    save(tmp_path, [constant(4), constant(2)], "0 1000", name="series")
+    with pytest.raises(InputError, match="the table says dwi_b = 1200, .* says b = 0 .1 volume., 1000 .1 volume."):
+        load_dwi(tmp_path / "series.nii.gz", tmp_path / "series.bval", 1200.0)
+
+
+def test_b_in_the_table_and_a_bval_that_is_missing(tmp_path):
+    save(tmp_path, [constant(20)], name="trace")
+    save(tmp_path, [constant(0.5)], name="adc")
+    row = {"patient": "p", "dwi": "trace.nii.gz", "flair": "trace.nii.gz", "adc": "adc.nii.gz", "dwi_b": "800"}
+    assert np.allclose(load_scans(Patient(row, tmp_path)).b0.data, 20 * np.exp(0.8 * 0.5), rtol=1e-5)
+    with pytest.raises(InputError, match="gone.bval, named in column dwi_bval, does not exist"):
+        load_scans(Patient(row | {"dwi_bval": "gone.bval"}, tmp_path))
+    sides = {"onset_to_mri_min": "", "stroke_side": ""}
+    assert row_problems(row | sides | {"dwi_b": "2000"}) == [
+        "dwi_b is '2000'; write the DWI's b in s/mm^2, between 800 and 1200, or leave it empty"
+    ]
+
+
+def test_the_b0_of_a_series_is_not_taken_for_its_b1000(tmp_path):
+    """A 3-D file beside "0 1000 1000" may be any of the three; CSF is dark on b1000 alone."""
+    b0 = np.random.default_rng(0).uniform(280, 320, (6, 7, 8)).astype(np.float32)
+    b0[:, :, :4] *= 3  # CSF
+    dwi = b0 * np.where(np.arange(8) < 4, np.exp(-3.0), np.exp(-0.8)).astype(np.float32)
+    save(tmp_path, [b0], name="b0")
+    save(tmp_path, [b0 * 1.1], "0 1000 1000", name="again")
+    save(tmp_path, [dwi], "0 1000 1000", name="dwi")
+    row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "b0.nii.gz", "b0": "b0.nii.gz"}
+    assert np.allclose(load_scans(Patient(row, tmp_path)).dwi.data, dwi)
+    with pytest.raises(InputError, match="again.nii.gz is no b1000: its .bval lists b0 too, and CSF is as bright"):
+        load_scans(Patient(row | {"dwi": "again.nii.gz"}, tmp_path))
+    assert load_scans(Patient(row | {"dwi": "again.nii.gz", "dwi_b": "1000"}, tmp_path))  # the table's word
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_adc_in_every_unit(tmp_path, unit):
+    save(tmp_path, [constant(20)])
+    save(tmp_path, [constant(0.63 * unit)], name="adc")
+    row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "dwi.nii.gz", "adc": "adc.nii.gz"}
+    assert np.allclose(load_scans(Patient(row, tmp_path)).b0.data, 20 * np.exp(0.63), rtol=1e-5)
+
+
+@needs_real
+def test_no_black_specks_in_a_real_series(tmp_path):
+    """Twelve directions of b 1500; 1.2 % of the voxels of the head have one without signal."""
+    (tmp_path / "bval").write_text((REAL / "canon4d/canon3000_4d.bval").read_text().replace("1500", "1000"))
+    found = load_dwi(REAL / "canon4d/canon3000_4d.nii.gz", tmp_path / "bval")
+    assert found.dwi.notes == ()  # nothing is lost in it
+    brain = brain_extraction.find_brain(found.dwi, found.b0)
+    assert np.count_nonzero(found.dwi.data[brain] == 0) == 0
+
+
+@needs_real
+def test_a_real_adc_in_mm2_per_s():
+    row = {"patient": "p", "dwi": "ads02_dwi.nii.gz", "flair": "ads02_dwi.nii.gz", "adc": "ads02_adc_mm2s.nii.gz"}
+    scans = load_scans(Patient(row, REAL / "adc_mm2s"))
+    brain = brain_extraction.find_brain(scans.dwi, scans.b0)
+    assert np.median(np.log(scans.b0.data[brain] / scans.dwi.data[brain])) == pytest.approx(0.75, abs=0.15)

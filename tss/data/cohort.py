@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tss.data.diffusion import B_RANGE
 from tss.data.files import write_text
 from tss.errors import InputError
 
@@ -47,6 +48,11 @@ class Patient:
         """Where a 4-D DWI has its b-values: the table's dwi_bval, else beside the DWI, as dcm2niix leaves them."""
         dwi = self.folder / self.row["dwi"]
         return self.path("dwi_bval") or dwi.with_name(dwi.name.removesuffix(".gz").removesuffix(".nii") + ".bval")
+
+    @property
+    def b(self) -> float | None:
+        """b-value of a 3-D DWI in s/mm^2 as the table has it; None = it says nothing."""
+        return float(self.row["dwi_b"]) if self.row.get("dwi_b") else None
 
     @property
     def minutes(self) -> float | None:
@@ -189,6 +195,12 @@ def row_problems(row: dict[str, str]) -> list[str]:
         problems.append(f"onset_to_mri_min is {minutes!r}; write minutes above 0, or leave it empty if unknown")
     if row["stroke_side"] not in ("left", "right", "both", ""):
         problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
+    b = row.get("dwi_b", "")
+    if b and not (is_number(b) and B_RANGE[0] <= float(b) <= B_RANGE[1]):
+        problems.append(
+            f"dwi_b is {b!r}; write the DWI's b in s/mm^2, between {B_RANGE[0]:.0f} and {B_RANGE[1]:.0f}, "
+            "or leave it empty"
+        )
     if row.get("split", "") not in (*SPLITS, ""):
         problems.append(f"split is {row['split']!r}; write train, val or test, or leave it empty")
     if row.get("verdict", "") not in (*VERDICTS, ""):

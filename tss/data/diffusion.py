@@ -16,8 +16,14 @@ from tss.errors import InputError
 
 B_WANTED = 1000.0  # s/mm^2, paper 2.1
 B_RANGE = (800.0, 1200.0)  # our choice: what stroke protocols use; beyond, lesions look different
-B_SHELL = 50.0  # our choice: volumes this close to the b nearest 1000 have the same b; scanners report 995 or 1005
+B_SHELL = 50.0  # our choice: so far from the b nearest 1000 a volume is still the same b; scanners report 995 or 1005
 B0_MOST = 50.0  # our choice: b0 images are labelled with 0 to 50
+DROPPED = 0.6  # our choice: a slice with less than this of the other volumes' signal is lost; on real series directions
+# differ by 0.79 at least, in the slices at the base
+TISSUE = 0.5  # our choice: of the mean of positive voxels; what is brighter says how bright a slice is
+MUCH = 0.2  # our choice: of the largest slice's bright voxels; a slice with fewer is not judged, eyes and mucosa move
+AXES = ("from the left", "from the back", "from below")  # how slices are counted in RAS
+ALIKE = 0.5  # our choice: of the log of DWI / b0, 5th to 95th percentile. From tissue to CSF it is 1.5 or more
 
 
 class Diffusion(NamedTuple):
@@ -26,51 +32,75 @@ class Diffusion(NamedTuple):
     dwi: Volume
     b: float
     b0: Volume | None
+    doubtful: bool = False  # a 3-D file beside a .bval of several b-values: it may be any of these volumes
 
 
-def load_dwi(path: Path, bval: Path) -> Diffusion:
+def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion:
     """Read a DWI. A 3-D file is taken as it is; of a 4-D one, directions of b1000 and repeated b0s become one each.
 
     The b1000 is the geometric mean of its directions. In direction g the signal is S0 exp(-b g'Dg), so the logarithm
     is what directions average to the trace of D: three orthogonal ones give S0 exp(-b trace(D)/3) exactly, which is
-    the trace image of a scanner. The b0 is the plain mean: repetitions of one image.
+    the trace image of a scanner. The b0 is the plain mean: repetitions of one image. A voxel is the mean of the
+    volumes that have signal there, and a slice that one volume has lost is left out of it; the Volume's notes say so.
 
     Args:
-        bval: the b-values of a 4-D file, one for each volume. A 3-D file needs none.
+        bval: the b-values of a 4-D file, one for each volume. A 3-D file does without: None, or a file that need not be.
+        b: what the table says of the DWI, in s/mm^2. Of a 3-D file it is believed.
 
     Raises:
         InputError: a file is missing or unusable, b-values do not fit, or none is near 1000.
     """
     volumes = count_volumes(path)
-    if volumes == 1 and not bval.is_file():
-        return Diffusion(load(path), B_WANTED, None)
-    if not bval.is_file():
+    there = bval is not None and bval.is_file()
+    if volumes == 1 and (b is not None or not there):
+        return Diffusion(load(path), B_WANTED if b is None else b, None)
+    if not there:
         raise InputError(
-            f"{path} is 4-D with {volumes} volumes, but {bval} with their b-values does not exist. Put "
+            f"{path} is 4-D with {volumes} volumes, but there is no {bval} that says their b-values. Put "
             "the .bval of dcm2niix there, or name one 3-D volume (b1000 or trace)."
         )
     bvals = read_bvals(bval)
-    if volumes == 1 and bvals.size > 1:  # one volume was extracted from the series that the .bval describes
-        return Diffusion(load(path), B_WANTED, None)
-    if bvals.size != volumes:
+    weighted, unweighted = shells(bvals)
+    if bvals.size != volumes != 1:
         raise InputError(
             f"{bval} has {bvals.size} b-values and {path} has {volumes} volumes. Convert both again from "
             "DICOM, or name one 3-D volume (b1000 or trace)."
         )
-    weighted, unweighted = shells(bvals)
     if not weighted.any():
         raise InputError(
-            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. One between "
-            f"{B_RANGE[0]:.0f} and {B_RANGE[1]:.0f} is needed."
+            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. Between {B_RANGE[0]:.0f} and "
+            f"{B_RANGE[1]:.0f} is needed. If the .bval is another scan's, write the DWI's b into the column dwi_b."
         )
+    found = float(bvals[weighted].mean())
+    if volumes == 1:  # one volume was taken out of the series that the .bval describes
+        return Diffusion(load(path), found, None, doubtful=not weighted.all())
+    if b is not None and abs(b - found) > B_SHELL:
+        raise InputError(f"{path}: the table says dwi_b = {b:g}, {bval} says b = {listed(bvals)}. Correct one of them.")
     series = load_series(path)
     if dark := [number + 1 for number in np.flatnonzero(weighted | unweighted) if not series.data[..., number].any()]:
         raise InputError(
             f"{path}: volume {', '.join(map(str, dark))} of {volumes} is zero everywhere. Export the series again."
         )
-    dwi = series._replace(data=_geometric_mean(series.data, np.flatnonzero(weighted)))
-    b0 = series._replace(data=np.ascontiguousarray(series.data[..., unweighted].mean(-1))) if unweighted.any() else None
-    return Diffusion(dwi, float(bvals[weighted].mean()), b0)
+    dwi = _mean(series, np.flatnonzero(weighted), geometric=True)
+    b0 = _mean(series, np.flatnonzero(unweighted), geometric=False) if unweighted.any() else None
+    return Diffusion(dwi, found, b0)
+
+
+def check_weighting(diffusion: Diffusion, b0: Volume) -> None:
+    """Refuse a DWI that may be the b0 of its series by its .bval, and by the images is.
+
+    Raises:
+        InputError: DWI and b0 hardly differ but by a factor: CSF is as bright on the one as on the other.
+    """
+    dwi = diffusion.dwi
+    head = (b0.data > TISSUE * b0.data[b0.data > 0].mean()) & (dwi.data > 0)
+    if diffusion.doubtful and head.any():
+        low, high = np.percentile(np.log(dwi.data[head] / b0.data[head]), [5, 95])
+        if high - low < ALIKE:
+            raise InputError(
+                f"{dwi.path} is no b1000: its .bval lists b0 too, and CSF is as bright in it as on {b0.path or 'the b0'}. "
+                "Name the b1000 or trace volume of the series."
+            )
 
 
 def shells(bvals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,19 +110,19 @@ def shells(bvals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_bvals(path: Path) -> np.ndarray:
-    """Read the b-values (N,) in s/mm^2 of a .bval file: numbers separated by blanks, on one line or several.
+    """Read the b-values (N,) in s/mm^2 of a .bval file: numbers between blanks, on one line or several.
 
     Raises:
-        InputError: unreadable, empty, or not numbers of 0 or more.
+        InputError: unreadable, empty, or not numbers from 0 up.
     """
     try:
         bvals = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.float64)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InputError(f"{path} does not hold b-values ({error}). Numbers separated by blanks are needed.") from error
+        raise InputError(f"{path} does not hold b-values ({error}). Numbers between blanks are needed.") from error
     if not bvals.size or not (bvals >= 0).all():
-        raise InputError(f"{path} does not hold b-values of 0 or more, one for each volume.")
+        raise InputError(f"{path} does not hold b-values from 0 up, one for each volume.")
     return bvals
 
 
@@ -104,7 +134,44 @@ def listed(bvals: np.ndarray) -> str:
     )
 
 
-def _geometric_mean(series: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Return the geometric mean (X, Y, Z) of some volumes of (X, Y, Z, N); 0 where one of them has no signal."""
-    with np.errstate(divide="ignore"):
-        return np.exp(sum(np.log(np.clip(series[..., number], 0, None)) for number in numbers) / len(numbers))
+def _mean(series: Volume, numbers: np.ndarray, geometric: bool) -> Volume:
+    """Return the mean of some volumes of a series (X, Y, Z, N), at each voxel of those that have signal there.
+
+    Where most have none, it is 0. Slices that a volume has lost are left out, and noted.
+    """
+    volumes = [np.clip(series.data[..., number], 0, None) for number in numbers]
+    lost = _lost_slices(volumes)
+    total, count, able = (np.zeros(series.data.shape[:3], np.float32) for _ in range(3))
+    notes = []
+    for number, volume, by_axis in zip(numbers, volumes, lost, strict=True):
+        whole = ~(by_axis[0][:, None, None] | by_axis[1][:, None] | by_axis[2])
+        there = (volume > 0) & whole
+        total += np.where(there, np.log(np.where(there, volume, 1)) if geometric else volume, 0)
+        count += there
+        able += whole
+        notes += [
+            f"DWI volume {number + 1} has lost its signal in slice {', '.join(map(str, np.flatnonzero(where) + 1))} "
+            f"of {len(where)} {direction}: left out there"
+            for where, direction in zip(by_axis, AXES, strict=True)
+            if where.any()
+        ]
+    mean = total / np.maximum(count, 1)
+    mean = np.where((2 * count >= able) & (count > 0), np.exp(mean) if geometric else mean, 0)
+    return series._replace(data=mean, notes=tuple(notes))
+
+
+def _lost_slices(volumes: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Return for each volume and each axis in which slices it has lost signal that the others have, bool."""
+    mean = sum(volumes) / len(volumes)
+    bright = mean > TISSUE * mean[mean > 0].mean()
+    lost = []
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        count = bright.sum(others)
+        levels = np.array([(volume * bright).sum(others) for volume in volumes]) / np.maximum(count, 1)  # (N, slices)
+        usual = np.median(levels, 0) if len(volumes) > 2 else levels.max(0)  # of two, the brighter one is whole
+        ratio = levels / np.maximum(usual, 1e-6)
+        seen = count > MUCH * count.max()
+        own = np.median(ratio[:, seen], 1, keepdims=True)  # how bright a direction is throughout
+        lost.append((ratio < DROPPED * own) & seen)
+    return [[where[k] for where in lost] for k in range(len(volumes))]

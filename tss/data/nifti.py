@@ -25,11 +25,13 @@ FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D 
 
 
 class Volume(NamedTuple):
-    """A scan: data (X, Y, Z) float32 in canonical RAS order, affine (4, 4) voxel -> world mm, and its file."""
+    """A scan: data (X, Y, Z) float32 in canonical RAS order, affine (4, 4) voxel -> world mm, its file, and what is to
+    be said of it beside the picture."""
 
     data: np.ndarray
     affine: np.ndarray
     path: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load(path: str | os.PathLike, mask: bool = False) -> Volume:

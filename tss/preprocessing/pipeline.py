@@ -112,7 +112,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
         landmarks=landmarks,
         histograms=quality_control.histograms(evidence, {name: values[3] for name, values in landmarks.items()}),
         measures=measures,
-        flags=quality_control.flags(measures),
+        flags=[*dwi.notes, *b0.notes, *quality_control.flags(measures)],
     )
 
 

@@ -11,13 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tss.data.cohort import SCANS, Patient
-from tss.data.diffusion import B0_MOST, B_WANTED, load_dwi
+from tss.data.diffusion import B0_MOST, B_WANTED, check_weighting, load_dwi
 from tss.data.nifti import Volume, apply_affine, load
 from tss.errors import InputError
 
 SAME_SPACE_MM = 0.5  # our choice: how far corners of DWI and b0 may lie apart; converters round
-ADC_UNITS = {"10^-3 mm^2/s": (0.2, 5.0, 1.0), "10^-6 mm^2/s": (200, 5000, 1e-3)}  # range of the brain's median,
-# and the factor that brings it to units of b = 1000 s/mm^2. Brain is 0.6 to 1.2 in the first.
+ADC_UNITS = {  # unit -> range of the brain's median (0.6 to 1.2 10^-3 mm^2/s), factor to units of b = 1000 s/mm^2
+    "mm^2/s": (2e-4, 5e-3, 1e3),
+    "10^-3 mm^2/s": (0.2, 5.0, 1.0),
+    "10^-6 mm^2/s": (200, 5000, 1e-3),
+}
 HIGHEST_ADC = 3.5  # 10^-3 mm^2/s: brain and CSF end near 3.2; above is noise over noise, whose exponential dwarfs all
 
 
@@ -40,11 +43,16 @@ def load_scans(patient: Patient) -> Scans:
     for name in ("dwi", "flair"):
         if name not in paths:
             raise InputError(patient.row.get("not_found") or f"no {name} is given. Name the file in column {name}.")
-    dwi, b, b0 = load_dwi(paths["dwi"], patient.bval)
+    if "dwi_bval" in paths and not paths["dwi_bval"].is_file():
+        raise InputError(f"{paths['dwi_bval']}, named in column dwi_bval, does not exist. Correct or empty the cell.")
+    diffusion = load_dwi(paths["dwi"], patient.bval, patient.b)
+    dwi, b, b0 = diffusion.dwi, diffusion.b, diffusion.b0
     flair = load(paths["flair"])
     lesion = load(paths["lesion"], mask=True) if "lesion" in paths else None
     if "b0" in paths:
         b0 = load(paths["b0"])
+        check_same_space(dwi, b0)
+        check_weighting(diffusion, b0)
     elif b0 is None and "adc" in paths:
         adc = load(paths["adc"])
         check_same_space(dwi, adc)
@@ -82,7 +90,7 @@ def b0_from_adc(dwi: Volume, adc: Volume, b: float = B_WANTED) -> Volume:
     """Return b0 = DWI * exp(b * ADC), b in s/mm^2. The ADC's unit is recognised by its size.
 
     Raises:
-        InputError: the ADC's median fits neither 10^-3 nor 10^-6 mm^2/s.
+        InputError: the ADC's median fits no unit that ADC maps have.
     """
     median = float(np.median(adc.data[(adc.data > 0) & (dwi.data > 0)]))
     for low, high, factor in ADC_UNITS.values():
@@ -90,6 +98,6 @@ def b0_from_adc(dwi: Volume, adc: Volume, b: float = B_WANTED) -> Volume:
             exponent = np.clip(adc.data * factor, 0, HIGHEST_ADC) * (b / 1000)
             return Volume(dwi.data * np.exp(exponent), dwi.affine, adc.path)
     raise InputError(
-        f"{adc.path}: the median of positive voxels is {median:.3g}, which is neither "
-        f"{' nor '.join(ADC_UNITS)} of a brain. Give b0 instead, or convert the ADC to one of these units."
+        f"{adc.path}: the median of positive voxels is {median:.3g}, which fits a brain in none of "
+        f"{', '.join(ADC_UNITS)}. Give b0 instead, or convert the ADC to one of these units."
     )

@@ -229,7 +229,7 @@ def test_no_black_specks_in_a_real_series(tmp_path):
     found = load_dwi(REAL / "canon4d/canon3000_4d.nii.gz", tmp_path / "bval")
     assert found.dwi.notes == ()  # nothing is lost in it
     brain = brain_extraction.find_brain(found.dwi, found.b0)
-    assert np.count_nonzero(found.dwi.data[brain] == 0) == 0
+    assert np.mean(found.dwi.data[brain] == 0) < 1e-4  # 0.0045 where one empty direction makes a voxel empty
 
 
 @needs_real

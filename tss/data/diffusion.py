@@ -40,8 +40,8 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
 
     The b1000 is the geometric mean of its directions. In direction g the signal is S0 exp(-b g'Dg), so the logarithm
     is what directions average to the trace of D: three orthogonal ones give S0 exp(-b trace(D)/3) exactly, which is
-    the trace image of a scanner. The b0 is the plain mean: repetitions of one image. A voxel is the mean of the
-    volumes that have signal there, and a slice that one volume has lost is left out of it; the Volume's notes say so.
+    the trace image of a scanner. The b0 is the plain mean: repetitions of one image. A direction without signal
+    in a voxel has no say there, unless most have none; nor has a volume in a slice that it has lost: notes say which.
 
     Args:
         bval: the b-values of a 4-D file, one for each volume. A 3-D file does without: None, or a file that need not be.
@@ -135,17 +135,14 @@ def listed(bvals: np.ndarray) -> str:
 
 
 def _mean(series: Volume, numbers: np.ndarray, geometric: bool) -> Volume:
-    """Return the mean of some volumes of a series (X, Y, Z, N), at each voxel of those that have signal there.
-
-    Where most have none, it is 0. Slices that a volume has lost are left out, and noted.
-    """
+    """Return the mean (X, Y, Z) of some volumes of a series (X, Y, Z, N), the slices noted that one of them has lost."""
     volumes = [np.clip(series.data[..., number], 0, None) for number in numbers]
     lost = _lost_slices(volumes)
     total, count, able = (np.zeros(series.data.shape[:3], np.float32) for _ in range(3))
     notes = []
     for number, volume, by_axis in zip(numbers, volumes, lost, strict=True):
         whole = ~(by_axis[0][:, None, None] | by_axis[1][:, None] | by_axis[2])
-        there = (volume > 0) & whole
+        there = whole & (volume > 0) if geometric else whole  # zero has no logarithm
         total += np.where(there, np.log(np.where(there, volume, 1)) if geometric else volume, 0)
         count += there
         able += whole

@@ -136,7 +136,7 @@ def listed(bvals: np.ndarray) -> str:
 
 def _mean(series: Volume, numbers: np.ndarray, geometric: bool) -> Volume:
     """Return the mean (X, Y, Z) of some volumes of a series (X, Y, Z, N), the slices noted that one of them has lost."""
-    volumes = [np.clip(series.data[..., number], 0, None) for number in numbers]
+    volumes = [series.data[..., number] for number in numbers]
     lost = _lost_slices(volumes)
     total, count, able = (np.zeros(series.data.shape[:3], np.float32) for _ in range(3))
     notes = []

@@ -16,7 +16,7 @@ from tss.errors import InputError
 
 B_WANTED = 1000.0  # s/mm^2, paper 2.1
 B_RANGE = (800.0, 1200.0)  # our choice: what stroke protocols use; beyond, lesions look different
-B_SHELL = 50.0  # our choice: so far from the b nearest 1000 a volume is still the same b; scanners report 995 or 1005
+B_SHELL = 50.0  # our choice: volumes this close to the b nearest 1000 have the same b; scanners report 995 or 1005
 B0_MOST = 50.0  # our choice: b0 images are labelled with 0 to 50
 DROPPED = 0.6  # our choice: a slice with less than this of the other volumes' signal is lost; on real series directions
 # differ by 0.79 at least, in the slices at the base
@@ -44,7 +44,7 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
     in a voxel has no say there, unless most have none; nor has a volume in a slice that it has lost: notes say which.
 
     Args:
-        bval: the b-values of a 4-D file, one for each volume. A 3-D file does without: None, or a file that need not be.
+        bval: the b-values of a 4-D file, one for each volume. A 3-D file needs none.
         b: what the table says of the DWI, in s/mm^2. Of a 3-D file it is believed.
 
     Raises:
@@ -56,7 +56,7 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
         return Diffusion(load(path), B_WANTED if b is None else b, None)
     if not there:
         raise InputError(
-            f"{path} is 4-D with {volumes} volumes, but there is no {bval} that says their b-values. Put "
+            f"{path} is 4-D with {volumes} volumes, but {bval} with their b-values does not exist. Put "
             "the .bval of dcm2niix there, or name one 3-D volume (b1000 or trace)."
         )
     bvals = read_bvals(bval)
@@ -72,7 +72,7 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
             f"{B_RANGE[1]:.0f} is needed. If the .bval is another scan's, write the DWI's b into the column dwi_b."
         )
     found = float(bvals[weighted].mean())
-    if volumes == 1:  # one volume was taken out of the series that the .bval describes
+    if volumes == 1:  # one volume was extracted from the series that the .bval describes
         return Diffusion(load(path), found, None, doubtful=not weighted.all())
     if b is not None and abs(b - found) > B_SHELL:
         raise InputError(f"{path}: the table says dwi_b = {b:g}, {bval} says b = {listed(bvals)}. Correct one of them.")

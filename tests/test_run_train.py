@@ -9,9 +9,17 @@ import pytest
 import run_train
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
+from tss.study import demo
 from tss.training import train
 from tss.training.checkpoint import load_checkpoint
 from tss.training.dataset import load_split
+from tss.training.run_setup import Options
+
+
+@pytest.fixture
+def options(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Options(data=tiny_data, width=4, device="cpu", values={"lr": 3e-3})
 
 
 def test_the_issues_line_works_as_typed(options, no_drawing, capsys):
@@ -50,7 +58,7 @@ def test_fewer_training_patients_are_seen_and_the_cohort_stays_the_same(options,
     assert "trained with other settings: train_patients 12 then, 11 now; data" in capsys.readouterr().err
     assert run_train.main([*line, "--phase", "3", "--init", "runs/2d/phase2/best.pt"]) == 0
     said = capsys.readouterr().out
-    assert "phase2/best.pt is of other training patients: 12 (seed 0) there, all (seed 0) here" in said
+    assert "phase2/best.pt was trained on other training patients: 12 (seed 0) there, all here" in said
     (one, val), (two, _), _, (three, _) = zip(seen[::2], seen[1::2], strict=True)
     assert one == two < three and (len(one), len(three), len(val)) == (12, 18, 10)
     best = load_checkpoint("runs/2d/phase2/best.pt")
@@ -73,29 +81,18 @@ def test_a_loss_that_explodes_stops_with_a_message(options, no_drawing, capsys):
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ("", "give --phase 0, 1, 2, 3, 4 or all, --tumours TUMOURS.csv, --study table2, or --demo"),
+    ("", "one of the arguments --phase --demo is required"),
     ("--phase 5", "invalid choice: '5'"),
     ("--phase 1 --epochs 0", "--epochs: 0 is not a whole number from 1"),
     ("--phase 1 --batch-size -2", "--batch-size: -2 is not a whole number from 1"),
     ("--phase 1 --lr nan", "--lr: nan is not a number above 0"),
     ("--phase 1 --seed -1", "--seed: -1 is not a whole number from 0"),
     ("--phase 1 --width x", "--width: invalid count value: 'x'"),
-    ("--pha 1", "unrecognized arguments: --pha 1"),
-    ("--phase 1 --resume --overwrite", "give one of them"),
-    ("--demo --lr 1", "--demo decides by itself about --lr"),
-    ("--demo --phase 1", "--demo decides by itself about --phase"),
-    ("--study table2 --phase 1", "--study decides by itself about --phase"),
-    ("--study table2 --train-patients 9", "--train-patients goes with --phase only"),
-    ("--study table2 --overwrite", "--study decides by itself about --overwrite"),
-    ("--study table3", "invalid choice: 'table3'"),
-    ("--study table2 --model 3d --imagenet a.pt", "--imagenet is for the 2d model, and this study is of --model 3d"),
-    ("--study table2 --model 2d --genesis a.pt", "--genesis is for the 3d model"),
-    ("--study table2 --tumours a.csv --medical-2d a.pt --medical-3d b.pt", "leave one away"),
-    ("--study table2 --shard 3/2", "3/2: I counts from 1 to N"),
-    ("--phase 1 --imagenet a.pt", "--imagenet goes with --study table2 only"),
-    ("--phase 1 --dry-run", "--dry-run goes with --study table2 only"),
-    ("--demo --patients 9", "--patients goes with --demo --study table2 only"),
-    ("--demo --study table2 --imagenet a.pt", "--demo decides by itself about --imagenet"),
+    ("--pha 1", "one of the arguments --phase --demo is required"),
+    ("--phase 1 --shift 1", "unrecognized arguments: --shift 1"),
+    ("--phase 1 --resume --overwrite", "argument --overwrite: not allowed with argument --resume"),
+    ("--demo --lr 1", "unrecognized arguments: --lr 1"),
+    ("--demo --phase 1", "argument --phase: not allowed with argument --demo"),
 ])  # fmt: skip
 def test_wrong_use_is_refused_by_the_parser(capsys, flags, message):
     with pytest.raises(SystemExit) as stopped:
@@ -116,10 +113,20 @@ def test_help_names_every_flag_and_the_table(capsys):
         run_train.main(["--help"])
     said = capsys.readouterr().out
     assert stopped.value.code == 0 and "4      tss<4.5h  phase 3  phase 3  yes" in said
-    for flag in (
-        "data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr "
-        "patience width demo study imagenet tumours medical-2d medical-3d genesis shard dry-run "
-        "patients train-patients"
-    ).split():
-        assert f"--{flag}" in said
-    assert all(action.help for action in run_train.build_parser()._actions)
+    flags = (
+        "data model phase init out resume overwrite seed device precision epochs batch-size lr final-lr patience width "
+        "train-patients demo"
+    ).split()
+    assert all(f"--{flag}" in said for flag in flags)
+    actions = run_train.build_parser()._actions
+    assert all(action.help for action in actions)
+    assert {flag for action in actions for flag in action.option_strings} == {
+        "-h", "--help", "--version", *(f"--{flag}" for flag in flags)
+    }  # fmt: skip
+
+
+def test_the_demo_takes_model_out_and_seed(monkeypatch):
+    given = []
+    monkeypatch.setattr(demo, "run", lambda *words: given.append(words) or 0)
+    assert run_train.main(["--demo"]) == run_train.main("--demo --model 3d --out there --seed 5".split()) == 0
+    assert given == [(Path("demo"), "2d", 0), (Path("there"), "3d", 5)]

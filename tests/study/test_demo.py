@@ -10,7 +10,13 @@ import tss
 from tss.data.files import write_json
 from tss.phantom import cohort_phantom
 from tss.study import demo, table2_study
-from tss.training import tumour_pretraining
+
+NAMES = {
+    "run_preprocess.py": "preprocess",
+    "run_train.py": "train",
+    "-m tss.training.tumour_pretraining": "train",
+    "run_eval.py": "evaluate",
+}
 
 
 @pytest.fixture
@@ -34,7 +40,9 @@ def typed(monkeypatch):
         return main
 
     def run(out, model="2d"):
-        return demo.run(out, model, 7, *(script(name) for name in ("preprocess", "train", "evaluate")))
+        return demo.run(out, model, 7)
+
+    monkeypatch.setattr(table2_study, "main_of", lambda program: script(NAMES[program]))
 
     return run, lines, codes
 
@@ -46,7 +54,6 @@ def run_study(tmp_path, lines, codes, monkeypatch, models):
     monkeypatch.setattr(tss, "phantomtumours", made, raising=False)
     monkeypatch.setattr(table2_study, "check", lambda asked, chains: ([], (), {}))
     monkeypatch.setattr(table2_study, "show", lambda asked, *_: None)
-    monkeypatch.setattr(tumour_pretraining, "main", lambda line: lines.append(["train", *line]))
 
     def script(name):
         def main(line):
@@ -57,7 +64,8 @@ def run_study(tmp_path, lines, codes, monkeypatch, models):
 
         return main
 
-    return demo.run_study(tmp_path / "out", models, 7, *map(script, ("preprocess", "train", "evaluate")), patients=9)
+    monkeypatch.setattr(table2_study, "main_of", lambda program: script(NAMES[program]))
+    return demo.run_study(tmp_path / "out", models, 7, patients=9)
 
 
 def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_path, monkeypatch, capsys):

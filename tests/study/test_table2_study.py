@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import run_train
 from tss.data import files
 from tss.display import roc_plots, training_plots
 from tss.evaluation.auc_comparison import CLAIMS
 from tss.study import table2_study
+from tss.study.__main__ import main as study_main
 from tss.training import train
 from tss.training.checkpoint import load_checkpoint
 from tss.training.phases import build_model
@@ -47,7 +47,7 @@ def resnet18(path, seed=1):
 
 
 def line(tiny_data, *more, model="2d"):
-    return ["--study", "table2", "--model", model, "--data", str(tiny_data), *QUICK, *more]
+    return ["table2", "--model", model, "--data", str(tiny_data), *QUICK, *more]
 
 
 def rows(path="study/eval/table2.csv"):
@@ -67,7 +67,7 @@ def whole(tiny_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         draw(monkeypatch)
         monkeypatch.chdir(folder)
-        assert run_train.main(line(tiny_data, "--imagenet", resnet18("resnet18.pth"))) == 0
+        assert study_main(line(tiny_data, "--imagenet", resnet18("resnet18.pth"))) == 0
     return folder
 
 
@@ -122,18 +122,18 @@ def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quic
     shutil.copy(whole / "resnet18.pth", ".")
     command = line(tiny_data, "--imagenet", "resnet18.pth")
     monkeypatch.setattr(train, "train_and_validate", until_interrupted)
-    assert run_train.main(command) == 2
+    assert study_main(command) == 2
     said = capsys.readouterr()
     stopped = {3: "2 of 8 (study/2d/previous/phase2)", 12: "7 of 8 (study/2d/imagenet/phase2)"}[epochs_before]
     assert f"The study stopped at {stopped}. The same line continues it." in said.err
     assert not Path("study/eval").exists()
     monkeypatch.setattr(train, "train_and_validate", one_epoch)
-    assert run_train.main([*command, "--dry-run"]) == 0
+    assert study_main([*command, "--dry-run"]) == 0
     assert [cells[3] for cells in planned(capsys.readouterr().out)] == {
         3: ["done", "epoch 1 done", *["to do"] * 6],
         12: [*["done"] * 6, "to do", "to do"],
     }[epochs_before]
-    assert run_train.main(command) == 0
+    assert study_main(command) == 0
     assert_same_study(whole)
     said = capsys.readouterr().out
     assert said.count("was finished after epoch 2") == epochs_before // 2
@@ -152,12 +152,12 @@ def test_shards_train_and_the_line_without_one_writes_the_table(whole, tiny_data
     command = line(tiny_data, "--imagenet", "resnet18.pth")
     trained = []
     for number in (3, 1, 2, 4):
-        assert run_train.main([*command, "--shard", f"{number}/4"]) == 0
+        assert study_main([*command, "--shard", f"{number}/4"]) == 0
         trained.append(sorted({path.parent.parent.name for path in Path("study").glob("2d/*/*/best.pt")}))
         assert not Path("study/eval").exists()
     assert trained == [["imagenet"], ["imagenet", "previous"], *[["imagenet", "previous", "random"]] * 2]
     assert "Shard 4 of 4 is trained" in capsys.readouterr().out
-    assert run_train.main(command) == 0
+    assert study_main(command) == 0
     said = capsys.readouterr().out
     assert said.count("was finished after epoch 2") == 8 and "epoch 001" not in said
     assert_same_study(whole)
@@ -172,8 +172,8 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
         + "".join(f"{split}-{kind},t1.nii,mask.nii,{kind},{split}\n" for split in ("train", "val") for kind in "ab")
     )
     before = sorted(Path().rglob("*"))
-    flags = ["--study", "table2", "--data", str(tiny_data), "--tumours", "tumours.csv", "--precision", "bf16"]
-    assert run_train.main([*flags, "--dry-run"]) == 0
+    flags = ["table2", "--data", str(tiny_data), "--tumours", "tumours.csv", "--precision", "bf16"]
+    assert study_main([*flags, "--dry-run"]) == 0
     assert sorted(Path().rglob("*")) == before
     said = capsys.readouterr().out
     lines = planned(said)
@@ -188,15 +188,16 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
     # 36 training and 20 validation hemispheres, each of these a third of a step: 4267 minutes for 100 epochs
     assert lines[0][4] == f"{(36 + 20 / 3) * 100 / 60:.1f} h, 100 epochs" and lines[6][4] == "not timed"
     assert lines[6][5] == (
-        "--tumours tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 --precision bf16 --resume"
+        "-m tss.training.tumour_pretraining tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 "
+        "--precision bf16 --resume"
     )
     assert lines[7][5] == (
-        f"--phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
+        f"run_train.py --phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
         "study/2d/medical --seed 0 --precision bf16 --resume"
     )
     assert "2D, TSS < 3 h     " in said and "ImageNet" in said and "needs --imagenet FILE, torchvision's" in said
     Path("study/3d/previous").mkdir(parents=True)
-    assert run_train.main([*flags, "--dry-run", "--shard", "4/6"]) == 0
+    assert study_main([*flags, "--dry-run", "--shard", "4/6"]) == 0
     assert [cells[1] for cells in planned(capsys.readouterr().out)] == [
         "3D, Models Genesis", "3D, stroke in the hemisphere", "3D, TSS < 3 h", "3D, TSS < 4.5 h",
         "3D, TSS < 4.5 h, attention"]  # fmt: skip
@@ -238,19 +239,32 @@ def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
 def test_what_does_not_fit_is_refused_before_anything_is_trained(whole, tiny_data, quick, capsys, words, message):
     shutil.copy(whole / "study/2d/previous/phase1/best.pt", "own.pt")
     shutil.copy(whole / "resnet18.pth", ".")
-    assert run_train.main([*line(tiny_data), *words.split()]) == 2
+    assert study_main([*line(tiny_data), *words.split()]) == 2
     said = capsys.readouterr()
     assert message in said.err and "$ python" not in said.out and not Path("study").exists()
 
 
 def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
     torch.save({"down_tr64.ops.0.conv1.weight": torch.zeros(4, 1, 3, 3, 3)}, "Genesis.pt")
-    assert run_train.main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2
+    assert study_main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2
     assert "--imagenet Genesis.pt is Models Genesis, and must be published weights of ResNet-18" in (
         capsys.readouterr().err
     )
 
 
 def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
-    assert run_train.main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
+    assert study_main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
     assert "stopped at 1 of 6" in capsys.readouterr().err and not Path("study/2d/random").exists()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("table3", "invalid choice: 'table3'"),
+    ("table2 --phase 1", "unrecognized arguments: --phase 1"),
+    ("table2 --shard 3/2", "3/2: I counts from 1 to N"),
+    ("table2 --patients 9", "unrecognized arguments: --patients 9"),
+    ("table2 --demo --imagenet a.pt", "unrecognized arguments: --imagenet a.pt"),
+])  # fmt: skip
+def test_wrong_use_is_refused_by_the_parser(capsys, words, message):
+    with pytest.raises(SystemExit) as stopped:
+        study_main(words.split())
+    assert stopped.value.code == 2 and message in capsys.readouterr().err

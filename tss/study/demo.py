@@ -1,6 +1,6 @@
 """All of it at small scale, on made-up patients: phantom, preprocessing, phases or the whole Table 2, evaluation.
 
-In:  an empty folder; the three scripts' main functions, so that the demo runs exactly what a user would type.
+In:  an empty folder; the three scripts, so that the demo runs exactly what a user would type.
 Out: OUT/phantom (scans), OUT/data (prepared), OUT/runs, OUT/eval, and a table beside the phantom's ceiling.
 Paper: Table 2 in shape. Phantom scores are not clinical results.
 See: tests/study/test_demo.py
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tss.phantom import cohort_phantom
-from tss.study.table2_study import TUMOURS, Script, Study, type_in
+from tss.study.table2_study import TUMOURS, Study, type_in
 from tss.study.table2_study import run as run_whole_table
 
 SOME_FAILED = 1  # exit code of run_preprocess.py: they have their rows with the reason, and the rest is complete
@@ -40,9 +40,6 @@ def run(
     out: Path,
     model: str,
     seed: int,
-    preprocess: Script,
-    train: Script,
-    evaluate: Script,
     patients: int = PATIENTS,
     grid: tuple[int, int, int] = GRID,
 ) -> int:
@@ -56,7 +53,7 @@ def run(
     flags = FLAGS[model]
     best = {number: runs / f"phase{number}" / "best.pt" for number in flags}
 
-    if (code := make_data(raw, data, patients, grid, seed, preprocess)) > SOME_FAILED:
+    if (code := make_data(raw, data, patients, grid, seed)) > SOME_FAILED:
         return code
 
     print("\n3. Train the phases, each from the one before", flush=True)
@@ -64,7 +61,6 @@ def run(
         start = ["--init", best[number - 1]] if number - 1 in best else ["--model", model, "--width", WIDTH[model]]
         if code := type_in(
             "run_train.py",
-            train,
             ["--phase", number, *start, "--data", data, "--out", runs, *words.split(), "--seed", seed, "--resume"],
         ):
             return code
@@ -72,7 +68,6 @@ def run(
     print("\n4. Evaluate each phase on the test patients", flush=True)
     if code := type_in(
         "run_eval.py",
-        evaluate,
         [
             *(best[number] for number in flags if number > 0),
             "--data",
@@ -102,9 +97,6 @@ def run_study(
     out: Path,
     models: Sequence[str],
     seed: int,
-    preprocess: Script,
-    train: Script,
-    evaluate: Script,
     patients: int = STUDY_PATIENTS,
     grid: tuple[int, int, int] = GRID,
 ) -> int:
@@ -117,7 +109,7 @@ def run_study(
 
     started = time.monotonic()
     raw, data, scans = out / "phantom", out / "data", out / "tumours"
-    if (code := make_data(raw, data, patients, grid, seed, preprocess)) > SOME_FAILED:
+    if (code := make_data(raw, data, patients, grid, seed)) > SOME_FAILED:
         return code
 
     print(f"\n3. Make {TUMOUR_PATIENTS} phantoms with tumours in {scans}", flush=True)
@@ -131,13 +123,13 @@ def run_study(
         for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS[model]}).items()
     }
     asked = Study(data, out / "study", tuple(models), tumours=scans / "tumours.csv", seed=seed, values=values)
-    code = run_whole_table(asked, train, evaluate)
+    code = run_whole_table(asked)
     if not code:
         print(f"It took {(time.monotonic() - started) / 60:.1f} min.", flush=True)
     return code
 
 
-def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], seed: int, preprocess: Script) -> int:
+def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], seed: int) -> int:
     """Make phantom patients in `raw` and prepare them in `data`; returns the exit code of run_preprocess.py."""
     print(f"1. Make {patients} phantom patients and their atlas in {raw}", flush=True)
     jobs, atlas = os.cpu_count() or 1, raw / "atlas_t2w.nii.gz"
@@ -148,7 +140,6 @@ def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], 
     print("\n2. Bring the scans into one space", flush=True)
     return type_in(
         "run_preprocess.py",
-        preprocess,
         [
             raw / "cohort.csv",
             "--out",

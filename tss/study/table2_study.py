@@ -11,6 +11,7 @@ from the same first weights. Chains need nothing of each other, so shards share 
 --resume: what is finished is left alone, so the same line continues after an interruption.
 """
 
+import importlib.util
 import os
 import shlex
 import sys
@@ -19,14 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import tss
 from tss.data.cohort import Patient
 from tss.data.files import write_json
 from tss.data.prepared import read_prepared, read_settings
+from tss.data.shards import Shard
 from tss.data.tasks import POSITIVE, RESTORE
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.study.timing import seconds_a_hemisphere, steps_of
-from tss.training import tumour_pretraining
 from tss.training.device import choose_device
 from tss.training.phases import PHASES, WIDTH
 from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
@@ -43,8 +45,6 @@ NEEDS = {
     "medical": "needs --tumours TUMOURS.csv, scans of brain tumours to learn from, or --medical-{model} FILE, weights "
                "that were learned elsewhere",
 }  # fmt: skip
-
-Script = Callable[[Sequence[str]], int]
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,10 @@ class Training(NamedTuple):
         return "random" if self.phase == TUMOURS else STARTS.get(self.chain, "random")
 
 
-def run(
-    study: Study, train: Script, evaluate: Script, shard: tuple[int, int] | None = None, dry_run: bool = False
-) -> int:
+def run(study: Study, shard: Shard | None = None, dry_run: bool = False) -> int:
     """Print the plan; train what is not finished; evaluate all and write the table.
 
-    train, evaluate: main of run_train.py and of run_eval.py. shard: (I, N), train every N-th chain and no more.
+    shard: train its chains and no more.
     Returns:
         0; where a command does not end well it has said why, and its exit code is returned.
     Raises:
@@ -110,18 +108,14 @@ def run(
     chains, not_run = plan_of(study)
     patients, grid, widths = check(study, chains)
     if shard:
-        chains = chains[shard[0] - 1 :: shard[1]]
+        chains = shard.of(chains)
     show(study, chains, not_run, patients, grid, widths)
     if dry_run:
         return 0
     todo = [training for chain in chains for training in chain]
     for number, training in enumerate(todo, 1):
         print(f"\n{number} of {len(todo)}: {training.row}, from {training.weights}", flush=True)
-        of_tumours = training.phase == TUMOURS
-        name, script = (
-            ("-m " + tumour_pretraining.__name__, tumour_pretraining.main) if of_tumours else ("run_train.py", train)
-        )
-        if code := type_in(name, script, words_of(study, training)):
+        if code := type_in(program_of(training), words_of(study, training)):
             print(
                 f"The study stopped at {number} of {len(todo)} ({training.folder}). The same line continues it.",
                 file=sys.stderr,
@@ -129,15 +123,14 @@ def run(
             return code
     if shard:
         print(
-            f"\nShard {shard[0]} of {shard[1]} is trained. When all are, the same line without --shard writes the "
-            "table.",
+            f"\nShard {shard} is trained. When all are, the same line without --shard writes the table.",
             flush=True,
         )
         return 0
     print("\nEvaluation on the test patients", flush=True)
     write_json(study.out / "study.json", {"weights": words_for(study, chains), "not_run": not_run})
     outlined = any(patient.path("lesion") for patient in patients if patient.split == "test" and patient.status == "ok")
-    if code := type_in("run_eval.py", evaluate, evaluation_of(study, chains, outlined)):
+    if code := type_in("run_eval.py", evaluation_of(study, chains, outlined)):
         return code
     print(
         f"\nThe paper's Table 2 for {study.data}: {study.out / 'eval' / 'table2.md'}\n"
@@ -147,11 +140,22 @@ def run(
     return 0
 
 
-def type_in(name: str, script: Script, words: Sequence) -> int:
-    """Print a command as one types it, and run it."""
+def type_in(program: str, words: Sequence) -> int:
+    """Print a command as one types it after `python`, run it, and return its exit code."""
     line = [str(word) for word in words]
-    print(f"$ python {name} {shlex.join(line)}", flush=True)
-    return script(line)
+    print(f"$ python {program} {shlex.join(line)}", flush=True)
+    return main_of(program)(line)
+
+
+def main_of(program: str) -> Callable[[Sequence[str]], int]:
+    """Return the function main of a script beside the package, "run_eval.py", or of a module, "-m tss.phantom"."""
+    if program.startswith("-m "):
+        return importlib.import_module(program.removeprefix("-m ")).main
+    spec = importlib.util.spec_from_file_location(Path(program).stem, Path(tss.__file__).parents[1] / program)
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main
 
 
 def plan_of(study: Study) -> tuple[list[list[Training]], list[dict]]:
@@ -200,8 +204,12 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
     return first + [Training(model, name, number, init, out) for number in ALONE] if init else []
 
 
+def program_of(training: Training) -> str:
+    return "-m tss.training.tumour_pretraining" if training.phase == TUMOURS else "run_train.py"
+
+
 def words_of(study: Study, training: Training) -> list:
-    """Return what one types after run_train.py, or after the module that trains on tumours."""
+    """Return what one types after program_of()."""
     if training.phase == TUMOURS:
         grid = read_settings(study.data)["grid"]  # voxels of one size, here and there
         words = [study.tumours, "--model", training.model, "--grid", *grid]
@@ -308,7 +316,7 @@ def show(
     device = choose_device(study.device)
     print(f"Table 2 of {study.data}, in {study.out}. Timing the kinds of training on {device} ...", flush=True)
     total, timed = 0.0, {}
-    lines = [["", "row", "from", "state", "at most", "python run_train.py ..."]]
+    lines = [["", "row", "from", "state", "at most", "python ..."]]
     for training in (training for chain in chains for training in chain):
         state, epochs = state_of(study, training)
         cost = "not timed" if training.phase == TUMOURS and state != "done" else "-"
@@ -327,7 +335,7 @@ def show(
                 training.weights,
                 state,
                 cost,
-                shlex.join(map(str, words_of(study, training))),
+                f"{program_of(training)} {shlex.join(map(str, words_of(study, training)))}",
             ]
         )
     lines += [

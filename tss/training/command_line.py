@@ -3,7 +3,7 @@
 In:  an argparse parser; what was typed.
 Out: the same parser with the flags of one training; Options; an exit code, and the message of what went wrong.
 Paper: none.
-See: tests/training/test_command_line.py
+See: tests/test_run_train.py
 
 torch is not loaded here, so that --help does not wait for it.
 """

@@ -37,8 +37,6 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import run_eval  # noqa: E402
-import run_train  # noqa: E402
 from tss.data.files import read_json  # noqa: E402
 from tss.data.hemispheres import CHANNELS  # noqa: E402
 from tss.data.nifti import load  # noqa: E402
@@ -145,16 +143,14 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
         first = ["--model", model, "--width", WIDTH[model]]
         if key == "tumours":
             must(
-                "run_train.py",
-                run_train.main,
-                ["--tumours", args.tumours, *first, "--grid", *GRID, *words, *TUMOUR_FLAGS[model].split()],
+                "-m tss.training.tumour_pretraining",
+                [args.tumours, *first, "--grid", *GRID, *words, *TUMOUR_FLAGS[model].split()],
             )
             continue
         phase = PHASES[key if key in PHASES else 3]
         faster = [1, 1] if key == 1 else RATES[args.rates]
         must(
             "run_train.py",
-            run_train.main,
             [
                 "--phase",
                 phase.number,
@@ -185,14 +181,13 @@ def evaluate(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
     if {path.resolve() for path in best} - set(results(out)) or older and not (out / "eval" / "table2.csv").is_file():
         must(
             "run_eval.py",
-            run_eval.main,
             [*best, "--data", args.data, "--out", out / "eval", "--gradcam", 0, "--overwrite", *["--table"] * older],
         )
 
 
-def must(name: str, script, words: list) -> None:
+def must(name: str, words: list) -> None:
     """Type a command; end where it does not end well."""
-    if code := type_in(name, script, words):
+    if code := type_in(name, words):
         sys.exit(code)
 
 

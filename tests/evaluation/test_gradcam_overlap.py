@@ -194,7 +194,7 @@ def test_run_eval_measures_and_counts_everybody(made, tmp_path, capsys, kind):
     assert "p30" not in found[1]["not_measured"] and "within 8 mm" in found[1]["definition"]
     said = capsys.readouterr().out
     assert "Grad-CAM on the lesions of 5 of 7 patients with a mask: " in said
-    assert "p29 not measured: b0.nii.gz is cut off" in said and "drawn anew" in said
+    assert "p29 not measured: b0.nii.gz is cut off" in said and "randomised" in said
 
     # Phase 4's mean again, from the pictures' maps on the atlas grid and the masks as they lie in the files.
     path = made / "runs" / kind / "phase4" / "best.pt"
@@ -228,15 +228,15 @@ def test_maps_have_the_inputs_26_slices_and_the_untrained_network_is_another_for
     assert not np.array_equal(pairs[0][1], pairs[1][1])
 
 
-def test_drawn_anew_is_every_tensor_as_before_training_seeded_and_leaves_the_generator_alone(made_up):
+def test_randomised_is_every_tensor_as_before_training_seeded_and_leaves_the_generator_alone(made_up):
     checkpoint = made_up(phase=4, attention=True)
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    network = gradcam_overlap.drawn_anew(checkpoint, 1)
+    network = gradcam_overlap.randomised_network(checkpoint, 1)
     assert torch.rand(1) == expected and not network.training
     state = network.state_dict()
-    again = gradcam_overlap.drawn_anew(checkpoint, 1).state_dict()
+    again = gradcam_overlap.randomised_network(checkpoint, 1).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
     assert not torch.equal(state["backbone.conv1.weight"], checkpoint["state_dict"]["backbone.conv1.weight"])
     assert not state["backbone.bn1.running_mean"].any() and (state["backbone.bn1.running_var"] == 1).all()

@@ -54,11 +54,11 @@ def test_each_patient_ends_in_one_step_and_the_reasons_are_counted():
         "rejected at quality control": NOBODY | {"test": 1},
         "onset unknown": NOBODY | {"train": 1, "test": 1},
         "stroke side unknown": NOBODY | {"train": 1},
-        "no answer from a network": NOBODY | {"test": 1},
+        "no prediction by a network": NOBODY | {"test": 1},
         TAKING_PART: {"train": 1, "val": 1, "test": 3},
     }  # g, l and m, whose side phase 1 found
     assert found["failed preprocessing"].reasons == {"cut off": 2}
-    assert found["no answer from a network"].reasons == {"no checkpoint of phase 1": 1}
+    assert found["no prediction by a network"].reasons == {"no checkpoint of phase 1": 1}
 
 
 @pytest.mark.parametrize("task", ["stroke", "tss<3h"])

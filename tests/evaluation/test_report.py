@@ -217,7 +217,7 @@ def test_calibration_subgroups_readers_and_comparisons_are_the_files_own(made, c
     compared = json.loads((made / "comparisons.json").read_text())["tss<4.5h"]
     rows = content.table("Differences in AUC, TSS < 4.5 h")[1:]
     assert [row[0] for row in rows] == [f"{pair['second']} - {pair['first']}" for pair in compared]
-    assert "chosen before any figure was seen" in (made / "report.html").read_text()
+    assert "chosen before any result was seen" in (made / "report.html").read_text()
 
 
 def test_networks_are_known_by_their_hashes_and_the_threshold_by_its_origin(made, text, content):
@@ -325,7 +325,7 @@ def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
         ],
         [
             "a, TSS < 4.5 h",
-            "drawn anew",
+            "randomised",
             "8",
             "-",
             "0.050",

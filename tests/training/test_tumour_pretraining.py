@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_refused(table, tiny_data, tmp_path, capsys, no_dra
         assert tumour_pretraining.main([str(file), "--out", str(tmp_path), "--device", "cpu"]) == 2
         assert message in capsys.readouterr().err
     assert run_eval.main([best, "--data", str(tiny_data), "--out", str(tmp_path / "eval")]) == 2
-    assert "was learned from tumours and says nothing of strokes" in capsys.readouterr().err
+    assert "was learned from tumours and says nothing about strokes" in capsys.readouterr().err
 
 
 def test_its_flags_are_those_of_a_training_without_phases(capsys):

@@ -1,6 +1,6 @@
 """What probabilities are worth: observed over predicted shares, and net benefit over the threshold.
 
-In:  what `tss.metrics.calibration.judge` returns, by name.
+In:  points of `tss.metrics.calibration_curve` and `tss.metrics.decision_curve` as dicts, by name.
 Out: PNG files, written whole.
 Paper: none (TRIPOD+AI asks for both; decision curves: Vickers and Elkin 2006).
 See: tests/display/test_calibration_plots.py
@@ -20,7 +20,7 @@ LEAST_BENEFIT = -0.1  # our choice: treating everybody falls without end, and wo
 def draw_calibration(path: str | os.PathLike, curves: Mapping[str, Sequence[dict]], title: str) -> None:
     """Draw observed shares with their intervals over predicted probabilities.
 
-    curves: name -> `tss.metrics.calibration.judge`'s "calibration".
+    curves: name -> points of `tss.metrics.calibration_curve`.
     """
     figure, axes = open_panel(title, len(curves) + 1)
     draw_diagonal(axes, "probabilities that mean what they say")
@@ -36,7 +36,7 @@ def draw_calibration(path: str | os.PathLike, curves: Mapping[str, Sequence[dict
 def draw_decision(path: str | os.PathLike, curves: Mapping[str, Sequence[dict]], title: str) -> None:
     """Draw net benefit over the threshold, next to calling everybody and nobody positive.
 
-    curves: name -> `tss.metrics.calibration.judge`'s "decision_curve", all for the same patients.
+    curves: name -> points of `tss.metrics.decision_curve`, all for the same patients.
     """
     figure, axes = open_panel(title, len(curves) + 2)
     for number, (label, points) in enumerate(curves.items()):

@@ -13,7 +13,7 @@ everywhere overlaps every lesion, so no score is given alone:
 
 - chance: the same scores for each map on every other patient's lesion. Such a map is as wide as the patient's own,
   knows where infarcts tend to lie, and does not know where this one is.
-- randomised: the same network with all its weights and BatchNorm's statistics drawn anew, for each patient again, so
+- randomised: the same network with all its weights and BatchNorm's statistics drawn at random, again for each patient, so
   that the interval holds for networks too (Adebayo 2018). Untrained need not be blind: convolutions of any weights
   pass on how bright a place is, and infarcts are bright on DWI. Where these maps lie above chance, so much of the
   overlap is owed to the picture and the architecture, and not to training.
@@ -226,14 +226,14 @@ def maps_of(
     device = next(model.network.parameters()).device
     for number, (patient, (side, sign)) in enumerate(zip(patients, looks, strict=True)):
         hemisphere = hemispheres_of(patient, model, data)[SIDES.index(side)].to(device).float()
-        untrained = drawn_anew(model.checkpoint, SEED + number).to(device)
+        untrained = randomised_network(model.checkpoint, SEED + number).to(device)
         with torch.no_grad():
             its_sign = 1 if untrained(hemisphere[None]).item() >= 0 else -1  # no threshold was ever chosen for it
         yield (grad_cam(model.network, hemisphere, target, sign), grad_cam(untrained, hemisphere, target, its_sign))
 
 
-def drawn_anew(checkpoint: dict, seed: int) -> nn.Module:
-    """A checkpoint's network in eval mode as it is before any training: weights, statistics and slice weights."""
+def randomised_network(checkpoint: dict, seed: int) -> nn.Module:
+    """Return a checkpoint's network in eval mode as it is before any training: weights, statistics and slice weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_model(
@@ -283,11 +283,11 @@ def overlap_line(found: GradcamScores) -> str:
 
 
 def overlap_table(results: Sequence[Row]) -> str:
-    """Return two lines a model, trained and drawn anew, for the screen; "" where nothing was measured."""
+    """Return two lines a model, trained and randomised, for the screen; "" where nothing was measured."""
     rows = []
     for row in results:
         if found := row.gradcam:
-            for weights, part in ((f"from {row.weights}", found.trained), ("drawn anew", found.randomised)):
+            for weights, part in ((f"from {row.weights}", found.trained), ("randomised", found.randomised)):
                 mixed = [cell for pair in zip(_cells(part), _chance(part), strict=True) for cell in pair]
                 rows.append([row.name, weights, str(found.measured), *mixed, str(part.empty_maps)])
     if not rows:

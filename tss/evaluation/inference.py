@@ -80,7 +80,7 @@ def open_models(paths: Sequence[str]) -> list[Model]:
         )
     if tumours := [str(model.path) for model in models if model.task in TUMOURS.values()]:
         raise InputError(
-            f"{', '.join(tumours)} was learned from tumours and says nothing of strokes. Omit it; "
+            f"{', '.join(tumours)} was learned from tumours and says nothing about strokes. Omit it; "
             "phases 2 and 3 start from it (--init)."
         )
     return models

@@ -16,7 +16,7 @@ from tss.data.tasks import TASKS
 IN_TABLE, TAKING_PART = "in cohort.csv", "taking part"
 LOST = {"": "not preprocessed yet", "failed": "failed preprocessing", "rejected": "rejected at quality control"}
 NO_LABEL = {True: "stroke side unknown", False: "onset unknown"}  # is the task about the side?
-NO_ANSWER = "no answer from a network"
+NO_ANSWER = "no prediction by a network"
 NOT_TRAINED = "stroke side unknown"  # of a TSS task: which hemisphere to learn from is not known
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tss import metrics
 from tss.data.cohort import Patient
 from tss.data.tasks import label_of
 from tss.display.tables import aligned
@@ -32,16 +33,6 @@ from tss.evaluation.results import (
     with_interval,
 )
 from tss.evaluation.scores import cases_hash, labels_and_probabilities, shares_of
-from tss.metrics import (
-    bootstrap_ci,
-    cohen_kappa,
-    cohen_kappa_ci,
-    confusion,
-    fleiss_kappa,
-    fleiss_kappa_ci,
-    holm,
-    mcnemar,
-)
 
 TASK = "tss<4.5h"  # what a mismatch stands for (paper 4; 2.3 ties it to 3 h)
 MAJORITY = "majority"
@@ -73,9 +64,9 @@ def score_readers(
         positive_call="DWI-FLAIR mismatch",
         n_onset_known=len(known),
         each={name: _reader_scores(known, calls) for name, calls in calls_of(known, names).items()},
-        fleiss_kappa=_agreement(fleiss_kappa, fleiss_kappa_ci, [by_all]) if len(names) > 1 else None,
+        fleiss_kappa=_agreement(metrics.fleiss_kappa, metrics.fleiss_kappa_ci, [by_all]) if len(names) > 1 else None,
         cohen_kappa={
-            pair: _agreement(cohen_kappa, cohen_kappa_ci, list(np.array(given).reshape(-1, 2).T))
+            pair: _agreement(metrics.cohen_kappa, metrics.cohen_kappa_ci, list(np.array(given).reshape(-1, 2).T))
             for pair, given in pairs.items()
         },
         model=compare_with_readers(patients, predictions, threshold, rng),
@@ -126,7 +117,9 @@ def compare_with_readers(
         else:
             beside[name] = BesideReader(n=0, reason="no patient has a known onset, a probability and a reading")
     tests = {name: found.mcnemar for name, found in beside.items() if found.mcnemar}
-    for (name, test), corrected in zip(tests.items(), holm([test.pvalue for test in tests.values()]), strict=True):
+    for (name, test), corrected in zip(
+        tests.items(), metrics.holm([test.pvalue for test in tests.values()]), strict=True
+    ):
         beside[name] = replace(beside[name], mcnemar=replace(test, pvalue_holm=corrected))
     return beside
 
@@ -136,12 +129,12 @@ def _beside(
 ) -> BesideReader:
     """The model beside one reader: y, p, reading are (n,); the p-value is not yet corrected."""
     calls = (p >= threshold).astype(int)
-    test = mcnemar(y, calls, reading)
+    test = metrics.mcnemar(y, calls, reading)
     found = BesideReader(
         n=len(y),
         n_positive=int(y.sum()),
         mcnemar=ReaderTest(test.only_a, test.only_b, test.pvalue, test.pvalue),
-        cohen_kappa=_agreement(cohen_kappa, cohen_kappa_ci, [calls, reading]),
+        cohen_kappa=_agreement(metrics.cohen_kappa, metrics.cohen_kappa_ci, [calls, reading]),
     )
     if y.all() or not y.any():
         return replace(found, reason=f"no ROC curve: {int(y.sum())} of {len(y)} patients are positive")
@@ -162,7 +155,7 @@ def _point(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool, rng: n
     model, reader = matched(y, p, reading, swap)
     ci = reason = None
     try:
-        ci = bootstrap_ci(difference, np.arange(len(y)), rng)
+        ci = metrics.bootstrap_ci(difference, np.arange(len(y)), rng)
     except InputError as error:
         reason = str(error)
     return OperatingPoint(model, reader, model - reader, FROM_THE_CURVE, ci, reason)
@@ -194,7 +187,7 @@ def _reader_scores(patients: Sequence[Patient], calls: Sequence[int | None]) -> 
         for patient, call in zip(patients, calls, strict=True)
     ]
     y, call = labels_and_probabilities(lines)
-    counts = confusion(y, call, 0.5)
+    counts = metrics.confusion(y, call, 0.5)
     return ReaderScores(
         n=len(y),
         n_positive=int(y.sum()),

@@ -50,18 +50,18 @@ GRADCAM = {
 }  # of tss.evaluation.results.Overlap
 LIMITS = (
     "With few patients the intervals are wide: a difference that is smaller than they are has not been shown.",
-    "All patients are of one cohort, which the networks were trained on another part of. Another hospital, scanner or "
-    "population was not tried here.",
-    "Whether a patient was scanned within 3 h or 4.5 h is known from the onset that was written down; a wrong or "
+    "All patients come from one cohort; the networks were trained on another part of it. No other hospital, scanner or "
+    "population was tested.",
+    "Whether a patient was scanned within 3 h or 4.5 h is known from the recorded onset; a wrong or "
     "unwitnessed one is counted as if it were right.",
     TRAINED_ONCE,
     "ImageNet's weights were given hemispheres in [0, 1], not standardised as photographs were, and its early layers "
     "are frozen: they see less contrast than they were trained with.",
     "The clock's ratios are measured after histogram matching, which may move a contrast by 4 %: as much as lies "
     "between published cut-offs.",
-    "The older methods find the infarct by themselves and fail on some patients; they are given twice, on those that "
+    "The older methods find the infarct automatically and fail on some patients; they are reported twice, on those that "
     "they can process and on all, with failures counted against them.",
-    "Sensitivity at a reader's specificity is read off this test set's own curve: it ranks, it does not promise.",
+    "Sensitivity at a reader's specificity is read off this test set's own curve: it ranks readers and networks and predicts nothing.",
     "A Grad-CAM map shows where evidence came from, coarsely; it does not show that the verdict is right.",
     "Subgroups were looked at afterwards; their intervals are not corrected for how many there are.",
 )
@@ -415,7 +415,7 @@ def _measured(found: Findings) -> str:
         return ""
     for row in found.networks:
         if own := row.gradcam:
-            for words, part in ((f"trained, first {_weights(row)}", own.trained), ("drawn anew", own.randomised)):
+            for words, part in ((f"trained, first {_weights(row)}", own.trained), ("randomised", own.randomised)):
                 cells = [
                     cell
                     for name in GRADCAM
@@ -424,7 +424,7 @@ def _measured(found: Findings) -> str:
                 rows.append([f"{row.name}, {POSITIVE[row.task]}", words, str(own.measured), *cells])
     caption = (
         f"Grad-CAM measured on the lesion masks of {max(own.measured for own in measured)} patients, 95 % intervals in "
-        "brackets. Drawn anew: the same network with random weights. Where the interval of what is above chance "
+        "brackets. Randomised: the same network with random weights. Where the interval of what is above chance "
         f"holds 0, the maps were not shown to know where the lesion is. {measured[0].definition}"
     )
     return _section("Where the networks looked, measured", found.table(rows, caption))
@@ -515,8 +515,8 @@ def _origin(found: Findings) -> str:
         f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
         f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
         f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
-        "It is the one that all networks were trained with: no patient scored here was trained on by these "
-        "trainings. Who is behind first weights from elsewhere is not known here."
+        "All networks were trained with this split: no patient scored here was used to train them. Which patients "
+        "first weights from elsewhere were learned from is not known here."
         if found.split == "test"
         else f"Cohort, who is in which split, SHA-256: {found.networks[0].cohort}.",
         "Beside this page lie table2.csv and table2.md, comparisons.json, the pictures of figures/, and for each "

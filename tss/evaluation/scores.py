@@ -11,37 +11,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tss import metrics
 from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.results import Coverage, Estimate, Optimistic, RocCurve, Row, Scores, Shares, with_interval
-from tss.metrics import (
-    Confusion,
-    bootstrap_ci,
-    brier,
-    brier_ci,
-    calibration_curve,
-    confusion,
-    decision_curve,
-    delong_ci,
-    roc_auc,
-    roc_curve,
-    wilson,
-    youden_threshold,
-)
 
 
 def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
     """Score predictions at a threshold that was chosen on validation; what has no answer is None, with why."""
     y, p = labels_and_probabilities(predictions)
-    counts, positives = confusion(y, p, threshold), int(y.sum())
+    counts, positives = metrics.confusion(y, p, threshold), int(y.sum())
     auc = roc = best = reason = None
     if 0 < positives < len(y):
-        auc = Estimate(roc_auc(y, p), auc_interval(y, p, predictions))
-        curve, youden = roc_curve(y, p), youden_threshold(y, p)
+        auc = Estimate(metrics.roc_auc(y, p), auc_interval(y, p, predictions))
+        curve, youden = metrics.roc_curve(y, p), metrics.youden_threshold(y, p)
         roc = RocCurve(curve[0].tolist(), curve[1].tolist())
-        best = Optimistic(youden, shares_of(confusion(y, p, youden)))
+        best = Optimistic(youden, shares_of(metrics.confusion(y, p, youden)))
         if auc.value in (0.0, 1.0):
             reason = "a perfect AUC is given no width: its interval ignores the sample's size"
     else:
@@ -56,9 +43,9 @@ def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
         threshold=threshold,
         threshold_from="validation",
         counts=counts,
-        brier=Estimate(brier(y, p), brier_ci(y, p)) if len(y) else None,
-        calibration=[point._asdict() for point in calibration_curve(y, p)] if len(y) else None,
-        decision_curve=[point._asdict() for point in decision_curve(y, p)] if len(y) else None,
+        brier=Estimate(metrics.brier(y, p), metrics.brier_ci(y, p)) if len(y) else None,
+        calibration=[point._asdict() for point in metrics.calibration_curve(y, p)] if len(y) else None,
+        decision_curve=[point._asdict() for point in metrics.decision_curve(y, p)] if len(y) else None,
         roc=roc,
         youden_on_this_split_optimistic=best,
     )
@@ -74,9 +61,11 @@ def auc_interval(y: np.ndarray, p: np.ndarray, predictions: Sequence[Prediction]
     """
     patients = [line.patient for line in counted_lines(predictions)]
     if len(set(patients)) == len(patients) or min(y.sum(), len(y) - y.sum()) < 2:
-        return delong_ci(y, p)
+        return metrics.delong_ci(y, p)
     try:
-        return bootstrap_ci(lambda lines: roc_auc(y[lines], p[lines]), patients, np.random.default_rng(0))
+        return metrics.bootstrap_ci(
+            lambda lines: metrics.roc_auc(y[lines], p[lines]), patients, np.random.default_rng(0)
+        )
     except InputError:  # too few patients: nothing is ruled out
         return 0.0, 1.0
 
@@ -103,14 +92,14 @@ def cases_hash(predictions: Sequence[Prediction]) -> str:
     return hashlib.sha256("".join(cases).encode()).hexdigest()
 
 
-def shares_of(counts: Confusion) -> Shares:
+def shares_of(counts: metrics.Confusion) -> Shares:
     """Return sensitivity, specificity and accuracy, each with its Wilson interval."""
     tp, fp, tn, fn = counts
     return Shares(_share(tp, tp + fn), _share(tn, tn + fp), _share(tp + tn, sum(counts)))
 
 
 def _share(k: int, n: int) -> Estimate | None:
-    return Estimate(k / n, wilson(k, n)) if n else None
+    return Estimate(k / n, metrics.wilson(k, n)) if n else None
 
 
 def coverage(predictions: Sequence[Prediction]) -> Coverage:

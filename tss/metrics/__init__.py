@@ -17,25 +17,7 @@ from tss.metrics.roc import (
 )
 
 __all__ = [
-    "Confusion",
-    "McNemar",
-    "PairedTest",
-    "bootstrap_ci",
-    "brier",
-    "brier_ci",
-    "calibration_curve",
-    "cohen_kappa",
-    "cohen_kappa_ci",
-    "confusion",
-    "decision_curve",
-    "delong_ci",
-    "delong_test",
-    "fleiss_kappa",
-    "fleiss_kappa_ci",
-    "holm",
-    "mcnemar",
-    "roc_auc",
-    "roc_curve",
-    "wilson",
-    "youden_threshold",
-]
+    "Confusion", "McNemar", "PairedTest", "bootstrap_ci", "brier", "brier_ci", "calibration_curve", "cohen_kappa",
+    "cohen_kappa_ci", "confusion", "decision_curve", "delong_ci", "delong_test", "fleiss_kappa", "fleiss_kappa_ci",
+    "holm", "mcnemar", "roc_auc", "roc_curve", "wilson", "youden_threshold",
+]  # fmt: skip

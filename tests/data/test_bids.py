@@ -381,6 +381,7 @@ def test_real_patients_are_not_given_made_up_directions(tmp_path):
         phantom_bids.write(tmp_path / "cohort.csv", tmp_path / "bids")
 
 
+@pytest.mark.slow
 def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, known_affines, monkeypatch, capsys):
     """Dry run, two shards, a patient without FLAIR, one without folder; the same line tries them again."""
     monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))

@@ -153,6 +153,7 @@ def test_values_and_places_are_those_of_the_head(tmp_path, kind):
         assert scans[name].data.flags.c_contiguous
 
 
+@pytest.mark.slow
 def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, known_affines, monkeypatch):
     """Through run_preprocess.py; heads lie as the atlas does, so that registration need not be waited for."""
     monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))

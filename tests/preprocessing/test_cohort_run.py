@@ -126,6 +126,7 @@ def test_finished_patients_are_skipped_and_the_files_stay_the_same(raw, done, tm
     assert [name for name in before if after[name] != before[name]] == ["hemispheres/p1.npy"]
 
 
+@pytest.mark.slow
 def test_who_lost_a_file_is_done_again(raw, done, tmp_path, capsys):
     out = tmp_path / "data"
     shutil.copytree(done, out)
@@ -138,6 +139,7 @@ def test_who_lost_a_file_is_done_again(raw, done, tmp_path, capsys):
     assert content(out) == content(done)
 
 
+@pytest.mark.slow
 def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, tmp_path, quick, capsys):
     folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
     assert preprocess(folder, out) == 0
@@ -148,6 +150,7 @@ def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, 
     assert rows(out)["p2"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
     out = tmp_path / "data"
     assert preprocess(raw, out, "--shard", "2/2") == 0
@@ -197,6 +200,7 @@ def test_overwrite_takes_other_settings(raw, done, tmp_path, quick):
     assert np.load(out / "hemispheres" / "p0.npy").shape == (2, 3, 8, 16, 6)
 
 
+@pytest.mark.slow
 def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tmp_path, quick):
     """Whoever was tested on may not be trained on; a table that says otherwise is believed, as it is the user's."""
     out = tmp_path / "data"
@@ -425,6 +429,7 @@ def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, quick, monke
     assert rows(out)["p3"]["reason"] == "unexpected ZeroDivisionError: oh. Please report it."
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(raw, tmp_path, quick, monkeypatch, capsys):
     out, replace = tmp_path / "data", os.replace
 

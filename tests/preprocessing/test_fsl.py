@@ -242,6 +242,7 @@ def test_literal_order_looks_for_the_brain_on_b0_and_once_more_after_registratio
     assert said(tmp_path)[1::2] == ["bet scan.nii.gz brain -m"] * 2  # with BET's own fraction
 
 
+@pytest.mark.slow
 def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
     fake("bet", HALF_MASK)

@@ -80,6 +80,7 @@ def test_measures_of_the_lesion_and_histograms_are_the_scans_own(prepared):
             assert shares[19:21].sum() > 0.3 and shares[22:28].sum() > 0.2
 
 
+@pytest.mark.slow
 def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):
     assert prepared.measures["flair_side"] == pytest.approx(0, abs=0.05)  # made-up heads are nearly symmetric
     cavity = {}
@@ -105,6 +106,7 @@ def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):
     )
 
 
+@pytest.mark.slow
 def test_a_head_turned_by_180_degrees_against_its_header_is_flagged(patient):
     """Back to front and left to right at once: the outline hardly tells, the tissue does."""
     turn = np.diag([-1.0, -1, 1, 1])

@@ -36,6 +36,8 @@ from tss.preprocessing.tools import find_tools
 
 KINDS = (*CHANNELS, "mask", "lesion")  # what may lie in registered/
 
+_cached_atlas = lru_cache(maxsize=1)(load_atlas)
+
 
 class Record(TypedDict):
     """What transforms/<patient>.json holds. Affines are (4, 4), world mm -> world mm, of patients that did not fail."""
@@ -107,11 +109,6 @@ def try_to_prepare(
         return None, str(error)
     except Exception as error:  # one odd file must not end a night's run; the record says what happened
         return None, f"unexpected {type(error).__name__}: {error}. Please report it."
-
-
-@lru_cache(maxsize=1)
-def _cached_atlas(path: str, grid: tuple[int, int, int]) -> Atlas:
-    return load_atlas(path, grid)
 
 
 def _files(patient: str, out: Path) -> list[Path]:

@@ -118,18 +118,9 @@ def _json(content: object) -> str:
     return json.dumps(content).replace("<", "\\u003c")
 
 
+VERDICTS = {"open": "not yet judged", "accept": "accepted", "reject": "rejected", "unsure": "unsure"}
 OPTIONS = "".join(
-    f'<option value="{value}">{text}</option>'
-    for value, text in (
-        ("all", "all"),
-        ("failed", "failed"),
-        ("flagged", "flagged"),
-        ("ok", "ok"),
-        ("open", "not yet judged"),
-        ("accept", "accepted"),
-        ("reject", "rejected"),
-        ("unsure", "unsure"),
-    )
+    f'<option value="{value}">{VERDICTS.get(value, value)}</option>' for value in ("all", *ORDER, *VERDICTS)
 )
 
 JUDGING = (

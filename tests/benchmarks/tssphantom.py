@@ -47,7 +47,7 @@ from tss.metrics.bootstrap import bootstrap_ci  # noqa: E402
 from tss.metrics.roc import roc_auc  # noqa: E402
 from tss.phantom.ideal_observer import realised_auc  # noqa: E402
 from tss.study.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
-from tss.study.table2_study import type_in  # noqa: E402
+from tss.study.programs import type_in  # noqa: E402
 from tss.training.checkpoint import load_model  # noqa: E402
 from tss.training.dataset import load_split  # noqa: E402
 from tss.training.epoch import predict

@@ -12,8 +12,8 @@ import torch
 from tss.data import files
 from tss.display import roc_plots, training_plots
 from tss.evaluation.auc_comparison import CLAIMS
+from tss.study import __main__ as script
 from tss.study import table2_study
-from tss.study.__main__ import main as study_main
 from tss.training import train
 from tss.training.checkpoint import load_checkpoint
 from tss.training.phases import build_model
@@ -67,7 +67,7 @@ def whole(tiny_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         draw(monkeypatch)
         monkeypatch.chdir(folder)
-        assert study_main(line(tiny_data, "--imagenet", resnet18("resnet18.pth"))) == 0
+        assert script.main(line(tiny_data, "--imagenet", resnet18("resnet18.pth"))) == 0
     return folder
 
 
@@ -122,18 +122,18 @@ def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quic
     shutil.copy(whole / "resnet18.pth", ".")
     command = line(tiny_data, "--imagenet", "resnet18.pth")
     monkeypatch.setattr(train, "train_and_validate", until_interrupted)
-    assert study_main(command) == 2
+    assert script.main(command) == 2
     said = capsys.readouterr()
     stopped = {3: "2 of 8 (study/2d/previous/phase2)", 12: "7 of 8 (study/2d/imagenet/phase2)"}[epochs_before]
-    assert f"The study stopped at {stopped}. The same line continues it." in said.err
+    assert f"The study stopped at {stopped}. Rerun the same command to continue." in said.err
     assert not Path("study/eval").exists()
     monkeypatch.setattr(train, "train_and_validate", one_epoch)
-    assert study_main([*command, "--dry-run"]) == 0
+    assert script.main([*command, "--dry-run"]) == 0
     assert [cells[3] for cells in planned(capsys.readouterr().out)] == {
         3: ["done", "epoch 1 done", *["to do"] * 6],
         12: [*["done"] * 6, "to do", "to do"],
     }[epochs_before]
-    assert study_main(command) == 0
+    assert script.main(command) == 0
     assert_same_study(whole)
     said = capsys.readouterr().out
     assert said.count("was finished after epoch 2") == epochs_before // 2
@@ -152,12 +152,12 @@ def test_shards_train_and_the_line_without_one_writes_the_table(whole, tiny_data
     command = line(tiny_data, "--imagenet", "resnet18.pth")
     trained = []
     for number in (3, 1, 2, 4):
-        assert study_main([*command, "--shard", f"{number}/4"]) == 0
+        assert script.main([*command, "--shard", f"{number}/4"]) == 0
         trained.append(sorted({path.parent.parent.name for path in Path("study").glob("2d/*/*/best.pt")}))
         assert not Path("study/eval").exists()
     assert trained == [["imagenet"], ["imagenet", "previous"], *[["imagenet", "previous", "random"]] * 2]
     assert "Shard 4 of 4 is trained" in capsys.readouterr().out
-    assert study_main(command) == 0
+    assert script.main(command) == 0
     said = capsys.readouterr().out
     assert said.count("was finished after epoch 2") == 8 and "epoch 001" not in said
     assert_same_study(whole)
@@ -173,7 +173,7 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
     )
     before = sorted(Path().rglob("*"))
     flags = ["table2", "--data", str(tiny_data), "--tumours", "tumours.csv", "--precision", "bf16"]
-    assert study_main([*flags, "--dry-run"]) == 0
+    assert script.main([*flags, "--dry-run"]) == 0
     assert sorted(Path().rglob("*")) == before
     said = capsys.readouterr().out
     lines = planned(said)
@@ -197,7 +197,7 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
     )
     assert "2D, TSS < 3 h     " in said and "ImageNet" in said and "needs --imagenet FILE, torchvision's" in said
     Path("study/3d/previous").mkdir(parents=True)
-    assert study_main([*flags, "--dry-run", "--shard", "4/6"]) == 0
+    assert script.main([*flags, "--dry-run", "--shard", "4/6"]) == 0
     assert [cells[1] for cells in planned(capsys.readouterr().out)] == [
         "3D, Models Genesis", "3D, stroke in the hemisphere", "3D, TSS < 3 h", "3D, TSS < 4.5 h",
         "3D, TSS < 4.5 h, attention"]  # fmt: skip
@@ -219,9 +219,9 @@ def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
     asked = table2_study.Study(
         tiny_data, Path("s"), ("2d",), tumours=Path("t.csv"), medical={"2d": Path("radimagenet.pt")}
     )
-    chains, not_run = table2_study.plan_of(asked)
+    chains, not_run = table2_study.plan_chains(asked)
     assert [step.init for step in chains[2]] == [Path("radimagenet.pt")] * 2
-    assert table2_study.words_for(asked, chains) == {
+    assert table2_study.weights_in_words(asked, chains) == {
         f"2d/medical/phase{n}/best.pt": "medical images (radimagenet.pt)" for n in (2, 3)
     }
     assert [row["name"] for row in not_run] == ["imagenet-phase2", "imagenet-phase3"]
@@ -239,21 +239,21 @@ def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
 def test_what_does_not_fit_is_refused_before_anything_is_trained(whole, tiny_data, quick, capsys, words, message):
     shutil.copy(whole / "study/2d/previous/phase1/best.pt", "own.pt")
     shutil.copy(whole / "resnet18.pth", ".")
-    assert study_main([*line(tiny_data), *words.split()]) == 2
+    assert script.main([*line(tiny_data), *words.split()]) == 2
     said = capsys.readouterr()
     assert message in said.err and "$ python" not in said.out and not Path("study").exists()
 
 
 def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
     torch.save({"down_tr64.ops.0.conv1.weight": torch.zeros(4, 1, 3, 3, 3)}, "Genesis.pt")
-    assert study_main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2
+    assert script.main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2
     assert "--imagenet Genesis.pt is Models Genesis, and must be published weights of ResNet-18" in (
         capsys.readouterr().err
     )
 
 
 def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
-    assert study_main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
+    assert script.main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
     assert "stopped at 1 of 6" in capsys.readouterr().err and not Path("study/2d/random").exists()
 
 
@@ -263,8 +263,10 @@ def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
     ("table2 --shard 3/2", "3/2: I counts from 1 to N"),
     ("table2 --patients 9", "unrecognized arguments: --patients 9"),
     ("table2 --demo --imagenet a.pt", "unrecognized arguments: --imagenet a.pt"),
+    ("table2 --model 3d --imagenet a.pt", "--imagenet is for 2d networks, and this study is of --model 3d"),
+    ("table2 --model 2d --tumours t.csv --medical-2d a.pt", "omit one of them"),
 ])  # fmt: skip
 def test_wrong_use_is_refused_by_the_parser(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:
-        study_main(words.split())
+        script.main(words.split())
     assert stopped.value.code == 2 and message in capsys.readouterr().err

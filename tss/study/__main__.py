@@ -1,7 +1,7 @@
 """All rows of the paper's Table 2 from one command, trained and evaluated.
 
     python -m tss.study table2 --data data --dry-run                    the plan, and what it would cost
-    python -m tss.study table2 --data data --imagenet resnet18.pth      train them and write the table; again: continue
+    python -m tss.study table2 --data data --imagenet resnet18.pth      train and write the table; again: continue
     python -m tss.study table2 --data data --shard $SLURM_ARRAY_TASK_ID/7
     python -m tss.study table2 --demo                                   on made-up patients
 
@@ -15,52 +15,65 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tss.data.shards import read_shard
-from tss.study import demo, table2_study
+from tss.study import demo
+from tss.study.table2_study import Study, run_study
 from tss.training.command_line import add_network_flags, add_training_flags, count, exit_code, new_parser
 from tss.training.phases import FROZEN, PHASES
-from tss.training.run_setup import options_from
+from tss.training.run_setup import PHASE_SETTINGS
 
 PROG = "python -m tss.study"
+OF_ONE_MODEL = {"imagenet": "2d", "medical_2d": "2d", "medical_3d": "3d", "genesis": "3d"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, evaluate, return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     on_phantoms = "--demo" in argv
-    given = vars(build_parser(on_phantoms).parse_args(argv))
+    parser = build_parser(on_phantoms)
+    given = vars(parser.parse_args(argv))
+    refuse_combinations(parser, given)
     work = study_of_phantoms if on_phantoms else study_of_patients
     return exit_code(PROG, lambda: work(given), rerun="the same command")
 
 
-def study_of_phantoms(given: dict) -> int:
-    return demo.run_study(given.get("out", Path("demo-study")), models_of(given), given["seed"], given["patients"])
+def study_of_phantoms(given: dict[str, Any]) -> int:
+    return demo.run_table2(given.get("out", Path("demo-study")), models_of(given), given["seed"], given["patients"])
 
 
-def study_of_patients(given: dict) -> int:
-    names = ("width", "device", "precision", "seed", "epochs", "batch_size", "lr", "final_lr", "patience")
-    options = options_from({name: given[name] for name in names if name in given})
-    values = dict(options.values) | ({"width": options.width} if options.width else {})
-    study = table2_study.Study(
-        given["data"],
-        given.get("out", Path("study")),
-        models_of(given),
-        given.get("imagenet"),
-        given.get("genesis"),
-        given.get("tumours"),
-        {model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
-        options.seed,
-        options.device,
-        options.precision,
-        {(model, number): values for model in FROZEN for number in (table2_study.TUMOURS, *PHASES)},
+def study_of_patients(given: dict[str, Any]) -> int:
+    values = {name: given[name] for name in ("width", *PHASE_SETTINGS) if name in given}
+    study = Study(
+        data=given["data"],
+        out=given.get("out", Path("study")),
+        models=models_of(given),
+        imagenet=given.get("imagenet"),
+        genesis=given.get("genesis"),
+        tumours=given.get("tumours"),
+        medical={model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
+        seed=given["seed"],
+        device=given["device"],
+        precision=given["precision"],
+        values={(model, number): values for model in FROZEN for number in (None, *PHASES)},
     )
-    return table2_study.run(study, given.get("shard"), dry_run="dry_run" in given)
+    return run_study(study, given.get("shard"), "dry_run" in given)
 
 
-def models_of(given: dict) -> tuple[str, ...]:
-    """The kinds of network that a study is of."""
+def models_of(given: dict[str, Any]) -> tuple[str, ...]:
+    """The kinds of network that a study is about."""
     return (given["model"],) if "model" in given else tuple(FROZEN)
+
+
+def refuse_combinations(parser: argparse.ArgumentParser, given: dict[str, Any]) -> None:
+    """End the program for weights that no row of the study can start from."""
+    for name, model in OF_ONE_MODEL.items():
+        if name in given and model not in models_of(given):
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"{flag} is for {model} networks, and this study is of --model {given['model']}")
+    if "tumours" in given and all(f"medical_{model}" in given for model in models_of(given)):
+        parser.error("--tumours trains the weights that --medical-2d and --medical-3d give: omit one of them")
 
 
 def build_parser(on_phantoms: bool = False) -> argparse.ArgumentParser:

@@ -1,9 +1,11 @@
 """All of it at small scale, on made-up patients: phantom, preprocessing, phases or the whole Table 2, evaluation.
 
-In:  an empty folder; the three scripts, so that the demo runs exactly what a user would type.
-Out: OUT/phantom (scans), OUT/data (prepared), OUT/runs, OUT/eval, and a table beside the phantom's ceiling.
+In:  an empty folder.
+Out: OUT/phantom (scans), OUT/data (preprocessed), OUT/runs, OUT/eval, and a table next to the phantom's ceiling.
 Paper: Table 2 in shape. Phantom scores are not clinical results.
 See: tests/study/test_demo.py
+
+Every step but the phantom is the command that a user would type, printed and run (tss.study.programs).
 """
 
 import os
@@ -11,9 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tss.phantom import cohort_phantom
-from tss.study.table2_study import TUMOURS, Study, type_in
-from tss.study.table2_study import run as run_whole_table
+from tss.phantom import cohort_phantom, tumour_phantom
+from tss.study.programs import EVALUATE, PREPROCESS, TRAIN, type_in
+from tss.study.table2_study import Study, run_study
 
 SOME_FAILED = 1  # exit code of run_preprocess.py: they have their rows with the reason, and the rest is complete
 PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
@@ -36,49 +38,30 @@ TUMOUR_PATIENTS = 60  # our choice: enough to learn three kinds of tumour from, 
 TUMOUR_FLAGS = {"2d": TWELVE, "3d": "--epochs 8 --batch-size 2 --lr 1e-2 --final-lr 1e-1"}
 
 
-def run(
-    out: Path,
-    model: str,
-    seed: int,
-    patients: int = PATIENTS,
-    grid: tuple[int, int, int] = GRID,
-) -> int:
-    """Run the four steps, printing each as the command to type; a finished step is not done twice.
+def run(out: Path, model: str, seed: int, patients: int = PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
+    """Run the four steps of one model; a finished step is not repeated.
 
     Returns:
-        0; a script that does not end well has said why, and its exit code is returned.
+        0; a program that fails has said why, and its exit code is returned.
     """
     started = time.monotonic()
-    raw, data, runs, results = out / "phantom", out / "data", out / "runs" / model, out / "eval" / model
-    flags = FLAGS[model]
-    best = {number: runs / f"phase{number}" / "best.pt" for number in flags}
+    data, runs, results = out / "data", out / "runs" / model, out / "eval" / model
+    best = {number: runs / f"phase{number}" / "best.pt" for number in FLAGS[model]}
 
-    if (code := make_data(raw, data, patients, grid, seed)) > SOME_FAILED:
+    if (code := make_data(out / "phantom", data, patients, grid, seed)) > SOME_FAILED:
         return code
 
     print("\n3. Train the phases, each from the one before", flush=True)
-    for number, words in flags.items():
+    for number, flags in FLAGS[model].items():
         start = ["--init", best[number - 1]] if number - 1 in best else ["--model", model, "--width", WIDTH[model]]
-        if code := type_in(
-            "run_train.py",
-            ["--phase", number, *start, "--data", data, "--out", runs, *words.split(), "--seed", seed, "--resume"],
-        ):
+        words = ["--phase", number, *start, "--data", data, "--out", runs, *flags.split(), "--seed", seed, "--resume"]
+        if code := type_in(TRAIN, words):
             return code
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
+    tested = [path for number, path in best.items() if number > 0]
     if code := type_in(
-        "run_eval.py",
-        [
-            *(best[number] for number in flags if number > 0),
-            "--data",
-            data,
-            "--out",
-            results,
-            "--table",
-            "--gradcam",
-            3,
-            "--overwrite",
-        ],
+        EVALUATE, [*tested, "--data", data, "--out", results, *"--table --gradcam 3 --overwrite".split()]
     ):
         return code
     print(
@@ -93,23 +76,13 @@ def run(
     return 0
 
 
-def run_study(
-    out: Path,
-    models: Sequence[str],
-    seed: int,
-    patients: int = STUDY_PATIENTS,
-    grid: tuple[int, int, int] = GRID,
+def run_table2(
+    out: Path, models: Sequence[str], seed: int, patients: int = STUDY_PATIENTS, grid: tuple[int, int, int] = GRID
 ) -> int:
-    """Make phantom patients and phantoms with tumours, and run tss.study.table2_study on them; what is finished is not done twice.
-
-    Returns:
-        0; a script that does not end well has said why, and its exit code is returned.
-    """
-    from tss.phantom import tumour_phantom
-
+    """Make phantom patients and phantoms with tumours, and run tss.study.table2_study on them; as `run`."""
     started = time.monotonic()
-    raw, data, scans = out / "phantom", out / "data", out / "tumours"
-    if (code := make_data(raw, data, patients, grid, seed)) > SOME_FAILED:
+    data, scans = out / "data", out / "tumours"
+    if (code := make_data(out / "phantom", data, patients, grid, seed)) > SOME_FAILED:
         return code
 
     print(f"\n3. Make {TUMOUR_PATIENTS} phantoms with tumours in {scans}", flush=True)
@@ -118,19 +91,18 @@ def run_study(
 
     print("\n4. Train every row of Table 2 that can be had, and evaluate", flush=True)
     values = {
-        (model, number): {"width": WIDTH[model]} | values_in(words)
+        (model, number): {"width": WIDTH[model]} | values_in(flags)
         for model in models
-        for number, words in (FLAGS[model] | {TUMOURS: TUMOUR_FLAGS[model]}).items()
+        for number, flags in ({None: TUMOUR_FLAGS[model]} | FLAGS[model]).items()
     }
-    asked = Study(data, out / "study", tuple(models), tumours=scans / "tumours.csv", seed=seed, values=values)
-    code = run_whole_table(asked)
+    code = run_study(Study(data, out / "study", tuple(models), tumours=scans / "tumours.csv", seed=seed, values=values))
     if not code:
         print(f"It took {(time.monotonic() - started) / 60:.1f} min.", flush=True)
     return code
 
 
 def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], seed: int) -> int:
-    """Make phantom patients in `raw` and prepare them in `data`; returns the exit code of run_preprocess.py."""
+    """Make phantom patients in `raw` and preprocess them into `data`; returns the exit code of run_preprocess.py."""
     print(f"1. Make {patients} phantom patients and their atlas in {raw}", flush=True)
     jobs, atlas = os.cpu_count() or 1, raw / "atlas_t2w.nii.gz"
     if not (raw / "cohort.csv").is_file():
@@ -138,24 +110,8 @@ def make_data(raw: Path, data: Path, patients: int, grid: tuple[int, int, int], 
         cohort_phantom.make_cohort(raw, patients, seed, jobs=jobs)
 
     print("\n2. Bring the scans into one space", flush=True)
-    return type_in(
-        "run_preprocess.py",
-        [
-            raw / "cohort.csv",
-            "--out",
-            data,
-            "--atlas",
-            atlas,
-            "--grid",
-            *grid,
-            "--tools",
-            "builtin",
-            "--jobs",
-            jobs,
-            "--seed",
-            seed,
-        ],
-    )
+    words = [raw / "cohort.csv", "--out", data, "--atlas", atlas, "--grid", *grid]
+    return type_in(PREPROCESS, [*words, "--tools", "builtin", "--jobs", jobs, "--seed", seed])
 
 
 def values_in(flags: str) -> dict[str, int | float]:

@@ -17,7 +17,7 @@ REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "r
 def test_brain_mask_on_a_phantom(patient):
     mask = brain_extraction.find_brain(patient["dwi"], patient["b0"])
     assert mask.dtype == bool and mask.shape == patient["dwi"].data.shape
-    assert quality_control.dice(mask, patient["brain"]) >= 0.97  # DESIGN 7
+    assert quality_control.dice(mask, patient["brain"]) >= 0.97
 
 
 def test_a_stripped_scan_is_kept_and_not_eaten(patient):

@@ -28,13 +28,13 @@ def test_lesion_lands_in_its_place_on_the_atlas(patient):
     moving = patient["b0"]._replace(data=np.where(patient["brain"], patient["b0"].data, 0))
     found = registration.find_affine(moving, patient["atlas"], 12)
     centroid = world_of(patient["lesion"].data > 0, patient["dwi"].affine).mean(1, keepdims=True)
-    assert apart(found, patient["b0_to_atlas"], centroid)[0] <= 2.5  # DESIGN 7
+    assert apart(found, patient["b0_to_atlas"], centroid)[0] <= 2.5
 
 
 def test_flair_lands_on_b0(patient):
     found = registration.find_affine(patient["flair"], patient["b0"], 6, patient["brain"])
     brain = apply_affine(np.linalg.inv(patient["flair_to_b0"]), world_of(patient["brain"], patient["b0"].affine))
-    assert apart(found, patient["flair_to_b0"], brain).mean() <= 1.0  # issue 4
+    assert apart(found, patient["flair_to_b0"], brain).mean() <= 1.0
     assert np.allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-6)  # rigid
 
 

@@ -51,15 +51,15 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
         InputError: a file is missing or unusable, b-values do not fit, or none is near 1000.
     """
     volumes = count_volumes(path)
-    there = bval is not None and bval.is_file()
-    if volumes == 1 and (b is not None or not there):
+    there = bval if bval is not None and bval.is_file() else None
+    if volumes == 1 and (b is not None or there is None):
         return Diffusion(load(path), B_WANTED if b is None else b, None)
-    if not there:
+    if there is None:
         raise InputError(
             f"{path} is 4-D with {volumes} volumes, but {bval} with their b-values does not exist. Put "
             "the .bval of dcm2niix there, or name one 3-D volume (b1000 or trace)."
         )
-    bvals = read_bvals(bval)
+    bvals = read_bvals(there)
     weighted, unweighted = shells(bvals)
     if bvals.size != volumes != 1:
         raise InputError(
@@ -98,7 +98,8 @@ def check_weighting(diffusion: Diffusion, b0: Volume) -> None:
         low, high = np.percentile(np.log(dwi.data[head] / b0.data[head]), [5, 95])
         if high - low < ALIKE:
             raise InputError(
-                f"{dwi.path} is no b1000: its .bval lists b0 too, and CSF is as bright in it as on {b0.path or 'the b0'}. "
+                f"{dwi.path} is no b1000: its .bval lists b0 too, and CSF is as bright in it as on "
+                f"{b0.path or 'the b0'}. "
                 "Name the b1000 or trace volume of the series."
             )
 
@@ -135,7 +136,7 @@ def listed(bvals: np.ndarray) -> str:
 
 
 def _mean(series: Volume, numbers: np.ndarray, geometric: bool) -> Volume:
-    """Return the mean (X, Y, Z) of some volumes of a series (X, Y, Z, N), the slices noted that one of them has lost."""
+    """Return the mean (X, Y, Z) of some volumes of a series (X, Y, Z, N), with notes on slices that one has lost."""
     volumes = [series.data[..., number] for number in numbers]
     lost = _lost_slices(volumes)
     total, count, able = (np.zeros(series.data.shape[:3], np.float32) for _ in range(3))
@@ -159,7 +160,7 @@ def _mean(series: Volume, numbers: np.ndarray, geometric: bool) -> Volume:
 
 def _lost_slices(volumes: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Return for each volume and each axis in which slices it has lost signal that the others have, bool."""
-    mean = sum(volumes) / len(volumes)
+    mean = np.asarray(sum(volumes) / len(volumes))
     bright = mean > TISSUE * mean[mean > 0].mean()
     lost = []
     for axis in range(3):

@@ -68,8 +68,8 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
         )
     if not weighted.any():
         raise InputError(
-            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. Between {B_RANGE[0]:.0f} and "
-            f"{B_RANGE[1]:.0f} is needed. If the .bval is another scan's, write the DWI's b into the column dwi_b."
+            f"{path} holds no b1000: {bval} says b = {listed(bvals)}. One between {B_RANGE[0]:.0f} "
+            f"and {B_RANGE[1]:.0f} is needed. If the .bval is another scan's, write the DWI's b into the column dwi_b."
         )
     found = float(bvals[weighted].mean())
     if volumes == 1:  # one volume was extracted from the series that the .bval describes

@@ -41,16 +41,21 @@ NAME = "python -m tss.study.published_rows"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what can be behind a table; 0, or 2 where the table cannot be used."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(NAME, description=__doc__, formatter_class=formatter, allow_abbrev=False)
-    parser.add_argument("table", metavar="TABLE", help="the CSV table")
-    parser.add_argument("--version", action="version", version=f"tss {tss.__version__}")
+    args = build_parser().parse_args(argv)
     try:
-        print(explain_table(parser.parse_args(argv).table))
+        print(explain_table(args.table))
         return 0
     except InputError as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(NAME, description=__doc__, formatter_class=formatter, allow_abbrev=False)
+    parser.add_argument("table", metavar="TABLE", help="the CSV table")
+    parser.add_argument("--version", action="version", version=f"tss {tss.__version__}")
+    return parser
 
 
 class Row(NamedTuple):

@@ -1,7 +1,7 @@
-"""How long a training takes on this machine, from two steps of it on made-up hemispheres.
+"""How long a training takes on this machine, from a few steps of it on made-up hemispheres.
 
 In:  a phase; kind and width of a model; a grid; whether its early layers are frozen; a device.
-Out: seconds a hemisphere and step; minutes that an epoch takes at most.
+Out: seconds per hemisphere and step; how many such steps an epoch costs.
 Paper: none.
 See: tests/study/test_timing.py
 """
@@ -14,22 +14,23 @@ import torch
 
 from tss.data.cohort import Patient
 from tss.data.tasks import RESTORE, samples
+from tss.models.classifier import Classifier
 from tss.training import restoration
 from tss.training.dataset import Split, batches
 from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
 from tss.training.feature_cache import cache_features
 from tss.training.phases import FROZEN, Phase, build_model, freeze
 
-AT_MOST = (112, 112, 8)  # voxels X, Y, Z that are timed, our choice: seconds at any grid; a step's time is about
-# proportional to the voxels
-HEMISPHERES = 2  # on the CPU, where the time is proportional to them; a GPU is only busy with whole batches
-VALIDATION = 1 / 3  # of a training step: forwards alone, where backwards takes about twice as long
+# Voxels X, Y, Z that are timed, our choice: seconds at any grid; a step's time is about proportional to the voxels.
+AT_MOST = (112, 112, 8)
+HEMISPHERES = 2  # on the CPU, where time is proportional to their number; a GPU is busy only with whole batches
+VALIDATION = 1 / 3  # of a training step: the forward pass alone; the backward pass takes about twice as long
 
 
 def seconds_a_hemisphere(
     phase: Phase, model: str, width: int, grid: tuple[int, int, int], frozen: bool, device: torch.device, precision: str
 ) -> float:
-    """Return the seconds that a training step takes for each of its hemispheres, about.
+    """Return about how many seconds a training step takes per hemisphere.
 
     grid: voxels X, Y, Z of the whole brain. frozen: are the layers in FROZEN frozen, and computed once?
     """
@@ -42,6 +43,7 @@ def seconds_a_hemisphere(
     split = Split([], torch.from_numpy(hemispheres).half(), torch.arange(size) % 2.0)
     learner, kept = network, split
     if frozen:
+        assert isinstance(network, Classifier)  # phase 0, which is none, freezes nothing
         freeze(network, FROZEN[model])
         learner, (kept,) = cache_features(network, [split], device, precision, say=lambda text: None)
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
@@ -63,6 +65,6 @@ def seconds_a_hemisphere(
 
 
 def steps_of(patients: list[Patient], task: str) -> float:
-    """Return how many hemispheres' training steps an epoch is worth; those of validation count for less."""
+    """Return how many hemispheres' training steps an epoch costs; those of validation count for less."""
     train, val = (len(samples(patients, task, split)) for split in ("train", "val"))
     return train + VALIDATION * val

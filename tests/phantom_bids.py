@@ -1,4 +1,4 @@
-"""A cohort of phantoms as a BIDS folder, as dcm2niix and a careful lab would leave it.
+"""A cohort of phantoms as a BIDS folder, as dcm2niix and a careful lab would write it.
 
 In:  the cohort.csv that tss.phantom.cohort_phantom writes.
 Out: FOLDER/sub-*/dwi (4-D: b0 and three directions of b1000, .bval, .bvec, .json), FOLDER/sub-*/anat (FLAIR, .json),
@@ -6,8 +6,7 @@ Out: FOLDER/sub-*/dwi (4-D: b0 and three directions of b1000, .bval, .bvec, .jso
 Paper: none (our choice: BIDS 1.10, so that reading it can be tried without a patient).
 See: tests/data/test_bids.py
 
-    python -c "from tss import phantom, phantombids as b; b.write(phantom.make_cohort('phantom', 12, seed=0), 'bids')"
-    python run_preprocess.py bids --out data --atlas atlas_t2w.nii.gz
+Usage, from the folder tests: write_bids(make_cohort("phantom", 12, seed=0), "bids")
 """
 
 import os
@@ -37,7 +36,7 @@ COLUMNS = {  # for participants.json
 }
 
 
-def write(cohort: str | os.PathLike, folder: str | os.PathLike) -> Path:
+def write_bids(cohort: str | os.PathLike, folder: str | os.PathLike) -> Path:
     """Write a cohort of phantoms as a BIDS dataset and return its folder.
 
     The phantom's DWI is a trace image, so its three directions are the trace times ANISOTROPY: their geometric mean

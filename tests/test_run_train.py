@@ -68,7 +68,7 @@ def test_fewer_training_patients_are_seen_and_the_cohort_stays_the_same(options,
     )
 
     assert run_train.main([*line, "--train-patients", "19", "--phase", "all", "--width", "4", "--out", "new"]) == 2
-    assert "of the patients in split 'train' 18 are prepared" in capsys.readouterr().err and not Path("new").exists()
+    assert "18 patients in split 'train' are preprocessed" in capsys.readouterr().err and not Path("new").exists()
 
 
 def test_a_loss_that_explodes_stops_with_a_message(options, no_drawing, capsys):

@@ -344,7 +344,7 @@ def dataset(tmp_path_factory):
     ]
     cohort = heads.write_table(folder / "raw", rows)
     heads.write_atlas(folder / "atlas.nii.gz")
-    return phantom_bids.write(cohort, folder / "bids"), cohort
+    return phantom_bids.write_bids(cohort, folder / "bids"), cohort
 
 
 def test_a_phantom_written_as_bids_is_the_same_patient(dataset):
@@ -359,7 +359,7 @@ def test_a_phantom_written_as_bids_is_the_same_patient(dataset):
     assert (folder / "sub-p0" / "dwi" / "sub-p0_dwi.bvec").read_text() == "0 1 0 0\n0 0 1 0\n0 0 0 1\n"
     assert json.loads((folder / "participants.json").read_text())["onset_to_mri_min"]["Units"] == "min"
     with pytest.raises(InputError, match="is there already"):
-        phantom_bids.write(cohort, folder)
+        phantom_bids.write_bids(cohort, folder)
 
 
 def test_real_patients_are_not_given_made_up_directions(tmp_path):
@@ -378,7 +378,7 @@ def test_real_patients_are_not_given_made_up_directions(tmp_path):
         ],
     )
     with pytest.raises(InputError, match="p is not a phantom"):
-        phantom_bids.write(tmp_path / "cohort.csv", tmp_path / "bids")
+        phantom_bids.write_bids(tmp_path / "cohort.csv", tmp_path / "bids")
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_cohort_can_be_read_as_a_lab_s_own(cohort):
 def test_a_patient_written_as_bids_has_the_same_scans(cohort, tmp_path):
     original = read_cohort(cohort)[0]
     write_cohort(tmp_path / "one.csv", [original])
-    (patient,) = bids.read(phantom_bids.write(tmp_path / "one.csv", tmp_path / "bids"))
+    (patient,) = bids.read(phantom_bids.write_bids(tmp_path / "one.csv", tmp_path / "bids"))
     assert patient.path("dwi").name == "sub-p001_dwi.nii.gz" and not patient.path("b0")
     assert (patient.minutes, patient.side) == (original.minutes, original.side)
     expected, found = load_scans(original)._asdict(), load_scans(patient)._asdict()

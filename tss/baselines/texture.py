@@ -180,7 +180,7 @@ def binary_patterns(image: np.ndarray) -> np.ndarray:
 
 
 def _between(position: float) -> list[tuple[int, float]]:
-    """Return the two whole places beside a position in -1..1, and the share of each."""
+    """Return the two integer positions around a position in -1..1, and the share of each."""
     low = min(int(np.floor(round(position, 9))), 0)
     share = round(position, 9) - low
     return [(low, 1 - share), (low + 1, share)]

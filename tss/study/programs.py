@@ -1,6 +1,6 @@
 """The programs that a study runs: each line is printed as a user would type it, and run in this process.
 
-In:  "run_train.py", a script beside the package, or "-m tss.training.tumour_pretraining", a module of it; what follows.
+In:  "run_train.py", a script next to the package, or "-m tss.training.tumour_pretraining", a module of it; what follows.
 Out: the line on the screen; the program's exit code.
 Paper: none.
 See: tests/study/test_programs.py
@@ -19,7 +19,7 @@ PRETRAIN = "-m tss.training.tumour_pretraining"
 
 
 def main_of(program: str) -> Callable[[Sequence[str]], int]:
-    """Return a program's main. Scripts lie beside the package and are not on the path of whoever imports it."""
+    """Return a program's main. Scripts lie next to the package, not on the import path."""
     if program.startswith("-m "):
         return importlib.import_module(program.removeprefix("-m ")).main
     spec = importlib.util.spec_from_file_location(Path(program).stem, Path(tss.__file__).parent.parent / program)

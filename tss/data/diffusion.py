@@ -111,19 +111,19 @@ def shells(bvals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_bvals(path: Path) -> np.ndarray:
-    """Read the b-values (N,) in s/mm^2 of a .bval file: numbers between blanks, on one line or several.
+    """Read the b-values (N,) in s/mm^2 of a .bval file: numbers separated by blanks, on one line or several.
 
     Raises:
-        InputError: unreadable, empty, or not numbers from 0 up.
+        InputError: unreadable, empty, or not numbers of 0 or more.
     """
     try:
         bvals = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.float64)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InputError(f"{path} does not hold b-values ({error}). Numbers between blanks are needed.") from error
+        raise InputError(f"{path} does not hold b-values ({error}). Numbers separated by blanks are needed.") from error
     if not bvals.size or not (bvals >= 0).all():
-        raise InputError(f"{path} does not hold b-values from 0 up, one for each volume.")
+        raise InputError(f"{path} does not hold b-values of 0 or more, one for each volume.")
     return bvals
 
 

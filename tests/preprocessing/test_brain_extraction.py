@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tss.data import nifti
 from tss.data.nifti import Volume
@@ -12,6 +13,7 @@ from tss.errors import InputError
 from tss.preprocessing import brain_extraction, quality_control
 
 REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../shared/real")
 
 
 def test_brain_mask_on_a_phantom(patient):
@@ -33,8 +35,40 @@ def test_noise_is_no_brain():
         brain_extraction.find_brain(noise, noise)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../shared/real")
+@needs_real
 def test_isles_brain_is_kept():
     dwi, adc = (nifti.load(REAL / f"isles0001_{name}.nii.gz") for name in ("dwi", "adc"))
     mask = brain_extraction.find_brain(dwi, dwi._replace(data=dwi.data * np.exp(np.clip(adc.data, 0, 3.5))))
     assert quality_control.dice(mask, dwi.data > 20) > 0.95
+
+
+def test_a_base_that_the_coil_sees_dimly_is_brain(patient):
+    """Over the orbits EPI has half the signal or less, on DWI and b0 alike."""
+    world = np.moveaxis(np.indices(patient["brain"].shape), 0, -1) @ patient["dwi"].affine[:3, :3].T
+    world += patient["dwi"].affine[:3, 3]
+    inside = world[patient["brain"]]
+    base = np.median(inside[:, 0]), np.percentile(inside[:, 1], 92), np.percentile(inside[:, 2], 35)
+    dim = 1 - 0.6 * np.exp(-0.5 * (((world - base) / (25, 20, 14)) ** 2).sum(-1))
+    scans = [patient[name]._replace(data=(patient[name].data * dim).astype(np.float32)) for name in ("dwi", "b0")]
+    lost = brain_extraction.find_brain(patient["dwi"], patient["b0"]) & ~brain_extraction.find_brain(*scans)
+    assert lost.sum() * np.prod(nifti.voxel_sizes(patient["dwi"].affine)) / 1000 < 1  # ml; by one level for all 7
+
+
+def test_an_island_is_dropped_and_a_temporal_lobe_is_not():
+    brain = np.zeros((60, 60, 3), bool)
+    brain[10:50, 10:50] = True
+    brain[:, 20:25, 0] = False
+    brain[2:8, 2:8, :1] = brain[2:8, 50:55, :1] = True
+    kept = brain_extraction._without_islands(brain, np.array([2.0, 2, 5]))
+    assert not kept[2:8, 2:8].any() and not kept[2:8, 50:55].any()
+    assert kept[10:50, 10:20].all() and kept[10:50, 25:50].all()  # the lesser one is no island, it is large
+
+
+@needs_real
+def test_a_real_orbitofrontal_base_is_kept():
+    """A large infarct, bright, and a base at 40 % of the brain's level: two slices had lost 17 ml of it."""
+    dwi, b0 = (nifti.load(REAL / "cases" / "ads01_hole" / f"ads01_{name}.nii.gz") for name in ("dwi", "b0"))
+    mask = brain_extraction.find_brain(dwi, b0)
+    area = mask.sum((0, 1)) * np.prod(nifti.voxel_sizes(dwi.affine)[:2]) / 100  # cm^2
+    assert area[11] > 155 and area[12] > 165  # 140 and 155 before
+    assert ndimage.label(mask[:, :, 10])[1] == 1  # an island of frontal mucosa had been kept

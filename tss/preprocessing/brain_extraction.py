@@ -13,6 +13,11 @@ from tss.data.nifti import Volume, resample, shrink, voxel_sizes
 from tss.errors import InputError
 
 BRAIN_LEVEL = 0.6  # our choice: of the median of bright voxels on DWI; midway from brain (1.0) to CSF (0.2)
+NEARBY_MM = 12.0  # our choice: SD of the Gaussian over which brain's own level is taken
+HIGHEST = 1.2  # our choice: of the whole brain's level; what is brighter, an infarct, counts as this
+DIMMEST = 0.4  # our choice: of the whole brain's level; dimmer is noise
+ROUNDS = 1  # our choice: each takes in some 10 mm more of a dim base; a second adds 2 ml at most
+ISLAND_CM2, ISLAND_SHARE = 2.5, 0.1  # our choice: an island's area, and its share of the slice's largest
 NECK_MM = 7.0  # our choice: bridges from brain to eyes, scalp or muscle are thinner than twice this
 SULCUS_MM = 6.0  # our choice: half the width of fissures and cisterns that the mask is closed over
 TWIG_MM = 3.0  # our choice: nerves and vessels that leave the brain are thinner than twice this
@@ -25,7 +30,7 @@ STRIPPED_ZEROS = 0.5  # our choice: share of voxels that are zero where the skul
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
 
-    The brain is what is bright on DWI and stays connected when thin bridges are cut; b0 adds the CSF around it
+    The brain is what is bright on DWI, for its place in the coil, and stays connected when thin bridges are cut; b0 adds the CSF around it
     (decision 12). Where the skull has been removed already, what is left is kept as it is.
 
     Raises:
@@ -52,15 +57,47 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
 
 def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     bright = dwi > _otsu(dwi)
-    level, level_b0 = np.median(dwi[bright]), np.median(b0[bright])
+    levels = [np.median(scan[bright]) for scan in (dwi, b0)]
+    tissue = _tissue(dwi, b0, *levels, sizes)
+    for _ in range(ROUNDS):  # over the orbits and in the temporal lobes' tips the coil sees half of what it sees above
+        tissue = _tissue(
+            dwi,
+            b0,
+            *(_nearby(scan, tissue, level, sizes) for scan, level in ((dwi, levels[0]), (b0, levels[1]))),
+            sizes,
+        )
+    closed = _fill(depth(depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
+    opened = depth(~(depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
+    return _without_islands(_without_cord(_fill(_largest(opened))), sizes)
+
+
+def _tissue(dwi: np.ndarray, b0: np.ndarray, level, level_b0, sizes: np.ndarray) -> np.ndarray:
+    """Return what is bright on DWI and hangs together. Levels: of brain, one number or (X, Y, Z)."""
     # Bright on either of the two, brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
     solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)
     inner = _largest(depth(solid, sizes) > NECK_MM)
     reach = depth(~inner, sizes) <= NECK_MM + 1.5
-    tissue = _largest(reach & (dwi > BRAIN_LEVEL * level))
-    closed = _fill(depth(depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
-    opened = depth(~(depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
-    return _without_cord(_fill(_largest(opened)))
+    return _largest(reach & (dwi > BRAIN_LEVEL * level))
+
+
+def _nearby(scan: np.ndarray, tissue: np.ndarray, level: float, sizes: np.ndarray) -> np.ndarray:
+    """Return how bright brain is around each voxel (X, Y, Z): at most `level`, so that a large infarct raises nothing."""
+    share, total = (
+        ndimage.gaussian_filter(np.where(tissue, values, 0).astype(np.float32), NEARBY_MM / sizes)
+        for values in (1, np.minimum(scan, HIGHEST * level))
+    )
+    return np.clip(np.where(share > 1e-4, total / np.maximum(share, 1e-4), level), DIMMEST * level, level)
+
+
+def _without_islands(brain: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Drop what in its slice is small and lies apart: mucosa and what EPI has moved, joined to the brain from above."""
+    kept = brain.copy()
+    for k in range(brain.shape[2]):
+        label, _ = ndimage.label(brain[:, :, k])
+        area = np.bincount(label.ravel())[1:] * sizes[0] * sizes[1] / 100
+        small = 1 + np.flatnonzero((area < ISLAND_CM2) & (area < ISLAND_SHARE * area.max(initial=0)))
+        kept[:, :, k] &= ~np.isin(label, small)
+    return kept
 
 
 def _without_cord(brain: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_raw_scans_become_a_table(raw, tmp_path, monkeypatch, capsys):
         assert run_train.main(["--phase", phase, "--init", f"runs/2d/phase{int(phase) - 1}/best.pt", *small]) == 0
 
     checkpoints = [f"runs/2d/phase{phase}/best.pt" for phase in "1234"]
-    assert run_eval.main([*checkpoints, "--table", "--gradcam", "1"]) == 0
+    assert run_eval.main([*checkpoints, "--table", "--gradcam", "0"]) == 0
     counts = {phase: json.loads((tmp_path / f"eval/phase{phase}/metrics.json").read_text())["n"] for phase in "1234"}
     with open("eval/phase4/predictions.csv", newline="") as file:
         predicted = {row["patient"]: row for row in csv.DictReader(file)}

@@ -19,7 +19,7 @@ import run_train  # noqa: E402
 from tss.data.files import read_json  # noqa: E402
 from tss.study.demo import FLAGS, WIDTH  # noqa: E402
 
-FIELDS = ("seed", "phase 1 starts from", "epochs to best", "validation AUC", "test AUC [95% CI]")
+COLUMNS = ("seed", "phase 1 starts from", "epochs to best", "validation AUC", "test AUC [95% CI]")
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
             out = args.out / f"seed{seed}" / start.replace(" ", "_")
             best = train(args, seed, out, 1, words)
             rows.append([seed, start, *result(args, out, best)])
-    print("\n| " + " | ".join(FIELDS) + " |\n" + "|---" * len(FIELDS) + "|")
+    print("\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     return 0

@@ -25,7 +25,7 @@ WARP_NODES = 8  # voxels between points where the warp is evaluated
 
 
 SLICE_MM = (6.0, 6.5)  # paper 2.1
-FIELD_MM = (224.0, 240.0)  # in-plane field of view; our choice, usual for heads
+VIEW_MM = (224.0, 240.0)  # in-plane field of view; our choice, usual for heads
 ALONG_HEAD = 0.4  # share of scans whose slices are planned along the head, hence oblique
 BRAIN_MM = [[-68, 68], [-102, 70], [-70, 80]]  # extent of the mean brain
 BRAIN_ROUND = 0.75  # its corners are empty: the box shrunk by this touches it
@@ -68,7 +68,7 @@ def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float,
     low = brain[2].min() - rng.uniform(0.3, 1) * neck
     high = brain[2].max() + 4 - rng.uniform(0, 1) * cut_top
     slice_mm = rng.uniform(*SLICE_MM)
-    field = max(rng.uniform(*FIELD_MM), 2 * np.abs(brain[:2]).max() + 8)
+    field = max(rng.uniform(*VIEW_MM), 2 * np.abs(brain[:2]).max() + 8)
     width = int(np.ceil(field / pixel_mm / 8)) * 8
     corner = pixel_mm * (width - 1) / 2
     affine = np.eye(4)

@@ -33,7 +33,7 @@ INSTEAD = (
     "t1",
 )  # what fills the channel of a missing one, the first that there is; FLAIR: as Buda 2019
 SHARES = {"train": 0.8, "val": 0.2}  # of the patients; the paper's 64 to 16. No test split: nothing is reported
-FIELD_MM = (182.0, 218.0, 182.0)  # MNI152's field of view, which run_preprocess.py divides into the grid's voxels
+VIEW_MM = (182.0, 218.0, 182.0)  # MNI152's field of view, which run_preprocess.py divides into the grid's voxels
 
 
 def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
@@ -102,7 +102,7 @@ def channels_in_words(patients: Sequence[Patient]) -> str:
 
 
 def load_tumours(patients: Sequence[Patient], model: str, grid: Sequence[int], split: str) -> Split:
-    """Read a split into memory. grid: voxels [X, Y, Z] of FIELD_MM.
+    """Read a split into memory. grid: voxels [X, Y, Z] of VIEW_MM.
 
     Returns:
         2d: slices (N, C, Y, X) float16, labels (N,) int64 = places in types_of(). Those that show tumour, where the
@@ -167,7 +167,7 @@ def grid_around_head(
     """Shape and affine of a grid along the scan's own axes, around the middle of the head that it shows."""
     bright = np.argwhere(scan.data > scan.data.mean())  # the head: air is darker than the mean
     middle = bright.mean(axis=0)
-    step = np.array(FIELD_MM) / grid / nifti.voxel_sizes(scan.affine)  # in the scan's voxels
+    step = np.array(VIEW_MM) / grid / nifti.voxel_sizes(scan.affine)  # in the scan's voxels
     shape = np.array(grid)
     if in_plane:
         shape[2], step[2], middle[2] = scan.data.shape[2], 1, (scan.data.shape[2] - 1) / 2

@@ -40,7 +40,7 @@ WEIGHTS = {
     "phase 0": "Models Genesis, own (phase 0)",
     "Models Genesis": "Models Genesis, published",
     "ResNet-18": "ResNet-18, published (paper: ImageNet)",
-}  # the other words of tss.training.run_setup.origin_of say enough
+}  # the other words of tss.training.checkpoint.Parent.origin say enough
 EXPLAINED = (
     "Sensitivity, specificity and accuracy are at the threshold that was chosen on validation; a reader has "
     "none, and a published cut-off is its own. 95 % intervals: DeLong's for the AUC (of hemispheres the "

@@ -45,6 +45,7 @@ def seconds_a_hemisphere(
     if frozen:
         assert isinstance(network, Classifier)  # phase 0, which is none, freezes nothing
         freeze(network, FROZEN[model])
+        assert isinstance(network, Classifier)  # no other network has layers to freeze
         learner, (kept,) = cache_features(network, [split], device, precision, say=lambda text: None)
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     taken = []

@@ -34,6 +34,9 @@ LEFT_BY_TUMOURS = {"types.": "the types of tumour are not classified here"} | DE
 FROM_TUMOURS = (2, 3)  # the phases that Table 2 has from medical weights
 REMEDY = "Copy it again, or train its phase again (--resume continues from last.pt)."
 
+# What torch.load raises for files that are not its own, or not of tensors and plain values.
+NOT_TENSORS = (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError)
+
 KEYS = {
     "format": str,
     "model": str,  # "2d" or "3d"
@@ -108,16 +111,7 @@ def read_torch_file(path: str | os.PathLike) -> object:
     try:
         content.seek(0)
         return torch.load(content, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        EOFError,
-        OSError,
-    ) as error:
+    except (*NOT_TENSORS, OSError) as error:
         if not in_zip:
             raise InputError(f"{path} is cut short, damaged, or not a checkpoint. {REMEDY}") from error
         if isinstance(error, pickle.UnpicklingError):
@@ -164,17 +158,16 @@ def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict[str, A
     return checkpoint
 
 
+def network_of(about: dict[str, Any]) -> nn.Module:
+    """Return a network as a checkpoint, or a run, describes it, with fresh random weights."""
+    model, width, grid, attention, task = (about[key] for key in ("model", "width", "grid", "attention", "task"))
+    return build_model(model, width, grid, attention, task, len(about.get("types", ())))
+
+
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
     checkpoint = load_checkpoint(path)
-    network = build_model(
-        checkpoint["model"],
-        checkpoint["width"],
-        checkpoint["grid"],
-        checkpoint["attention"],
-        checkpoint["task"],
-        len(checkpoint.get("types", ())),
-    )
+    network = network_of(checkpoint)
     try:
         network.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

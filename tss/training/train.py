@@ -27,12 +27,12 @@ from tss.metrics import roc_auc, youden_threshold
 from tss.models.classifier import Classifier
 from tss.training import restoration
 from tss.training.augmentation import STRIDE, random_shift
-from tss.training.checkpoint import load_checkpoint, prove_frozen, start_from
+from tss.training.checkpoint import load_checkpoint, network_of, prove_frozen, start_from
 from tss.training.dataset import Split, batches, load_split
 from tss.training.early_stopping import best_epoch, is_finished, score_text
 from tss.training.epoch import LOSS, build_optimizer, predict, probability, train_one_epoch
 from tss.training.feature_cache import cache_features
-from tss.training.phases import FROZEN, build_model, freeze
+from tss.training.phases import FROZEN, freeze
 from tss.training.resume import save_epoch, start_or_resume, write_log
 from tss.training.run_setup import (
     Options,
@@ -113,14 +113,7 @@ def prepare(run: Run, train: Split) -> TrainState:
     about = run.about
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(run.options.seed)
-        network = build_model(
-            about["model"],
-            about["width"],
-            about["grid"],
-            about["attention"],
-            about["task"],
-            len(about.get("types", ())),
-        )
+        network = network_of(about)
     frozen: list[str] = []
     if run.parent:
         run.say(f"starts from {run.parent}: {start_from(network, run.parent)}")

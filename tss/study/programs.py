@@ -1,6 +1,6 @@
 """The programs that a study runs: each line is printed as a user would type it, and run in this process.
 
-In:  "run_train.py", a script next to the package, or "-m tss.training.tumour_pretraining", a module of it; what follows.
+In:  "run_train.py", a script next to the package, or "-m tss.training.tumour_pretraining", a module; what follows.
 Out: the line on the screen; the program's exit code.
 Paper: none.
 See: tests/study/test_programs.py

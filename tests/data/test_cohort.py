@@ -43,8 +43,9 @@ def test_unknown_time_and_side_and_excels_byte_order_mark(tmp_path):
         ("p/1,a,b,c,120,left", "patient 'p/1' cannot name a file"),
         ("p..1,a,b,c,120,left", "patient 'p..1' cannot name a file"),
         (",a,b,c,120,left", "patient '' cannot name a file"),
-        ("p1,,b,c,120,left", "dwi is empty"),
-        ("p1,a,,c,120,left", "neither b0 nor adc is given"),
+        ("p1,a,a,c,120,left", "line 2: dwi and b0 are the same file, a; name the B0's own"),
+        ("p1,a,b,./b,120,left", "line 2: b0 and flair are the same file, b"),
+        ("p1,a,b,c,3.5,left", "onset_to_mri_min is '3.5'; nobody is scanned so soon after onset. Are these hours?"),
         ("p1,a,b,c,120,left,x", "line 2: 7 cells where the header has 6"),
         ("p1,a,b,c,120", "line 2: 5 cells where the header has 6"),
     ],
@@ -88,13 +89,54 @@ def test_a_labs_own_column_is_not_lost_under_a_name_of_ours(tmp_path):
         (HEADER.replace(",flair", ""), "column flair is missing"),
         (HEADER.replace("b0", "bzero"), "column b0 (or adc) is missing"),
         (HEADER + ",dwi", "column dwi appears twice"),
-        (HEADER.replace(",", ";"), "is missing"),
+        (HEADER.replace("onset_to_mri_min", "Onset MRI"), "onset_to_mri_min (is it 'Onset MRI'? then rename that one)"),
+        (HEADER.replace("stroke_side", "side"), "stroke_side (is it 'side'? then rename that one) is missing"),
+        (HEADER + ",DWI ", "column dwi appears twice"),
     ],
 )
 def test_a_bad_header_is_refused(tmp_path, header, message):
     with pytest.raises(InputError, match="column") as refusal:
         cohort.read_cohort(table(tmp_path, GOOD, header=header))
     assert message in str(refusal.value)
+
+
+def test_an_empty_cell_is_no_fault_of_the_table(tmp_path):
+    """The row fails when its scans are read, with the reason, as a BIDS patient without FLAIR does."""
+    patients = cohort.read_cohort(table(tmp_path, GOOD, "p2,a,b,,120,left", "p3,,b,c,120,left", "p4,a,,c,120,left"))
+    assert [patient.id for patient in patients] == ["p1", "p2", "p3", "p4"]
+
+
+def test_columns_of_labels_may_be_absent(tmp_path):
+    (patient,) = cohort.read_cohort(table(tmp_path, "p1,a,b,c", header="patient,dwi,b0,flair"))
+    assert (patient.minutes, patient.side, cohort.row_problems(patient.row)) == (None, "", [])
+
+
+def test_sex_in_codes_is_asked_about(tmp_path):
+    header = HEADER + ",sex"
+    read = cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,120,left,{sex}" for k, sex in enumerate(("F", "male", ""))), header=header))
+    assert [patient.row["sex"] for patient in read] == ["F", "male", ""]
+    with pytest.raises(InputError, match="line 2: sex is '2'; codes are not guessed: write female, male"):
+        cohort.read_cohort(table(tmp_path, GOOD + ",2", header=header))
+
+
+def test_onsets_that_can_only_be_hours_are_asked_about(tmp_path):
+    """Hours that are each possible as minutes are not, taken together; a few early patients are."""
+    hours = (11, 14, 18.5, 23, 48, 70)
+    with pytest.raises(InputError, match="half of the patients would have been scanned within 20.75 minutes .* hours"):
+        cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,{hour},left" for k, hour in enumerate(hours))))
+    assert len(cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,{m},left" for k, m in enumerate((20, 25, 40, 90, 95))))))
+
+
+def test_excel_in_half_of_europe(tmp_path):
+    """Semicolons, decimal commas, capitals and blanks in the header, empty columns and lines at the end."""
+    header = "Patient;DWI;B0;FLAIR;Onset to MRI (min);Stroke side;AGE;Scanner;;"
+    lines = ("p1;a, b.nii;b.nii;c.nii;95,5;Left;60,25;1,5 T;;", ";;;;;;;;;", "  ;;")
+    (patient,) = cohort.read_cohort(table(tmp_path, *lines, header=header))
+    assert patient.row == {
+        "patient": "p1", "dwi": "a, b.nii", "b0": "b.nii", "flair": "c.nii", "onset_to_mri_min": "95.5",
+        "stroke_side": "left", "age": "60.25", "Scanner": "1,5 T",
+    }  # fmt: skip
+    assert patient.minutes == 95.5
 
 
 def test_missing_empty_and_binary_tables_are_refused(tmp_path):

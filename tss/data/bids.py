@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tss.data.bids_layout import Dataset, File, lesion_rank, read_object, read_table, with_prefix
-from tss.data.cohort import SCANS, Patient, name_problems, refuse, row_problems
+from tss.data.cohort import SCANS, Patient, hours_problems, in_small_letters, name_problems, refuse, row_problems
 from tss.data.diffusion import shells
 from tss.errors import InputError
 
@@ -61,7 +61,7 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
     for name in known:
         row, said = _row(data, folder / name, facts.get(name, {}))
         remarks += [f"{name}: {remark}" for remark in said]
-        patients.append(Patient(row, folder))
+        patients.append(Patient(in_small_letters(row), folder))
     problems = [
         f"{patient.id}: {problem}"
         for patient in patients
@@ -73,7 +73,7 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
         for name in known
         if folded.count(name.casefold()) > 1
     ]
-    refuse(folder / "participants.tsv", problems)
+    refuse(folder / "participants.tsv", problems or hours_problems(patients))
 
     def count(known: Callable[[Patient], object]) -> int:
         return sum(bool(known(patient)) for patient in patients)

@@ -7,16 +7,20 @@ See: tests/data/test_cohort.py
 """
 
 import csv
+import difflib
 import io
+import itertools
 import math
 import os
 import re
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tss.data.diffusion import B_RANGE
 from tss.data.files import write_text
+from tss.data.text_tables import read_text_table, same_name
 from tss.errors import InputError
 
 SCANS = ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion")  # columns that hold paths
@@ -25,6 +29,13 @@ VERDICTS = ("accept", "reject", "unsure")  # of the person who looks at qc/index
 VERDICT_COLUMNS = ("verdict", "verdict_remark")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
 READER = re.compile(r"reader_\d+")  # columns: 1 = DWI-FLAIR mismatch seen, 0 = not seen, empty = not read
+LABELS = ("onset_to_mri_min", "stroke_side")  # columns that may be absent: nothing is known then
+NUMBERS = ("onset_to_mri_min", "age", "nihss", "dwi_b", "field_strength")  # columns in which 3,5 may mean 3.5
+WORDS = {"stroke_side": (*SIDES, "both"), "split": (*SPLITS,)}  # what a cell may say, in whatever capitals
+KNOWN = ("patient", *SCANS, *NUMBERS, *WORDS, "sex", "session")  # columns whose header may be spelt with blanks
+SEXES = ("", "f", "female", "m", "male", "other", "unknown")  # codes are asked about: 1 is male here and female there
+SOONEST_MIN = 10.0  # our choice: nobody is scanned so soon after onset; such a number is in hours
+EARLY_MIN = 30.0  # our choice: no hospital scans half of its patients so soon; phantoms begin at 20
 MOST_PROBLEMS_SHOWN = 10
 
 
@@ -99,45 +110,42 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
         # A prepared table keeps patients whose scans were not found: they failed, and it gives the reason.
         return row_problems(patient.row) + ([] if "status" in patient.row else _scan_problems(patient))
 
-    return read_table(Path(path), _missing_columns, problems)
+    patients = read_table(Path(path), KNOWN, _missing_columns, problems)
+    refuse(Path(path), hours_problems(patients))
+    return patients
 
 
 def read_table(
-    path: Path, missing_columns: Callable[[list[str]], list[str]], problems_of: Callable[[Patient], list[str]]
+    path: Path,
+    known: Sequence[str],
+    missing_columns: Callable[[list[str]], list[str]],
+    problems_of: Callable[[Patient], list[str]],
 ) -> list[Patient]:
     """Read a CSV table with a header and a line for each patient.
 
     Args:
+        known: names of columns that the header may spell with capitals, blanks or brackets.
         missing_columns: header -> names of the columns that are missing.
         problems_of: patient -> problems of the line, a sentence each.
 
     Raises:
         InputError: unreadable, no header, no patient, or all that is wrong with it, line by line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # -sig: Excel writes a byte-order mark
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give the path of your table.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8. Save the table as CSV (UTF-8).") from error
-
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}. Save the table as CSV (UTF-8).") from error
-    if len(lines) < 2:
+    table = read_text_table(path)
+    if not table.lines and not table.problems:
         raise InputError(f"{path} has no patients: a header line and one line a patient are needed.")
-    header = lines[0][1]
+    header = [
+        ours if (ours := same_name(name)) in known or READER.fullmatch(ours) else name for name in table.header
+    ]
     _check_header(header, missing_columns(header), path)
 
-    patients, problems = [], []
+    patients, problems = [], table.problems
     seen: dict[str, int] = {}
-    for number, cells in lines[1:]:
-        if len(cells) != len(header):
-            problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
-            continue
-        patient = Patient(dict(zip(header, cells, strict=True)), path.parent)
+    for number, cells in table.lines:
+        row = dict(zip(header, cells, strict=True))
+        if table.decimal_comma:
+            row |= {name: re.sub(r"(?<=\d),(?=\d+$)", ".", row[name]) for name in NUMBERS if name in row}
+        patient = Patient(in_small_letters(row), path.parent)
         problems += [f"line {number}: {problem}" for problem in name_problems(patient.id) + problems_of(patient)]
         # Folded, since some file systems do not distinguish A.npy from a.npy.
         if first := seen.get(patient.id.casefold()):
@@ -168,16 +176,39 @@ def _check_header(header: list[str], missing: list[str], path: Path) -> None:
 
 
 def _missing_columns(header: list[str]) -> list[str]:
-    needed = ["patient", "dwi", "flair", "onset_to_mri_min", "stroke_side"]
-    missing = [name for name in needed if name not in header]
-    return missing if "b0" in header or "adc" in header else [*missing, "b0 (or adc)"]
+    """Return needed columns that the header lacks. A label may be absent, but not if its name is only misspelt."""
+    missing = [name for name in ("patient", "dwi", "flair") if name not in header]
+    missing += [] if {"b0", "adc", "dwi_bval"} & {*header} else ["b0 (or adc)"]
+    for label, word in zip(LABELS, ("onset", "side"), strict=True):
+        alike = [name for name in header if word in (said := same_name(name)) or difflib.get_close_matches(said, [label])]
+        if label not in header and alike:
+            missing.append(f"{label} (is it {alike[0]!r}? then rename that one)")
+    return missing
 
 
 def _scan_problems(patient: Patient) -> list[str]:
-    problems = [f"{column} is empty; give the scan's path" for column in ("dwi", "flair") if not patient.row[column]]
-    if patient.row["dwi"] and not (patient.row.get("b0") or patient.row.get("adc") or patient.bval.is_file()):
-        problems.append("neither b0 nor adc is given; one of the two is needed, or a 4-D DWI with its .bval beside it")
-    return problems
+    """An empty cell is no problem of the table: the patient fails, and the row says why."""
+    return [
+        f"{one} and {other} are the same file, {patient.row[one]}; name the {other.upper()}'s own"
+        for one, other in itertools.combinations([name for name in SCANS if patient.row.get(name)], 2)
+        if os.path.realpath(patient.folder / patient.row[one]) == os.path.realpath(patient.folder / patient.row[other])
+    ]
+
+
+def in_small_letters(row: dict[str, str]) -> dict[str, str]:
+    """Return the row with WORDS in small letters: Left is left."""
+    return row | {name: row[name].lower() for name in WORDS if row.get(name, "").lower() in WORDS[name]}
+
+
+def hours_problems(patients: list[Patient]) -> list[str]:
+    """Ask about onsets that can only be in hours. Of phantoms, the law is known."""
+    minutes = [minutes for patient in patients if (minutes := patient.minutes) and not patient.row.get("phantom")]
+    if not minutes or statistics.median(minutes) >= EARLY_MIN:
+        return []
+    return [
+        f"onset_to_mri_min: half of the patients would have been scanned within {statistics.median(minutes):g} minutes of "
+        f"onset, all within {max(minutes):g}. Are these hours? Write minutes"
+    ]
 
 
 def name_problems(name: str) -> list[str]:
@@ -190,10 +221,18 @@ def name_problems(name: str) -> list[str]:
 def row_problems(row: dict[str, str]) -> list[str]:
     """Return what is wrong with a patient's values, except name and scans, a sentence each."""
     problems = []
-    minutes = row["onset_to_mri_min"]
+    minutes = row.get("onset_to_mri_min", "")
     if minutes and not (is_number(minutes) and float(minutes) > 0):
         problems.append(f"onset_to_mri_min is {minutes!r}; write minutes above 0, or leave it empty if unknown")
-    if row["stroke_side"] not in ("left", "right", "both", ""):
+    elif minutes and float(minutes) < SOONEST_MIN:
+        problems.append(
+            f"onset_to_mri_min is {minutes!r}; nobody is scanned so soon after onset. Are these hours? Write minutes"
+        )
+    if row.get("sex", "").lower() not in SEXES:
+        problems.append(
+            f"sex is {row['sex']!r}; codes are not guessed: write female, male or other, or leave it empty"
+        )
+    if row.get("stroke_side", "") not in (*WORDS["stroke_side"], ""):
         problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
     b = row.get("dwi_b", "")
     if b and not (is_number(b) and B_RANGE[0] <= float(b) <= B_RANGE[1]):

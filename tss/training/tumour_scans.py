@@ -62,7 +62,8 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
             problems.append(f"split is {patient.split!r}; write train or val, or leave it empty")
         return problems
 
-    patients = read_table(path, missing_columns, problems_of)
+    known = ("patient", *IMAGES, "type", "tumour", "split")
+    patients = read_table(path, known, missing_columns, problems_of)
     assign_splits(patients, np.random.default_rng(seed), SHARES, stratum=lambda patient: (type_of(patient),))
     for split in SHARES:
         inside = [patient for patient in patients if patient.split == split]

@@ -113,7 +113,9 @@ def test_columns_of_labels_may_be_absent(tmp_path):
 
 def test_sex_in_codes_is_asked_about(tmp_path):
     header = HEADER + ",sex"
-    read = cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,120,left,{sex}" for k, sex in enumerate(("F", "male", ""))), header=header))
+    read = cohort.read_cohort(
+        table(tmp_path, *(f"p{k},a,b,c,120,left,{sex}" for k, sex in enumerate(("F", "male", ""))), header=header)
+    )
     assert [patient.row["sex"] for patient in read] == ["F", "male", ""]
     with pytest.raises(InputError, match="line 2: sex is '2'; codes are not guessed: write female, male"):
         cohort.read_cohort(table(tmp_path, GOOD + ",2", header=header))
@@ -124,7 +126,9 @@ def test_onsets_that_can_only_be_hours_are_asked_about(tmp_path):
     hours = (11, 14, 18.5, 23, 48, 70)
     with pytest.raises(InputError, match="half of the patients would have been scanned within 20.75 minutes .* hours"):
         cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,{hour},left" for k, hour in enumerate(hours))))
-    assert len(cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,{m},left" for k, m in enumerate((20, 25, 40, 90, 95))))))
+    assert len(
+        cohort.read_cohort(table(tmp_path, *(f"p{k},a,b,c,{m},left" for k, m in enumerate((20, 25, 40, 90, 95)))))
+    )
 
 
 def test_excel_in_half_of_europe(tmp_path):

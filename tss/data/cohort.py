@@ -134,9 +134,7 @@ def read_table(
     table = read_text_table(path)
     if not table.lines and not table.problems:
         raise InputError(f"{path} has no patients: a header line and one line a patient are needed.")
-    header = [
-        ours if (ours := same_name(name)) in known or READER.fullmatch(ours) else name for name in table.header
-    ]
+    header = [ours if (ours := same_name(name)) in known or READER.fullmatch(ours) else name for name in table.header]
     _check_header(header, missing_columns(header), path)
 
     patients, problems = [], table.problems
@@ -180,7 +178,9 @@ def _missing_columns(header: list[str]) -> list[str]:
     missing = [name for name in ("patient", "dwi", "flair") if name not in header]
     missing += [] if {"b0", "adc", "dwi_bval"} & {*header} else ["b0 (or adc)"]
     for label, word in zip(LABELS, ("onset", "side"), strict=True):
-        alike = [name for name in header if word in (said := same_name(name)) or difflib.get_close_matches(said, [label])]
+        alike = [
+            name for name in header if word in (said := same_name(name)) or difflib.get_close_matches(said, [label])
+        ]
         if label not in header and alike:
             missing.append(f"{label} (is it {alike[0]!r}? then rename that one)")
     return missing
@@ -229,9 +229,7 @@ def row_problems(row: dict[str, str]) -> list[str]:
             f"onset_to_mri_min is {minutes!r}; nobody is scanned so soon after onset. Are these hours? Write minutes"
         )
     if row.get("sex", "").lower() not in SEXES:
-        problems.append(
-            f"sex is {row['sex']!r}; codes are not guessed: write female, male or other, or leave it empty"
-        )
+        problems.append(f"sex is {row['sex']!r}; codes are not guessed: write female, male or other, or leave it empty")
     if row.get("stroke_side", "") not in (*WORDS["stroke_side"], ""):
         problems.append(f"stroke_side is {row['stroke_side']!r}; write left, right or both, or leave it empty")
     b = row.get("dwi_b", "")

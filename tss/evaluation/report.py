@@ -467,9 +467,7 @@ def _maps(found: Findings) -> str:
             continue
         shown = "".join(
             found.pictures(
-                [path],
-                f"{patient}: {row.name}, {POSITIVE[row.task]}, first weights: {_weights(row)}.",
-                "map",
+                [path], f"{patient}: {row.name}, {POSITIVE[row.task]}, first weights: {_weights(row)}.", "map"
             )
             for row, path in there
         )

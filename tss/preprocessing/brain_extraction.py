@@ -58,20 +58,16 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
 def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     bright = dwi > _otsu(dwi)
     levels = [np.median(scan[bright]) for scan in (dwi, b0)]
-    tissue = _tissue(dwi, b0, *levels, sizes)
+    tissue = _tissue(dwi, b0, sizes, *levels)
     for _ in range(ROUNDS):  # over the orbits and in the temporal lobes' tips the coil sees half of what it sees above
-        tissue = _tissue(
-            dwi,
-            b0,
-            *(_nearby(scan, tissue, level, sizes) for scan, level in ((dwi, levels[0]), (b0, levels[1]))),
-            sizes,
-        )
+        nearby = [_nearby(scan, tissue, level, sizes) for scan, level in zip((dwi, b0), levels, strict=True)]
+        tissue = _tissue(dwi, b0, sizes, *nearby)
     closed = _fill(depth(depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
     opened = depth(~(depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
     return _without_islands(_without_cord(_fill(_largest(opened))), sizes)
 
 
-def _tissue(dwi: np.ndarray, b0: np.ndarray, level, level_b0, sizes: np.ndarray) -> np.ndarray:
+def _tissue(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray, level, level_b0) -> np.ndarray:
     """Return what is bright on DWI and hangs together. Levels: of brain, one number or (X, Y, Z)."""
     # Bright on either of the two, brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
     solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)

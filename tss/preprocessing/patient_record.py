@@ -19,14 +19,7 @@ from tss.data import nifti
 from tss.data.cohort import SCANS, Patient
 from tss.data.files import read_json, sweep, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
-from tss.data.prepared import (
-    Reference,
-    Settings,
-    hemispheres_file,
-    qc_picture,
-    record_file,
-    registered_file,
-)
+from tss.data.prepared import Reference, Settings, hemispheres_file, qc_picture, record_file, registered_file
 from tss.errors import InputError
 from tss.preprocessing import quality_control
 from tss.preprocessing.atlas import Atlas, load_atlas

@@ -115,7 +115,7 @@ def made_up():
         return {
             "format": FORMAT, "model": model, "width": width, "grid": list(TINY_GRID), "attention": attention,
             "phase": phase, "task": task, "epoch": 3, "val_auc": auc, "threshold": threshold, "frozen": [],
-            "parent": "random", "cohort": "c" * 64, "settings": {"seed": 0},
+            "parent": "random", "cohort": "c" * 64, "patients_seen": {}, "settings": {"seed": 0},
             "state_dict": build_model(model, width, TINY_GRID, attention, task).state_dict(), **changes,
         }  # fmt: skip
 

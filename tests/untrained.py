@@ -2,6 +2,7 @@
 
 import torch
 
+from tss.data.patients_seen import hashes_of
 from tss.data.prepared import read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.training import checkpoint
@@ -10,12 +11,13 @@ from tss.training.phases import PHASES, build_model
 
 def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
     """Write a checkpoint of `phase` that fits DATA; `changed` replaces any of its keys. Returns its path as text."""
-    about = {"grid": [32, 32, 4], "cohort": "0" * 64, "settings": {}}
+    about = {"grid": [32, 32, 4], "cohort": "0" * 64, "patients_seen": {}, "settings": {}}
     if data:
         settings = read_settings(data)
         about = {
             "grid": settings["grid"],
             "cohort": split_hash(read_prepared(data)),
+            "patients_seen": hashes_of(data, [p for p in read_prepared(data) if p.split in ("train", "val")]),
             "settings": {"preprocessing": settings},
         }
     about |= changed

@@ -88,7 +88,7 @@ def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     dwi = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair.data[5, 8, 5] = 1
-    prepared = Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [])
+    prepared = Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [], {})
     model = Model(Path("x"), "phase4", None, {"model": "2d", "task": "tss<4.5h", "threshold": 0.5})
     new_patient.draw_on_scan(
         tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared, Scans(dwi, dwi, flair)

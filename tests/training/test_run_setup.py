@@ -146,7 +146,7 @@ def test_data_that_does_not_belong_to_the_checkpoint(options, phase_2, tmp_path)
         set_up_run(replace(options, data=data), 3, phase_2)
     shutil.copy(options.data / "settings.json", data)
     swap_splits(data, "p00", "p35")  # a test patient becomes a training patient
-    with pytest.raises(InputError, match="another split of patients .* may be in this test set"):
+    with pytest.raises(InputError, match="another split of patients .* they are in this test set"):
         set_up_run(replace(options, data=data), 3, phase_2)
 
 

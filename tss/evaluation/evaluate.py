@@ -23,6 +23,7 @@ import torch
 
 from tss.data.cohort import Patient
 from tss.data.files import read_json, sha256, write_json, write_text
+from tss.data.patients_seen import Hashes, hashes_of, why_not_new
 from tss.data.prepared import Settings, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
@@ -44,6 +45,7 @@ HEMISPHERES_NOTE = (
 )
 OF_A_NETWORK = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
+USED = ("train", "val")  # splits whose patients the models may have learned from
 REPORT = ("report.html", "figures")  # as tss.evaluation.report has them
 
 
@@ -126,8 +128,10 @@ def select(options: Options) -> Selection:
         )
     side_unknown = any(patient.status == "ok" and not patient.side for patient in patients)
     pickers = [side_picker(model, models) if side_unknown else None for model in models]
+    new = [patient for patient in patients if patient.status == "ok" and options.split not in USED]
+    hashes = hashes_of(options.data, new)
     for model in [*models, *filter(None, pickers)]:
-        check_fits(model, cohort, settings, options.data)
+        check_fits(model, cohort, settings, hashes, options.data)
     lesions = gradcam_overlap.lesions_of(patients, options.data) if options.gradcam_scores else None
     device = choose_device(options.device)
     selection = Selection(options, models, pickers, cohort, patients, settings, study, lesions, device)
@@ -143,19 +147,29 @@ def select(options: Options) -> Selection:
     return selection
 
 
-def check_fits(model: Model, cohort: list[Patient], settings: Settings, data: str) -> None:
-    """Refuse DATA of another grid, and DATA of another split, whose test patients may have been trained on."""
-    grid, here = list(settings["grid"]), split_hash(cohort)
+def check_fits(model: Model, cohort: list[Patient], settings: Settings, hashes: Hashes, data: str) -> None:
+    """Refuse DATA of another grid; patients that the model has learned from, or may have (decision 20); and a cohort
+    that is not its own and was not prepared as its own was.
+
+    hashes: of the scans of the patients to be scored as new ones.
+    """
+    grid, own = list(settings["grid"]), model.checkpoint["cohort"] == split_hash(cohort)
     if model.checkpoint["grid"] != grid:
         raise InputError(
             f"{model.path} was trained on the grid {model.checkpoint['grid']}, {data} has {grid}. Give "
             f"its own --data, or preprocess with --grid {' '.join(map(str, model.checkpoint['grid']))}."
         )
-    if model.checkpoint["cohort"] != here:
+    if why := why_not_new(hashes, model.checkpoint["patients_seen"], own):
         raise InputError(
-            f"{model.path} was trained on another split of patients ({model.checkpoint['cohort'][:12]}) "
-            f"than {data}/cohort.csv has ({here[:12]}): it may have seen patients that are tested here. "
-            "Give the --data that it was trained on."
+            f"{model.path} {why}. Scores of patients that a model has seen say nothing: reject them in {data}/cohort.csv "
+            "(column verdict) or take them out of your table; where hashes are missing, run_preprocess.py --overwrite makes them."
+        )
+    differs = differing_settings(model.checkpoint["settings"].get("preprocessing", {}), settings)
+    if differs and not own:
+        raise InputError(
+            f"{model.path} was trained on hemispheres that were preprocessed with different settings from those in "
+            f"{data}: {differs}. Prepare these patients as its own were: "
+            f"python run_preprocess.py COHORT_CSV --like {model.path} --out DATA"
         )
 
 

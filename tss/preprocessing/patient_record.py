@@ -44,6 +44,7 @@ class Record(TypedDict):
     settings: list  # `identity` of the settings it was made with
     scans: dict[str, list]  # `identity_of_scans` that were read
     measures: dict[str, float]  # of quality
+    voxels: NotRequired[dict[str, str]]  # channel -> SHA-256 of the scan as it came
     b0_to_atlas: NotRequired[list[list[float]]]
     flair_to_b0: NotRequired[list[list[float]]]
     dwi_to_b0: NotRequired[list[list[float]]]
@@ -82,6 +83,7 @@ def make_record(patient: Patient, out: Path, tools: str, settings: Settings) -> 
         record |= {
             "flags": prepared.flags,
             "measures": {name: round(value, 4) for name, value in prepared.measures.items()},
+            "voxels": prepared.voxels,
             "b0_to_atlas": prepared.b0_to_atlas.tolist(),
             "flair_to_b0": prepared.flair_to_b0.tolist(),
             "dwi_to_b0": prepared.dwi_to_b0.tolist(),

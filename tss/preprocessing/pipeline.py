@@ -16,7 +16,7 @@ from tss.data.nifti import Volume, resample
 from tss.errors import InputError
 from tss.preprocessing import intensity, quality_control
 from tss.preprocessing.atlas import Atlas
-from tss.preprocessing.scans import Scans, check_same_space
+from tss.preprocessing.scans import Scans, check_same_space, hash_voxels
 from tss.preprocessing.tools import Tools
 
 
@@ -36,6 +36,7 @@ class Prepared:
     histograms: dict[str, np.ndarray]  # channel -> (2, 60): the brain's on the raw scan, and on the result
     measures: dict[str, float]  # of quality
     flags: list[str]
+    voxels: dict[str, str]  # channel -> SHA-256 of the scan as it came
 
 
 def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[float]] | None = None) -> Prepared:
@@ -113,6 +114,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
         histograms=quality_control.histograms(evidence, {name: values[3] for name, values in landmarks.items()}),
         measures=measures,
         flags=[*dwi.notes, *b0.notes, *quality_control.flags(measures)],
+        voxels={name: hash_voxels(scan) for name, scan in raw.items()},
     )
 
 

@@ -6,6 +6,7 @@ Paper: 2.1 (the inputs are DWI b1000, DWI b0 and FLAIR).
 See: tests/preprocessing/test_scans.py
 """
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,13 @@ def load_scans(patient: Patient) -> Scans:
             or f"{dwi.path} holds no b0 (b <= {B0_MOST:.0f}), and neither b0 nor adc is given. Name one of the two."
         )
     return Scans(dwi, b0, flair, lesion)
+
+
+def hash_voxels(scan: Volume) -> str:
+    """Return the SHA-256 of a scan's voxels, (X, Y, Z) in RAS: the same however the file is named, stored or zipped."""
+    digest = hashlib.sha256(repr(scan.data.shape).encode())
+    digest.update(np.ascontiguousarray(scan.data, np.float32).data)
+    return digest.hexdigest()
 
 
 def check_same_space(dwi: Volume, other: Volume) -> None:

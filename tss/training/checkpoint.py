@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from tss.data.files import write_whole
+from tss.data.patients_seen import Hashes, why_not_new
 from tss.data.tasks import RESTORE, TUMOURS
 from tss.errors import InputError
 from tss.training.phases import PHASES, Phase, build_model
@@ -52,6 +53,7 @@ KEYS = {
     "frozen": list,  # names of parameters and buffers
     "parent": str,  # sha256 of the file it started from, or "random"
     "cohort": str,  # sha256 of the split
+    "patients_seen": dict,  # training and validation patient -> SHA-256 of each of its scans
     "settings": dict,
 }
 
@@ -178,11 +180,12 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval(), checkpoint
 
 
-def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any]) -> None:
+def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: Hashes) -> None:
     """Refuse to start `phase` from a parent that does not belong before it.
 
-    wanted: model, width, grid and cohort of the new run, which must be the parent's. Published weights and those of
-    tumours have no phase, grid or cohort to compare.
+    wanted: model, width, grid of the new run, which must be the parent's, and its cohort. tested: the new run's test
+    patients, none of whom the parent may have seen. Published weights and those of tumours have no phase, grid or
+    cohort to compare.
     """
     path, given = parent
     foreign = given["phase"] is None
@@ -209,11 +212,11 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any]) -> None:
             f"{path} was trained on tumours, for phases 2 and 3 to be compared with (Table 2). "
             f"Phase {phase.number} does not start from it."
         )
-    if not foreign and given["cohort"] != wanted["cohort"]:
+    if not foreign and (why := why_not_new(tested, given["patients_seen"], given["cohort"] == wanted["cohort"])):
         raise InputError(
             f"{path} was trained on another split of patients ({given['cohort'][:12]}) than --data has "
-            f"({wanted['cohort'][:12]}): patients it has seen may be in this test set. Give the data it "
-            "was trained on, or train from the first phase on this data."
+            f"({wanted['cohort'][:12]}), and it {why}; they are in this test set. Give the data it was trained on, or "
+            "train from the first phase on this data."
         )
 
 

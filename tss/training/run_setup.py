@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import tss
 from tss.data.cohort import Patient
 from tss.data.files import sha256
+from tss.data.patients_seen import hashes_of, together
 from tss.data.prepared import cohort_file, differing_settings, read_prepared, read_settings
 from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
@@ -125,6 +126,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
             f"hemispheres in {options.data} have {y} x {x // 2} pixels, too few to shift them by up to "
             f"{phase.shift * STRIDE}. Run run_preprocess.py with a larger --grid."
         )
+    learned = [patient for patient in patients if patient.split in ("train", "val") and patient.status == "ok"]
     about = {
         "model": model,
         "width": options.width or given.get("width") or WIDTH[model],
@@ -134,6 +136,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         "task": phase.task,
         "parent": sha256(parent.path) if parent else "random",
         "cohort": split_hash(cohort),
+        "patients_seen": together(hashes_of(options.data, learned), given.get("patients_seen", {})),
         "settings": settings_of(
             options,
             phase,
@@ -143,7 +146,8 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         ),
     }
     if parent:
-        check_parent(parent, phase, wanted=about)
+        tested = [patient for patient in cohort if patient.split == "test" and patient.status == "ok"]
+        check_parent(parent, phase, about, hashes_of(options.data, tested))
     check_classes(options.data, patients, phase)
     folder = default_out(options, model) / f"phase{number}"
     check_out_folder(options, folder)

@@ -208,7 +208,9 @@ def test_everything_unexpected_stops_the_start(tmp_path, made_up):
 ])  # fmt: skip
 def test_a_parent_that_does_not_belong_is_refused(phase, parent, this_run, message, made_up):
     with pytest.raises(InputError, match=message):
-        check_parent(Parent(Path("a.pt"), made_up(**{"phase": 1} | parent)), PHASES[phase], wanted(**this_run), {"p9": []})
+        check_parent(
+            Parent(Path("a.pt"), made_up(**{"phase": 1} | parent)), PHASES[phase], wanted(**this_run), {"p9": []}
+        )
 
 
 def test_the_proof_notices_a_single_bit(tmp_path, made_up):

@@ -80,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1")
-    if min(args.grid) < 8 or args.grid[0] % 2:
-        parser.error(f"--grid {' '.join(map(str, args.grid))}: at least 8 each, and X even (two equal hemispheres)")
+    if min(args.grid) < 8:
+        parser.error(f"--grid {' '.join(map(str, args.grid))}: at least 8 each")
     if args.seed < 0:
         parser.error(f"--seed {args.seed}: 0 or more")
 

@@ -141,8 +141,7 @@ def test_a_table_may_leave_b0_and_adc_empty_where_a_bval_lies_beside(tmp_path):
 
     table = tmp_path / "cohort.csv"
     table.write_text("patient,dwi,b0,flair,onset_to_mri_min,stroke_side\np,dwi.nii.gz,,f.nii,,\n")
-    with pytest.raises(InputError, match="neither b0 nor adc is given; .* or a 4-D DWI with its .bval beside it"):
-        read_cohort(table)
+    assert not read_cohort(table)[0].bval.is_file()  # the row fails when its scans are read
     (tmp_path / "dwi.bval").write_text("0 1000")
     assert read_cohort(table)[0].bval == tmp_path / "dwi.bval"
 

@@ -77,6 +77,21 @@ def broken(tmp_path, kind):
         image.set_qform(np.diag([-2.0, 2, 2, 1]), code=1)
         image.set_sform(np.diag([2.0, 2, 2, 1]), code=2)
         nibabel.save(image, path)
+    elif kind in ("turned about", "tipped over"):  # the axes' signs are right, and left is right all the same
+        other = np.diag([-2.0, -2, 2, 1]) if kind == "turned about" else np.array([[0, 0, 2, 0], [0, 2, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1.0]])
+        image = nibabel.Nifti1Image(ramp(), np.diag([2.0, 2, 2, 1]))
+        image.set_qform(other, code=1)
+        image.set_sform(np.diag([2.0, 2, 2, 1]), code=1)
+        nibabel.save(image, path)
+    elif kind in ("Analyze", "SPM Analyze", "MGH"):
+        path = tmp_path / ("bad.mgz" if kind == "MGH" else "bad.img")
+        maker = {"Analyze": nibabel.AnalyzeImage, "SPM Analyze": nibabel.Spm99AnalyzeImage, "MGH": nibabel.MGHImage}[kind]
+        nibabel.save(maker(ramp(), np.diag([2.0, 2, 2, 1])), path)
+    elif kind == "pair without codes":
+        path = tmp_path / "bad.img"
+        image = nibabel.Nifti1Pair(ramp(), None)
+        image.header["sform_code"] = image.header["qform_code"] = 0
+        nibabel.save(image, path)
     elif kind == "tiny voxels":
         written(path, ramp(), np.diag([0.05, 0.05, 0.1, 1]))
     elif kind == "localiser":
@@ -97,6 +112,12 @@ def broken(tmp_path, kind):
         ("affine", "unusable affine"),
         ("no orientation", "left and right are unknown"),
         ("mirrored", "contradict each other about left and right"),
+        ("turned about", "contradict each other about left and right, they are turned by 180 degrees"),
+        ("tipped over", "they are turned by 90 degrees"),
+        ("Analyze", "is no NIfTI file but Spm2Analyze: such a header may not say which side is left"),
+        ("SPM Analyze", "is no NIfTI file but Spm2Analyze"),
+        ("MGH", "is no NIfTI file but MGH"),
+        ("pair without codes", "sform_code = 0, qform_code = 0.*left and right are unknown"),
         ("tiny voxels", "not in mm"),
         ("localiser", "fewer than 5 voxels"),
     ],
@@ -106,6 +127,32 @@ def test_what_is_no_scan_is_refused_with_its_name(tmp_path, kind, message):
     with pytest.raises(InputError, match=message) as caught:
         nifti.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_pair_that_says_how_it_lies_is_read_and_a_small_turn_is_no_contradiction(tmp_path):
+    image = nibabel.Nifti1Pair(ramp(), np.diag([-1.5, 2, 5, 1]))
+    nibabel.save(image, tmp_path / "a.img")
+    assert np.array_equal(nifti.load(tmp_path / "a.hdr").data, ramp()[::-1])
+    image = nibabel.Nifti1Image(ramp(), np.diag([1.5, 2, 5, 1]))
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]
+    image.set_qform(turn @ np.diag([1.5, 2, 5, 1]), code=1)
+    image.set_sform(np.diag([1.5, 2, 5, 1]), code=4)
+    nibabel.save(image, tmp_path / "b.nii")
+    assert nifti.load(tmp_path / "b.nii").notes == ()
+
+
+def test_sizes_that_header_and_affine_give_differently_are_said(tmp_path):
+    """An identity sform over voxels of 0.94 x 0.94 x 5 mm, as scripts leave that write arrays with np.eye(4)."""
+    image = nibabel.Nifti1Image(ramp(), np.eye(4))
+    image.header["pixdim"][1:4] = 0.94, 0.94, 5
+    nibabel.save(image, tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[80:92] = np.array([0.94, 0.94, 5], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    assert nifti.load(tmp_path / "a.nii").notes == (
+        "a.nii has voxels of 1 x 1 x 1 mm by its affine and of 0.94 x 0.94 x 5 mm by its header: check its size and place",
+    )
 
 
 def test_save_keeps_affine_values_and_kind(tmp_path):
@@ -183,3 +230,15 @@ def test_shrinking_keeps_world_positions():
     small = nifti.shrink(Volume(index[0], np.diag([1.0, 1, 5, 1])))
     assert small.data.shape == (4, 4, 5)
     assert (small.affine @ [1, 0, 0, 1])[0] == pytest.approx(small.data[1, 0, 0])  # world x = value, before and after
+
+
+def test_the_coarsest_grid_is_usable_everywhere_and_one_that_is_not_is_refused_at_once(tmp_path):
+    atlas = Volume(np.ones((91, 109, 91), np.float32), np.diag([2.0, 2, 2, 1]) + [[0, 0, 0, -90], [0, 0, 0, -126], [0, 0, 0, -72], [0] * 4])
+    for shape in ((64, 64, 9), (8, 8, 8)):  # slices of 20.2 mm; voxels of up to 27 mm
+        grid = nifti.atlas_grid(atlas, shape)
+        nifti.save(tmp_path / "a.nii.gz", np.ones(shape), grid)
+        assert np.allclose(nifti.load(tmp_path / "a.nii.gz").affine, grid)
+    with pytest.raises(InputError, match=r"--grid 64 64 5: .* voxels of .* x 36.4 mm; 0.2 to 30.0 mm are possible"):
+        nifti.atlas_grid(atlas, (64, 64, 5))
+    with pytest.raises(InputError, match="--grid 2000 64 9"):
+        nifti.atlas_grid(atlas, (2000, 64, 9))

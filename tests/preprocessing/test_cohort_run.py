@@ -474,7 +474,7 @@ def test_a_changed_split_is_refused(raw, done, tmp_path, capsys):
     ("more", "message"),
     [
         (["--jobs", "0"], "--jobs 0: at least 1"),
-        (["--grid", "15", "16", "8"], "X even"),
+        (["--grid", "16", "16", "7"], "at least 8 each"),
         (["--shard", "3/2"], "3/2"),
         (["--shard", "two"], "not of the form I/N"),
         (["--tool", "fsl"], "unrecognized"),
@@ -485,6 +485,12 @@ def test_wrong_use_is_refused_at_once(raw, tmp_path, capsys, more, message):
     with pytest.raises(SystemExit) as stopped:
         preprocess(raw, tmp_path / "data", *more)
     assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_grid_that_cannot_be_is_told_before_any_work(raw, tmp_path, capsys):
+    for grid, message in ((("15", "16", "8"), "must be even"), (("4000", "16", "8"), "voxels of 0.046 x 13.8 x 23 mm")):
+        assert preprocess(raw, tmp_path / "data", "--grid", *grid) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "data").exists()
 
 
 def test_missing_table_and_atlas_are_told(raw, tmp_path, capsys):

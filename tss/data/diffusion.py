@@ -155,7 +155,7 @@ def _mean(series: Volume, numbers: np.ndarray, geometric: bool) -> Volume:
         ]
     mean = total / np.maximum(count, 1)
     mean = np.where((2 * count >= able) & (count > 0), np.exp(mean) if geometric else mean, 0)
-    return series._replace(data=mean, notes=tuple(notes))
+    return series._replace(data=mean, notes=(*series.notes, *notes))
 
 
 def _lost_slices(volumes: list[np.ndarray]) -> list[list[np.ndarray]]:

@@ -15,13 +15,25 @@ from typing import NamedTuple, cast
 import nibabel
 import numpy as np
 from scipy import ndimage
+from scipy.linalg import polar
 
 from tss.data.files import write_whole
 from tss.errors import InputError
 
-VOXEL_MM = (0.2, 20.0)  # our choice: outside this a header is in metres, in micrometres or wrong, not of a head in mm
+VOXEL_MM = (0.2, 30.0)  # our choice: outside this a header is in metres, in micrometres or wrong, not of a head in mm;
+# the coarsest --grid, 8 voxels along each axis of the atlas, lies within
+TURN = 45.0  # our choice: degrees by which sform and qform may differ; registered to something, they differ by less
+SIZE_TOLERANCE = 0.05  # our choice: by how much the voxel's sizes by the affine may differ from the header's own
 WORKING_MM = 2.0  # our choice: `shrink` averages finer scans to about this
 FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D image
+UNREADABLE = (
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+)
 
 
 class Volume(NamedTuple):
@@ -71,10 +83,10 @@ def load_series(path: str | os.PathLike) -> Volume:
     """
     path = Path(path)
     image = _open(path)
-    _check_orientation(image, path)
+    notes = _check_orientation(image, path)
     try:
         data = np.asarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} is cut off or damaged ({_first_line(error)}). Copy it again.") from error
     if data.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
@@ -85,7 +97,9 @@ def load_series(path: str | os.PathLike) -> Volume:
             "Set them to 0 (for example: fslmaths IN -nan OUT) or export the scan again."
         )
     canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, image.affine))
-    return Volume(np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine.astype(np.float64), path)
+    return Volume(
+        np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine.astype(np.float64), path, notes
+    )
 
 
 def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
@@ -97,7 +111,7 @@ def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
         raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
     try:
         image = cast(nibabel.spatialimages.SpatialImage, nibabel.load(path))
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). Convert or copy it again."
         ) from error
@@ -119,31 +133,60 @@ def _check_shape(shape: tuple[int, ...], path: Path) -> None:
         )
 
 
-def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) -> None:
-    affine = image.affine
+def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) -> tuple[str, ...]:
+    """Refuse a header that does not say where left and right are. Returns notes on what is doubtful in it."""
+    affine, again = image.affine, "Convert it again from DICOM, to NIfTI"
+    if not isinstance(image, nibabel.Nifti1Pair):  # also of NIfTI-2 and of single files
+        raise InputError(
+            f"{path} is no NIfTI file but {type(image).__name__.removesuffix('Image')}: such a header may not say which "
+            f"side is left. {again} (dcm2niix)."
+        )
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise InputError(
             f"{path} has an unusable affine (sform/qform {np.round(affine, 3).tolist()}). Its "
             "position in space is unknown: convert it again from DICOM."
         )
-    if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+    codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
+    if max(codes) <= 0:
         raise InputError(
-            f"{path} does not state its orientation (sform_code = qform_code = 0), so left and "
-            "right are unknown. Convert it again from DICOM."
+            f"{path} does not state its orientation (sform_code = {codes[0]}, qform_code = {codes[1]}), so left and "
+            f"right are unknown. {again}."
         )
-    if isinstance(image, nibabel.Nifti1Image) and image.header["sform_code"] and image.header["qform_code"]:
-        sides = [np.linalg.det(form[:3, :3]) for form in (image.get_sform(), image.get_qform())]
-        if sides[0] * sides[1] < 0:
+    if min(codes) > 0:
+        apart, mirrored = _apart(image)
+        if mirrored or apart > TURN:
+            how = "one is the other's mirror image" if mirrored else f"they are turned by {apart:.0f} degrees"
             raise InputError(
-                f"{path}: sform and qform contradict each other about left and right, one is the other's "
-                "mirror image. Convert it again from DICOM."
+                f"{path}: sform and qform contradict each other about left and right, {how}. {again}."
             )
     sizes = voxel_sizes(affine)
     if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
         raise InputError(
-            f"{path} has voxels of {' x '.join(f'{size:.3g}' for size in sizes)} mm. A head scan has "
+            f"{path} has voxels of {_by(sizes)} mm. A head scan has "
             f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm: its affine is wrong or not in mm."
         )
+    zooms = np.array(image.header.get_zooms()[:3], float)
+    if np.abs(sizes / np.maximum(zooms, 1e-6) - 1).max() > SIZE_TOLERANCE:
+        return (
+            f"{path.name} has voxels of {_by(sizes)} mm by its affine and of {_by(zooms)} mm by its header: "
+            "check its size and place",
+        )
+    return ()
+
+
+def _apart(image: nibabel.Nifti1Pair) -> tuple[float, bool]:
+    """Return by how many degrees sform and qform are turned against each other, and whether one mirrors the other."""
+    try:
+        turns = [polar(form[:3, :3])[0] for form in (image.get_sform(), image.get_qform())]
+    except (ValueError, nibabel.spatialimages.HeaderDataError):  # a qform that is none; the sform counts
+        return 0.0, False
+    between = turns[0] @ turns[1].T
+    angle = np.degrees(np.arccos(np.clip((np.trace(between) - 1) / 2, -1, 1)))
+    return float(angle), bool(np.linalg.det(between) < 0)
+
+
+def _by(sizes: np.ndarray) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes)
 
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
@@ -209,7 +252,7 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
     The midsagittal plane, x = 0 in MNI space, falls exactly between columns X/2 - 1 and X/2.
 
     Raises:
-        InputError: X is odd, or the atlas is oblique or does not span x = 0.
+        InputError: X is odd, voxels are too small or too large, or the atlas is oblique or does not span x = 0.
     """
     name = atlas.path or "the atlas"
     if shape[0] % 2:
@@ -225,6 +268,11 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
     half_width = max(-low[0], high[0])
     low[0], high[0] = -half_width, half_width
     spacing = (high - low) / shape
+    if spacing.min() < VOXEL_MM[0] or spacing.max() > VOXEL_MM[1]:
+        raise InputError(
+            f"--grid {' '.join(map(str, shape))}: {name} divided so has voxels of {_by(spacing)} mm; "
+            f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm are possible."
+        )
     grid = np.diag([*spacing, 1.0])
     grid[:3, 3] = low + spacing / 2
     return grid

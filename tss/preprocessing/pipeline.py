@@ -113,7 +113,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
         landmarks=landmarks,
         histograms=quality_control.histograms(evidence, {name: values[3] for name, values in landmarks.items()}),
         measures=measures,
-        flags=[*dwi.notes, *b0.notes, *quality_control.flags(measures)],
+        flags=[*dict.fromkeys([*dwi.notes, *b0.notes, *flair.notes]), *quality_control.flags(measures)],
         voxels={name: hash_voxels(scan) for name, scan in raw.items()},
     )
 

@@ -78,14 +78,20 @@ def broken(tmp_path, kind):
         image.set_sform(np.diag([2.0, 2, 2, 1]), code=2)
         nibabel.save(image, path)
     elif kind in ("turned about", "tipped over"):  # the axes' signs are right, and left is right all the same
-        other = np.diag([-2.0, -2, 2, 1]) if kind == "turned about" else np.array([[0, 0, 2, 0], [0, 2, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1.0]])
+        other = (
+            np.diag([-2.0, -2, 2, 1])
+            if kind == "turned about"
+            else np.array([[0, 0, 2, 0], [0, 2, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1.0]])
+        )
         image = nibabel.Nifti1Image(ramp(), np.diag([2.0, 2, 2, 1]))
         image.set_qform(other, code=1)
         image.set_sform(np.diag([2.0, 2, 2, 1]), code=1)
         nibabel.save(image, path)
     elif kind in ("Analyze", "SPM Analyze", "MGH"):
         path = tmp_path / ("bad.mgz" if kind == "MGH" else "bad.img")
-        maker = {"Analyze": nibabel.AnalyzeImage, "SPM Analyze": nibabel.Spm99AnalyzeImage, "MGH": nibabel.MGHImage}[kind]
+        maker = {"Analyze": nibabel.AnalyzeImage, "SPM Analyze": nibabel.Spm99AnalyzeImage, "MGH": nibabel.MGHImage}[
+            kind
+        ]
         nibabel.save(maker(ramp(), np.diag([2.0, 2, 2, 1])), path)
     elif kind == "pair without codes":
         path = tmp_path / "bad.img"
@@ -233,7 +239,10 @@ def test_shrinking_keeps_world_positions():
 
 
 def test_the_coarsest_grid_is_usable_everywhere_and_one_that_is_not_is_refused_at_once(tmp_path):
-    atlas = Volume(np.ones((91, 109, 91), np.float32), np.diag([2.0, 2, 2, 1]) + [[0, 0, 0, -90], [0, 0, 0, -126], [0, 0, 0, -72], [0] * 4])
+    atlas = Volume(
+        np.ones((91, 109, 91), np.float32),
+        np.diag([2.0, 2, 2, 1]) + [[0, 0, 0, -90], [0, 0, 0, -126], [0, 0, 0, -72], [0] * 4],
+    )
     for shape in ((64, 64, 9), (8, 8, 8)):  # slices of 20.2 mm; voxels of up to 27 mm
         grid = nifti.atlas_grid(atlas, shape)
         nifti.save(tmp_path / "a.nii.gz", np.ones(shape), grid)

@@ -156,9 +156,7 @@ def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) ->
         apart, mirrored = _apart(image)
         if mirrored or apart > TURN:
             how = "one is the other's mirror image" if mirrored else f"they are turned by {apart:.0f} degrees"
-            raise InputError(
-                f"{path}: sform and qform contradict each other about left and right, {how}. {again}."
-            )
+            raise InputError(f"{path}: sform and qform contradict each other about left and right, {how}. {again}.")
     sizes = voxel_sizes(affine)
     if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
         raise InputError(

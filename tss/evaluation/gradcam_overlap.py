@@ -54,13 +54,12 @@ SCORES = ("share_in_lesion", "overlap_over_half", "pointing")
 DEFINITION = (
     "The map is the evidence for stroke in phase 1, in the hemisphere with more of the lesion; for the verdict given "
     "in the TSS tasks, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion over its sum "
-    "in the hemisphere. overlap_over_half: more than "
-    f"{HALF:.0%} of the lesion, in the slice in which it is largest, is lit (at least {LIT:.0%} of the map's largest "
-    "value in the hemisphere). pointing: the map's hottest voxel lies in the lesion or within "
-    f"{TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps on the lesions of the "
-    "other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask (its overlap is always "
-    "whole). randomised: weights and BatchNorm statistics drawn anew for each patient, evidence for that network's own "
-    "verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient."
+    f"in the hemisphere. overlap_over_half: more than {HALF:.0%} of the lesion, in the slice in which it is largest, "
+    f"is lit (at least {LIT:.0%} of the map's largest value in the hemisphere). pointing: the map's hottest voxel lies "
+    f"in the lesion or within {TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps "
+    "on the lesions of the other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask "
+    "(its overlap is always whole). randomised: weights and BatchNorm statistics drawn anew for each patient, evidence "
+    "for that network's own verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient."
 )
 
 

@@ -221,9 +221,8 @@ def _in_short(found: Findings) -> str:
     return _section(
         "In short",
         _list(lines),
-        "<p>AUC: the chance that, of two patients, one scanned within the time "
-        "and one later, the first gets the higher probability; 0.5 is guessing, 1 is perfect. In brackets: "
-        "95 % confidence interval.</p>" * bool(lines),
+        "<p>AUC: the chance that, of two patients, one scanned within the time and one later, the first gets the "
+        "higher probability; 0.5 is guessing, 1 is perfect. In brackets: 95 % confidence interval.</p>" * bool(lines),
     )
 
 
@@ -248,10 +247,9 @@ def _flow(found: Findings) -> str:
         tables.append(
             found.table(
                 rows,
-                f"Patient flow, {words}. Taking part: the networks learn from those in train; "
-                "those in val choose epoch and threshold; those in test are kept for the end. This "
-                f"page is about {found.split}. Every patient of cohort.csv is counted in one line "
-                "between the first and the last, or in the last.",
+                f"Patient flow, {words}. Taking part: the networks learn from those in train; those in val choose "
+                f"epoch and threshold; those in test are kept for the end. This page is about {found.split}. Every "
+                "patient of cohort.csv is counted in one line between the first and the last, or in the last.",
             )
         )
     groups = table1_rows(found.patients)

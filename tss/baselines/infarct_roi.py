@@ -53,8 +53,7 @@ class Maps(NamedTuple):
 def make_maps(dwi: np.ndarray, t2w: np.ndarray, flair: np.ndarray, mask: np.ndarray, voxel_mm: np.ndarray) -> Maps:
     """Compute ADC, ratio maps and white matter from volumes (X, Y, Z) in medians of healthy brain.
 
-    Raises:
-        InputError: the ADC cannot be computed, or there is no white matter.
+    Raises InputError: the ADC cannot be computed, or there is no white matter.
     """
     brain = ndimage.binary_erosion(mask, DIAMOND) & (np.minimum(dwi, t2w) > LEAST_SIGNAL)
     if np.count_nonzero(brain) < FEWEST_VOXELS:
@@ -74,8 +73,7 @@ def make_maps(dwi: np.ndarray, t2w: np.ndarray, flair: np.ndarray, mask: np.ndar
 def find_infarct(maps: Maps) -> np.ndarray:
     """Return the infarct (X, Y, Z) bool: components of low ADC whose mean DWI is bright, and bright voxels of others.
 
-    Raises:
-        InputError: nothing is left.
+    Raises InputError: nothing is left.
     """
     dwi = maps.images["dwi"]
     healthy = dwi[maps.white]

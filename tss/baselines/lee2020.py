@@ -93,8 +93,7 @@ def fit_lee(
 
     Of equal ones the simplest is taken. The same seed gives the same model.
 
-    Args:
-        train, val: x (N, F) and y (N,), both classes in each.
+    train, val: x (N, F) and y (N,), both classes in each.
     """
     x, y = train
     columns = choose_features(x, y)

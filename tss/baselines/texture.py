@@ -189,8 +189,7 @@ def _between(position: float) -> list[tuple[int, float]]:
 def texture(image: np.ndarray, levels: np.ndarray, region: np.ndarray, voxel_mm: np.ndarray) -> dict[str, float]:
     """Return all 44 texture features of a region: moments of image, gradient and patterns, co-occurrence, runs.
 
-    Args:
-        image: (X, Y, Z); levels: the same, quantised; region: (X, Y, Z) bool, not empty.
+    image: (X, Y, Z); levels: the same, quantised; region: (X, Y, Z) bool, not empty.
     """
     voxels = int(np.count_nonzero(region))
     runs = [run_features(run_lengths(levels, region, direction), voxels) for direction in DIRECTIONS]

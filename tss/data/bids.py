@@ -37,8 +37,7 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
     A subject that lacks a needed scan stays in the cohort, with what is missing in column not_found, and fails for that
     reason. One session a patient is read (see `_chosen`), so that no patient is in two splits.
 
-    Raises:
-        InputError: not a BIDS dataset, or a table in it cannot be used.
+    Raises InputError: not a BIDS dataset, or a table in it cannot be used.
     """
     subjects = sorted((path.name for path in folder.glob("sub-*") if path.is_dir()), key=_natural)
     known = [name for name in subjects if re.fullmatch("sub-[A-Za-z0-9]+", name)]

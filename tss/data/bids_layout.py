@@ -149,11 +149,9 @@ def lesion_rank(image: File) -> int | None:
 def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
     """Return a .tsv as key -> column -> value, n/a as ""; {} where there is no such file.
 
-    Args:
-        key: the column that names the rows; `prefix` is put before names without it.
+    key: the column that names the rows; `prefix` is put before names without it.
 
-    Raises:
-        InputError: no such column, a duplicate name or column, or lines that do not fit the header.
+    Raises InputError: no such column, a duplicate name or column, or lines that do not fit the header.
     """
     if not path.is_file():
         return {}

@@ -31,8 +31,7 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
 
     The temporary name keeps the suffixes of `path`, since nibabel and matplotlib choose the format by them.
 
-    Raises:
-        InputError: the folder is not writable, the disk is full, or another error of the file system.
+    Raises InputError: the folder is not writable, the disk is full, or another error of the file system.
     """
     path = Path(path)
     # Not the process's number: on two nodes, or in two containers, it may be the same.
@@ -56,8 +55,7 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
 def sweep(folder: str | os.PathLike, *names: str) -> None:
     """Remove what `write_whole` has left half-written in a folder, in a run that was killed.
 
-    Args:
-        names: of the files whose halves are meant, since other runs may be writing there; none = all.
+    names: of the files whose halves are meant, since other runs may be writing there; none = all.
     """
     for entry in Path(folder).iterdir() if Path(folder).is_dir() else ():
         half = re.fullmatch(r"\.\d+\.(.+)", entry.name)
@@ -72,8 +70,7 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
     The system holds the lock and releases it when the process ends, however it ends. Where the file system has none
     (ENOSYS on some clusters), nothing is locked.
 
-    Raises:
-        InputError: another process is writing there, which is named.
+    Raises InputError: another process is writing there, which is named.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +111,7 @@ def write_json(path: str | os.PathLike, content: object) -> None:
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """Read a JSON object that this suite wrote.
-
-    Raises:
-        InputError: missing, unreadable, or not a JSON object.
-    """
+    """Read a JSON object that this suite wrote. Raises InputError: missing, unreadable, or not a JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

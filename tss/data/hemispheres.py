@@ -17,8 +17,7 @@ CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit 
 def split(volumes: np.ndarray) -> np.ndarray:
     """Split (..., X, Y, Z) at the midline into (2, ..., D, H, W) hemispheres, both with the midline at column W - 1.
 
-    Raises:
-        ValueError: X is odd.
+    Raises ValueError: X is odd.
     """
     if volumes.shape[-3] % 2:
         raise ValueError(f"{volumes.shape[-3]} columns cannot be halved")

@@ -51,8 +51,7 @@ def load(path: str | os.PathLike, mask: bool = False) -> Volume:
 
     A fourth axis of length 1 is dropped. A mask may be zero everywhere.
 
-    Raises:
-        InputError: missing, not NIfTI, cut off, not 3-D, no orientation, an unusable affine, NaN, or all zero.
+    Raises InputError: missing, not NIfTI, cut off, not 3-D, no orientation, an unusable affine, NaN, or all zero.
     """
     if (volumes := count_volumes(path)) > 1:
         raise InputError(
@@ -68,8 +67,7 @@ def load(path: str | os.PathLike, mask: bool = False) -> Volume:
 def count_volumes(path: str | os.PathLike) -> int:
     """Return how many volumes a 3-D or 4-D NIfTI file holds, by its header alone.
 
-    Raises:
-        InputError: missing, not NIfTI, or of another dimension.
+    Raises InputError: missing, not NIfTI, or of another dimension.
     """
     shape = _open(Path(path)).shape
     return shape[3] if len(shape) == 4 else 1
@@ -78,8 +76,7 @@ def count_volumes(path: str | os.PathLike) -> int:
 def load_series(path: str | os.PathLike) -> Volume:
     """Read a 3-D or 4-D NIfTI file as a Volume whose data is (X, Y, Z, N), on canonical RAS axes.
 
-    Raises:
-        InputError: as `load`, except for the number of volumes and for zeros.
+    Raises InputError: as `load`, except for the number of volumes and for zeros.
     """
     path = Path(path)
     image = _open(path)
@@ -214,14 +211,12 @@ def resample(
 
     All affines on the way are composed first, so that a scan is interpolated only once (decision 11).
 
-    Args:
-        volume: the scan (X, Y, Z).
-        shape, affine: the grid to fill, voxel -> world mm of the target space.
-        world: (4, 4) world mm of the scan -> world mm of the target space; None means the same world.
-        order: 1 = linear (paper 2.1), 0 = nearest (masks).
+    volume: the scan (X, Y, Z).
+    shape, affine: the grid to fill, voxel -> world mm of the target space.
+    world: (4, 4) world mm of the scan -> world mm of the target space; None means the same world.
+    order: 1 = linear (paper 2.1), 0 = nearest (masks).
 
-    Returns:
-        (X, Y, Z) float32 of `shape`, 0 outside the scan's field of view.
+    Returns (X, Y, Z) float32 of `shape`, 0 outside the scan's field of view.
     """
     to_source_world = np.eye(4) if world is None else np.linalg.inv(world)
     matrix = np.linalg.inv(volume.affine) @ to_source_world @ affine
@@ -249,8 +244,7 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
 
     The midsagittal plane, x = 0 in MNI space, falls exactly between columns X/2 - 1 and X/2.
 
-    Raises:
-        InputError: X is odd, voxels are too small or too large, or the atlas is oblique or does not span x = 0.
+    Raises InputError: X is odd, voxels are too small or too large, or the atlas is oblique or does not span x = 0.
     """
     name = atlas.path or "the atlas"
     if shape[0] % 2:

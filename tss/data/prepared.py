@@ -76,11 +76,7 @@ def qc_page(data: str | os.PathLike) -> Path:
 
 
 def read_settings(data: str | os.PathLike) -> Settings:
-    """Read DATA/settings.json.
-
-    Raises:
-        InputError: it is missing, damaged, or has no grid.
-    """
+    """Read DATA/settings.json. Raises InputError: it is missing, damaged, or has no grid."""
     settings = read_json(settings_file(data))
     if "grid" not in settings:
         raise InputError(f"{settings_file(data)} has no 'grid'. Run run_preprocess.py again on this cohort.")
@@ -90,8 +86,7 @@ def read_settings(data: str | os.PathLike) -> Settings:
 def read_prepared(data: str | os.PathLike) -> list[Patient]:
     """Read DATA/cohort.csv as run_preprocess.py leaves it: with split, status, reason and flags.
 
-    Raises:
-        InputError: there is none, or it is a raw cohort table.
+    Raises InputError: there is none, or it is a raw cohort table.
     """
     path = cohort_file(data)
     if not path.is_file():
@@ -108,11 +103,9 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
 def read_hemispheres(data: str | os.PathLike, patient: str, grid: Sequence[int]) -> np.ndarray:
     """Return a patient's hemispheres (2, C, D, H, W) float16: left, right mirrored.
 
-    Args:
-        grid: voxels X, Y, Z of the whole brain that are expected; (D, H, W) = (Z, Y, X / 2).
+    grid: voxels X, Y, Z of the whole brain that are expected; (D, H, W) = (Z, Y, X / 2).
 
-    Raises:
-        InputError: missing, damaged, of another grid, or with an empty hemisphere.
+    Raises InputError: missing, damaged, of another grid, or with an empty hemisphere.
     """
     path, (x, y, z) = hemispheres_file(data, patient), grid
     shape = (len(SIDES), len(CHANNELS), z, y, x // 2)

@@ -64,8 +64,7 @@ def fewer_to_train(patients: list[Patient], n: int, seed: int) -> list[Patient]:
 
     With one seed the choices are nested, smaller ones within larger ones, and each is even in time band and side.
 
-    Raises:
-        InputError: there are fewer.
+    Raises InputError: there are fewer.
     """
     there = [patient for patient in patients if patient.split == "train" and patient.status == "ok"]
     if n > len(there):

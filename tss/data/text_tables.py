@@ -30,8 +30,7 @@ class TextTable(NamedTuple):
 def read_text_table(path: Path) -> TextTable:
     """Read a table. Lines of blanks and separators are none; neither are columns without a name.
 
-    Raises:
-        InputError: unreadable, or a quote that is not closed.
+    Raises InputError: unreadable, or a quote that is not closed.
     """
     text = _read_text(path)
     first, _, rest = text.partition("\n")

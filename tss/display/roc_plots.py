@@ -38,12 +38,11 @@ def draw_roc(
 ) -> None:
     """Draw one ROC curve with the operating point that was fixed before the test.
 
-    Args:
-        curve: false and true positive rates, rising from (0, 0) to (1, 1).
-        auc, interval: the area and its 95 % confidence interval.
-        point: false and true positive rate at `threshold`, which was chosen on validation.
-        title: the positive class, for instance "TSS < 4.5 h".
-        cases: how many, for instance "82 patients, 42 positive".
+    curve: false and true positive rates, rising from (0, 0) to (1, 1).
+    auc, interval: the area and its 95 % confidence interval.
+    point: false and true positive rate at `threshold`, which was chosen on validation.
+    title: the positive class, for instance "TSS < 4.5 h".
+    cases: how many, for instance "82 patients, 42 positive".
     """
     figure, axes = open_panel(f"{title}\n{cases}", width=4.2, height=4.4)
     draw_diagonal(axes, "chance")

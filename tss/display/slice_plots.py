@@ -51,13 +51,12 @@ def draw_gradcam(
 ) -> None:
     """Draw slices of each scan twice: plain, and beneath the map.
 
-    Args:
-        scans: name -> (X, Y, Z), all on one grid.
-        heat: (X, Y, Z) in [0, 1], one scale for the whole patient; never rescaled.
-        slices: which z to show, one column each, with a caption each.
-        title: patient, side, probability; `scale`: what the map's 0 and 1 mean.
-        sizes: voxel edges (x, y, z) in mm.
-        lesion: (X, Y, Z) mask, outlined on every picture.
+    scans: name -> (X, Y, Z), all on one grid.
+    heat: (X, Y, Z) in [0, 1], one scale for the whole patient; never rescaled.
+    slices: which z to show, one column each, with a caption each.
+    title: patient, side, probability; `scale`: what the map's 0 and 1 mean.
+    sizes: voxel edges (x, y, z) in mm.
+    lesion: (X, Y, Z) mask, outlined on every picture.
     """
     # Cropped to the head: the atlas's margins would take half of the page.
     box = _bounding_box([scan[..., list(slices)] for scan in scans.values()])
@@ -106,12 +105,11 @@ def draw_qc(
 ) -> None:
     """Draw slices of each scan on the atlas grid with the outlines by which registration is judged, and histograms.
 
-    Args:
-        scans: name -> (X, Y, Z) on the atlas grid in medians of healthy brain, one row each; drawn from black at 0
-            to white at QC_WHITE in every patient, so that patients can be compared.
-        mask, atlas_brain, lesion: (X, Y, Z) bool, outlined in QC_COLOURS.
-        sizes: voxel edges (x, y, z) in mm.
-        histograms: name -> edges (B + 1,) in medians; and shares (B,) raw, matched and, where known, reference.
+    scans: name -> (X, Y, Z) on the atlas grid in medians of healthy brain, one row each; drawn from black at 0 to white
+        at QC_WHITE in every patient, so that patients can be compared.
+    mask, atlas_brain, lesion: (X, Y, Z) bool, outlined in QC_COLOURS.
+    sizes: voxel edges (x, y, z) in mm.
+    histograms: name -> edges (B + 1,) in medians; and shares (B,) raw, matched and, where known, reference.
     """
     inside = np.flatnonzero((mask | atlas_brain).any((0, 1)))
     slices = np.unique(np.linspace(inside[0], inside[-1], QC_SLICES + 2).round().astype(int)[1:-1])

@@ -92,8 +92,7 @@ class Network(NamedTuple):
 def evaluate(options: Options) -> list[Row]:
     """Evaluate checkpoints on one split; returns the row of each, as written to its metrics.json.
 
-    Raises:
-        InputError: a checkpoint and DATA do not belong together, or OUT has results already.
+    Raises InputError: a checkpoint and DATA do not belong together, or OUT has results already.
     """
     selection = select(options)
     networks = []

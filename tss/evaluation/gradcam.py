@@ -51,16 +51,13 @@ def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: i
     the other side is cut off in either map: a cold place is not a healthy place. In the 2D model the gradient holds
     the slice's own weight, so that one slice can be compared with another.
 
-    Args:
-        model: maps (1, C, D, H, W) to logits (1,); in eval mode, frozen or not.
-        hemisphere: (C, D, H, W) on the model's device.
-        target: the layer; its output is (D, channels, h, w), each slice on its own, or (1, channels, d, h, w).
+    model: maps (1, C, D, H, W) to logits (1,); in eval mode, frozen or not.
+    hemisphere: (C, D, H, W) on the model's device.
+    target: the layer; its output is (D, channels, h, w), each slice on its own, or (1, channels, d, h, w).
 
-    Returns:
-        (D, H, W) float32 in [0, 1]; all zero where nothing argues for that sign, which is a result to be said.
+    Returns (D, H, W) float32 in [0, 1]; all zero where nothing argues for that sign, which is a result to be said.
 
-    Raises:
-        ValueError: the model is in training mode, where BatchNorm would answer for another function.
+    Raises ValueError: the model is in training mode, where BatchNorm would answer for another function.
     """
     if model.training:
         raise ValueError("Grad-CAM explains the model in eval mode: call model.eval() first.")

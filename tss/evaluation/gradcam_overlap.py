@@ -77,8 +77,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
 
     Patients that failed preprocessing have no mask on the grid and therefore no side.
 
-    Raises:
-        InputError: nobody has a mask; a file is missing; a mask is not on DATA's grid.
+    Raises InputError: nobody has a mask; a file is missing; a mask is not on DATA's grid.
     """
     marked = [patient for patient in patients if patient.path("lesion")]
     if not marked:
@@ -164,9 +163,8 @@ def measure_overlap(
 ) -> GradcamScores:
     """Lay the Grad-CAM of each patient with a lesion mask on it; nobody is left out without being named.
 
-    Args:
-        predictions: of `patients`, whose network has been moved to its device.
-        lesions: as `lesions_of` returns them.
+    predictions: of `patients`, whose network has been moved to its device.
+    lesions: as `lesions_of` returns them.
     """
     looks, not_measured = {}, {}
     for patient, sides in lesions.items():

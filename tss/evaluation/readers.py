@@ -167,8 +167,7 @@ def matched(y: np.ndarray, p: np.ndarray, reading: np.ndarray, swap: bool = Fals
     With `swap`, the model's specificity with no more missed positives than the reader, and the reader's specificity.
     No interpolation: the model's point is one that a threshold gives.
 
-    Raises:
-        InputError: one class only.
+    Raises InputError: one class only.
     """
     if swap:
         y, p, reading = 1 - y, -p, 1 - reading

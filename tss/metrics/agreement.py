@@ -19,10 +19,8 @@ from tss.metrics.roc import checked, normal_interval
 def fleiss_kappa(ratings: ArrayLike) -> float:
     """Return the agreement of raters beyond chance (Fleiss 1971): 1 = always, 0 = as often as by chance.
 
-    Args:
-        ratings: (subjects, raters), labels of any kind; every rater has rated every subject.
-    Raises:
-        InputError: fewer than two raters, a missing rating, or a single label throughout (0 / 0).
+    ratings: (subjects, raters), labels of any kind; every rater has rated every subject.
+    Raises InputError: fewer than two raters, a missing rating, or a single label throughout (0 / 0).
     """
     return _fleiss(ratings)[0]
 
@@ -57,8 +55,7 @@ def _fleiss(ratings: ArrayLike) -> tuple[float, np.ndarray]:
 def cohen_kappa(a: ArrayLike, b: ArrayLike) -> float:
     """Return the agreement of two raters beyond chance (Cohen 1960). a, b: (n,) labels of the same subjects.
 
-    Raises:
-        InputError: a missing rating, or a single label throughout (0 / 0).
+    Raises InputError: a missing rating, or a single label throughout (0 / 0).
     """
     return _cohen(a, b)[0]
 

@@ -27,11 +27,9 @@ def bootstrap_ci(
 ) -> tuple[float, float]:
     """Percentile interval (Efron 1979) of statistic(lines), `lines` being whole numbers into the n lines.
 
-    Args:
-        patients: (n,) the patient of each line, in any form that can be compared.
-    Raises:
-        InputError: there are no patients, or `statistic` refused half of the draws or more. Fewer such draws are
-            discarded.
+    patients: (n,) the patient of each line, in any form that can be compared.
+    Raises InputError: there are no patients, or `statistic` refused half of the draws or more. Fewer such draws are
+        discarded.
     """
     if not len(patients):
         raise InputError("an interval needs patients, and there are none.")

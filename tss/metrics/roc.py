@@ -68,9 +68,8 @@ def delong_test(y: ArrayLike, p1: ArrayLike, p2: ArrayLike) -> PairedTest:
 
     Two scores that rank alike have p = 1.
 
-    Raises:
-        InputError: fewer than two cases of a class; or a difference without any variance, such as perfect scores
-            against perfectly wrong ones: z would be infinite, which says nothing about so few cases.
+    Raises InputError: fewer than two cases of a class; or a difference without any variance, such as perfect scores
+        against perfectly wrong ones: z would be infinite, which says nothing about so few cases.
     """
     y, p1 = checked(y, p1)
     y, p2 = checked(y, p2)

@@ -122,8 +122,7 @@ def make_cohort(
 ) -> Path:
     """Write n patients and their table. The same (n, seed, difficulty) gives the same files whatever `jobs`.
 
-    Args:
-        progress: True prints a line per patient with the time left, False is silent, a function gets the lines.
+    progress: True prints a line per patient with the time left, False is silent, a function gets the lines.
     Returns: path of cohort.csv, written last.
     """
     if n < 1:

@@ -54,9 +54,8 @@ def make_pose(rng: np.random.Generator, tilt: float, shift: float) -> np.ndarray
 def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float, neck: float, cut_top: float) -> Grid:
     """Return the grid of an axial scan that covers this brain, along R, A, S or turned with the head.
 
-    Args:
-        pose: (4, 4) this head's mm -> scanner mm.
-        neck: mm of field of view below the brain. cut_top: largest part of the brain above the field of view.
+    pose: (4, 4) this head's mm -> scanner mm.
+    neck: mm of field of view below the brain. cut_top: largest part of the brain above the field of view.
     """
     axes = np.eye(3)
     if rng.uniform() < ALONG_HEAD:
@@ -80,9 +79,8 @@ def make_grid(rng: np.random.Generator, subject: Subject, pose, pixel_mm: float,
 def scan(image: np.ndarray, subject: Subject, grid: Grid, pose: np.ndarray) -> np.ndarray:
     """Sample (C, X, Y, Z) fields of the mean head's grid on a scan's grid, averaged over the slice thickness.
 
-    Args:
-        grid: slices lie along its third axis.
-        pose: (4, 4) this head's mm -> scanner mm.
+    grid: slices lie along its third axis.
+    pose: (4, 4) this head's mm -> scanner mm.
     Returns: (C, X, Y, Z) float32 on the grid.
     """
     source = torch.from_numpy(np.ascontiguousarray(image))[None]

@@ -41,11 +41,7 @@ class Atlas(NamedTuple):
 
 
 def find_atlas(path: str | os.PathLike | None) -> Path:
-    """Return the atlas file: the one given, else FSL's.
-
-    Raises:
-        InputError: none is given and FSL has none.
-    """
+    """Return the atlas file: the one given, else FSL's. Raises InputError: none is given and FSL has none."""
     if path:
         return Path(path)
     home = os.environ.get("FSLDIR", "")
@@ -60,8 +56,7 @@ def find_atlas(path: str | os.PathLike | None) -> Path:
 def load_atlas(path: str | os.PathLike, shape: tuple[int, int, int]) -> Atlas:
     """Load the atlas, remove its skull if it has one (see `mask_beside`), and lay the grid over it.
 
-    Raises:
-        InputError: unreadable, or not in MNI space.
+    Raises InputError: unreadable, or not in MNI space.
     """
     return lay_out(load(path), shape)
 
@@ -81,8 +76,7 @@ def mask_beside(atlas: str | os.PathLike) -> Path | None:
 def lay_out(atlas: Volume, shape: tuple[int, int, int]) -> Atlas:
     """Remove the skull of an atlas if it has one, and lay a grid of (X, Y, Z) voxels over it.
 
-    Raises:
-        InputError: not in MNI space, or no brain is found in it.
+    Raises InputError: not in MNI space, or no brain is found in it.
     """
     skull = "none"
     if np.mean(atlas.data == 0) < ZEROS_WITHOUT_SKULL:

@@ -42,8 +42,7 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     BET sees the DWI alone: the eyes and scalp that mislead it on b0 are dark there (decision 12).
     Where the skull has been removed already, what is left is kept whole.
 
-    Raises:
-        InputError: BET is missing, fails, hangs, or finds no brain.
+    Raises InputError: BET is missing, fails, hangs, or finds no brain.
     """
     brain = bet(dwi)
     stripped = left_over(dwi, brain.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000)
@@ -53,8 +52,7 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
 def bet(scan: Volume, options: Sequence[str] = BET_OPTIONS) -> np.ndarray:
     """Return BET's mask (X, Y, Z) bool of a scan.
 
-    Raises:
-        InputError: BET is missing, fails, hangs, or finds no brain.
+    Raises InputError: BET is missing, fails, hangs, or finds no brain.
     """
     with tempfile.TemporaryDirectory(prefix="tss-fsl-") as folder:
         given = _hand_over(scan, Path(folder, "scan.nii.gz"))
@@ -71,12 +69,10 @@ def bet(scan: Volume, options: Sequence[str] = BET_OPTIONS) -> np.ndarray:
 def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
     """Return the world affine (4, 4) moving -> fixed, by FLIRT.
 
-    Args:
-        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
-        fixed_mask: (X, Y, Z) bool on the fixed grid; FLIRT compares the two scans there only.
+    dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
+    fixed_mask: (X, Y, Z) bool on the fixed grid; FLIRT compares the two scans there only.
 
-    Raises:
-        InputError: FLIRT is missing, fails, hangs, or leaves something that is no affine.
+    Raises InputError: FLIRT is missing, fails, hangs, or leaves something that is no affine.
     """
     with tempfile.TemporaryDirectory(prefix="tss-fsl-") as folder:
         moving_file = _hand_over(moving, Path(folder, "moving.nii.gz"))
@@ -122,8 +118,7 @@ def flirt_to_world(matrix: np.ndarray, moving: nibabel.Nifti1Image, fixed: nibab
 
     world = A_fixed F_fixed^-1 matrix F_moving A_moving^-1, with A: voxel -> world mm and F: voxel -> FLIRT's mm.
 
-    Args:
-        moving, fixed: the images as stored in the files that FLIRT was given; only shape and header are read.
+    moving, fixed: the images as stored in the files that FLIRT was given; only shape and header are read.
     """
     return (fixed.affine @ np.linalg.inv(_voxel_to_flirt(fixed)) @ matrix
             @ _voxel_to_flirt(moving) @ np.linalg.inv(moving.affine))  # fmt: skip
@@ -172,8 +167,7 @@ def flirt_command(moving: str, fixed: str, matrix: str, dof: int, weight: str | 
 def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
     """Run one of FSL's programs in the folder of the file it makes, so that no path with a space reaches its scripts.
 
-    Raises:
-        InputError: it is missing, cannot be started, fails, takes longer than `timeout` seconds, or makes no file.
+    Raises InputError: it is missing, cannot be started, fails, takes longer than `timeout` seconds, or makes no file.
     """
     program = find_program(command[0])
     settings = {"FSLOUTPUTTYPE": "NIFTI_GZ", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -211,8 +205,7 @@ def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
 def find_program(name: str) -> str:
     """Return the path of one of FSL's programs.
 
-    Raises:
-        InputError: it is neither in $FSLDIR/bin nor on PATH; every folder searched is named.
+    Raises InputError: it is neither in $FSLDIR/bin nor on PATH; every folder searched is named.
     """
     folders = [os.path.join(os.environ["FSLDIR"], "bin")] if os.environ.get("FSLDIR") else []
     folders += [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
@@ -235,11 +228,7 @@ def available() -> bool:
 
 
 def describe() -> str:
-    """Return which FSL is used, such as "FSL 6.0.4 (/opt/fsl)".
-
-    Raises:
-        InputError: one of the programs is missing.
-    """
+    """Return which FSL is used, such as "FSL 6.0.4 (/opt/fsl)". Raises InputError: one of the programs is missing."""
     program = [find_program(name) for name in PROGRAMS][-1]
     home = _home(program)
     if home is None:

@@ -33,15 +33,12 @@ MOST_STRETCH = 0.02  # our choice: matching changes a gain by 2 % at most, so an
 def correct_bias(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Divide out the smooth multiplicative field that `bias_field` finds. The mean inside the mask is kept.
 
-    Args:
-        volume: (X, Y, Z), values >= 0.
-        mask: (X, Y, Z), the brain: bool, or numbers that are above 0 in it.
+    volume: (X, Y, Z), values >= 0.
+    mask: (X, Y, Z), the brain: bool, or numbers that are above 0 in it.
 
-    Returns:
-        (X, Y, Z) float32; outside the mask the field continues smoothly.
+    Returns (X, Y, Z) float32; outside the mask the field continues smoothly.
 
-    Raises:
-        ValueError: the mask is empty, or the volume has no positive value in it.
+    Raises ValueError: the mask is empty, or the volume has no positive value in it.
     """
     return (volume / bias_field(volume, mask)).astype(np.float32)
 
@@ -169,8 +166,7 @@ def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     The bulk is found by cutting off both tails around the median until nothing more is cut, so that a lesion of a
     fifth of the brain hardly moves the landmarks.
 
-    Raises:
-        ValueError: the positive values in the mask do not vary.
+    Raises ValueError: the positive values in the mask do not vary.
     """
     values = volume[mask]
     values = values[values > 0]
@@ -196,9 +192,8 @@ def match(volume: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, reference
     Between landmarks the gain is interpolated; below the lowest and above the highest it stays the same, so a lesion
     keeps its ratio to its mirror side (decision 9). No gain differs from the median's by more than MOST_STRETCH.
 
-    Args:
-        volume: (X, Y, Z); mask: (X, Y, Z) bool.
-        landmarks, reference: (7,), this patient's and the reference patient's, each in its own scanner units.
+    volume: (X, Y, Z); mask: (X, Y, Z) bool.
+    landmarks, reference: (7,), this patient's and the reference patient's, each in its own scanner units.
     """
     own = landmarks / landmarks[3]
     aim = np.clip(reference / reference[3], own * (1 - MOST_STRETCH), own * (1 + MOST_STRETCH))

@@ -55,8 +55,7 @@ def make_record(patient: Patient, out: Path, tools: str, settings: Settings) -> 
 
     Errors of the patient's go into the record.
 
-    Raises:
-        InputError: DATA cannot be written.
+    Raises InputError: DATA cannot be written.
     """
     started = time.monotonic()
     file = record_file(out, patient.id)

@@ -42,11 +42,9 @@ class Prepared:
 def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[float]] | None = None) -> Prepared:
     """Bring one patient into the atlas space, in comparable intensities (paper 2.1, Fig. 2).
 
-    Args:
-        reference: the reference patient's landmarks for each channel; None = this is the reference patient.
+    reference: the reference patient's landmarks for each channel; None = this is the reference patient.
 
-    Raises:
-        InputError: scans that do not belong together, no brain, or a channel without signal.
+    Raises InputError: scans that do not belong together, no brain, or a channel without signal.
     """
     dwi, b0, flair, lesion = scans
     for other in (b0, lesion):

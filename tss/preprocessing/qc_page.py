@@ -26,10 +26,9 @@ KEY_LENGTH = 16  # our choice: hexadecimal digits of a picture's hash; enough th
 def index_page(table: list[list[str]], records: list[Record | None], data: Path) -> str:
     """Return qc/index.html: failed patients first, then flagged ones, then the rest, each with its picture.
 
-    Args:
-        table: cohort.csv's header and lines, as it is written.
-        records: one for each line; None = not preprocessed yet.
-        data: DATA, with the pictures; a patient without one has none on the page.
+    table: cohort.csv's header and lines, as it is written.
+    records: one for each line; None = not preprocessed yet.
+    data: DATA, with the pictures; a patient without one has none on the page.
     """
     found = [(_mark(record), line, record) for line, record in enumerate(records) if record]
     found.sort(key=lambda entry: ORDER.index(entry[0]))

@@ -160,8 +160,7 @@ def mirrored_pairs(lesion: Volume, mask: np.ndarray, affine: np.ndarray, world: 
     lesion: mask in its own space; mask (X, Y, Z) and affine: the brain on the atlas grid, midline at x = 0 mm (MNI);
     world: (4, 4), mm of the lesion -> mm of the atlas. A mirror image that is itself lesion does not count.
 
-    Returns:
-        two (3, N) arrays in mm of the atlas, and the share of the lesion that lies in the mask, 0..1.
+    Returns two (3, N) arrays in mm of the atlas, and the share of the lesion that lies in the mask, 0..1.
     """
     index = np.argwhere(lesion.data > 0).T
     here = apply_affine(world @ lesion.affine, index)

@@ -58,8 +58,7 @@ NAMES = ("auto", "fsl", "literal", "builtin")
 def find_tools(name: str) -> Tools:
     """Return the tools of one of NAMES; auto is FSL where it is installed.
 
-    Raises:
-        InputError: FSL is asked for and missing.
+    Raises InputError: FSL is asked for and missing.
     """
     if name == "builtin" or (name == "auto" and not fsl.available()):
         return BUILTIN

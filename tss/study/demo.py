@@ -41,8 +41,7 @@ TUMOUR_FLAGS = {"2d": TWELVE, "3d": "--epochs 8 --batch-size 2 --lr 1e-2 --final
 def run(out: Path, model: str, seed: int, patients: int = PATIENTS, grid: tuple[int, int, int] = GRID) -> int:
     """Run the four steps of one model; a finished step is not repeated.
 
-    Returns:
-        0; a program that fails has said why, and its exit code is returned.
+    Returns 0; a program that fails has said why, and its exit code is returned.
     """
     started = time.monotonic()
     data, runs, results = out / "data", out / "runs" / model, out / "eval" / model

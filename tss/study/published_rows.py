@@ -81,8 +81,7 @@ class Fit(NamedTuple):
 def explain_table(path: str | os.PathLike) -> str:
     """Read a table of published rows and return what can be behind them, as text.
 
-    Raises:
-        InputError: all that is wrong with the table, line by line.
+    Raises InputError: all that is wrong with the table, line by line.
     """
     rows, unused = read_rows(path)
     found = {row.name: explain_row(row) for row in rows}

@@ -115,10 +115,8 @@ def run_study(study: Study, shard: Shard | None = None, dry_run: bool = False) -
     """Print the plan; train what is not finished; evaluate all and write the table.
 
     shard: train this part of the chains, and do not evaluate.
-    Returns:
-        0; where a command fails it has said why, and its exit code is returned.
-    Raises:
-        InputError: data, files and flags do not fit together; nothing was trained.
+    Returns 0; where a command fails it has said why, and its exit code is returned.
+    Raises InputError: data, files and flags do not fit together; nothing was trained.
     """
     plan = make_plan(study)
     if shard:

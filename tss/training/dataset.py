@@ -29,8 +29,7 @@ class Split(NamedTuple):
 def load_split(data: str | os.PathLike, patients: list[Patient], task: str, split: str, grid: Sequence[int]) -> Split:
     """Read all hemispheres of a task's split into memory. grid: voxels [X, Y, Z] of the whole brain.
 
-    Raises:
-        InputError: a file is missing, damaged, empty or of another grid.
+    Raises InputError: a file is missing, damaged, empty or of another grid.
     """
     chosen = samples(patients, task, split)
     x, y, z = grid

@@ -49,8 +49,7 @@ def without_onednn_bf16(precision: str, device: torch.device) -> Iterator[None]:
 def choose_device(name: str) -> torch.device:
     """Return the device of that name: auto = the first GPU, or cpu; else any that torch knows: cpu, cuda, cuda:1.
 
-    Raises:
-        InputError: it cannot compute, which is tried: a GPU may be too old for this torch, full, or reserved.
+    Raises InputError: it cannot compute, which is tried: a GPU may be too old for this torch, full, or reserved.
     """
     found = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -28,8 +28,7 @@ def build_optimizer(network: nn.Module, lr: float, final_lr: float) -> AdaBound:
     Always a new one for a phase: the package fixes its base rates on construction and never steps a group that is
     added later.
 
-    Raises:
-        InputError: the package does not run with this torch.
+    Raises InputError: the package does not run with this torch.
     """
     # adabound 0.0.5 calls add_() and addcmul_() in the old way, which torch still accepts.
     warnings.filterwarnings("ignore", message=r"This overload of add\w* is deprecated", category=UserWarning)
@@ -54,8 +53,7 @@ def train_one_epoch(
 ) -> float:
     """Take one step per batch (inputs, targets); returns the mean loss over hemispheres.
 
-    Raises:
-        FloatingPointError: the loss is no longer a finite number.
+    Raises FloatingPointError: the loss is no longer a finite number.
     """
     network.train()  # frozen modules stay as they are (tss.training.phases.freeze)
     total, count = 0.0, 0
@@ -78,8 +76,7 @@ def train_one_epoch(
 def predict(network: nn.Module, hemispheres: Tensor, size: int, device: torch.device, precision: str) -> np.ndarray:
     """hemispheres (N, C, D, H, W) of any float type, in batches of `size` -> logits (N,) float64.
 
-    Raises:
-        FloatingPointError: a logit is not a finite number.
+    Raises FloatingPointError: a logit is not a finite number.
     """
     network.eval()
     parts = []

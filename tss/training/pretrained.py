@@ -46,8 +46,7 @@ def recognise_weights(content: object, path: Path) -> Parent:
     """Return a Parent made of another program's weights.
 
     content: what checkpoint.read_torch_file() returned: a state_dict, or a dict that holds one under "state_dict".
-    Raises:
-        InputError: neither Models Genesis nor a ResNet-18, or with tensors that neither has.
+    Raises InputError: neither Models Genesis nor a ResNet-18, or with tensors that neither has.
     """
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):

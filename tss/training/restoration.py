@@ -64,8 +64,7 @@ def validate_restoration(
 
     mean: (C, D, H, W), of the training split.
 
-    Raises:
-        FloatingPointError: the network's error is not a finite number.
+    Raises FloatingPointError: the network's error is not a finite number.
     """
     network.eval()
     mean = mean.to(device)

@@ -70,11 +70,7 @@ def start_or_resume(run: Run, state: TrainState) -> None:
 
 
 def resume(run: Run, state: TrainState) -> None:
-    """Continue from last.pt, as if never interrupted.
-
-    Raises:
-        InputError: it belongs to another run.
-    """
+    """Continue from last.pt, as if never interrupted. Raises InputError: it belongs to another run."""
     path = run.folder / "last.pt"
     last = load_checkpoint(path)
     if "resume" not in last:

@@ -81,10 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
 def train_on_tumours(options: Options, table: Path, grid: Sequence[int]) -> Path:
     """Train the medical weights that phases 2 and 3 are compared with (paper 3), into OUT/tumours.
 
-    Returns:
-        the path of the best checkpoint.
-    Raises:
-        InputError: as for a phase, and all that is wrong with the table.
+    Returns the path of the best checkpoint.
+    Raises InputError: as for a phase, and all that is wrong with the table.
     """
     run = set_up_tumour_run(options, table, grid)
     with alone_in(run.folder):

@@ -39,8 +39,7 @@ VIEW_MM = (182.0, 218.0, 182.0)  # MNI152's field of view, which run_preprocess.
 def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
     """Read and check the table, and give each patient a split where it has none, by patient and even in type.
 
-    Raises:
-        InputError: all that is wrong with it, line by line; or a split that lacks patients or a type.
+    Raises InputError: all that is wrong with it, line by line; or a split that lacks patients or a type.
     """
     needed = {"2d": "type", "3d": "tumour"}[model]
 
@@ -109,8 +108,7 @@ def load_tumours(patients: Sequence[Patient], model: str, grid: Sequence[int], s
         2d: slices (N, C, Y, X) float16, labels (N,) int64 = places in types_of(). Those that show tumour, where the
         patient has a mask, else all that show anything. 3d: volumes (N, C, Z, Y, X), labels (N, Z, Y, X) uint8 masks.
 
-    Raises:
-        InputError: a scan cannot be read, a mask is empty, or scans do not lie in one space.
+    Raises InputError: a scan cannot be read, a mask is empty, or scans do not lie in one space.
     """
     types, samples = types_of(patients), []
     images: list[np.ndarray] = []

@@ -214,10 +214,10 @@ def session(name, *images, subject="sub-1"):
     ]
 
 
-def test_one_session_a_patient_the_first_that_is_complete(tmp_path):
+def test_one_session_a_patient_the_first_with_mri(tmp_path):
     """ses-2 before ses-10; an admission with CT alone; the order of time; the one that the table asks for."""
     whole = ("trace", "ADC", "FLAIR")
-    lay(tmp_path, *session("ses-10", *whole), *session("ses-2", *whole), *session("ses-1", "trace"))
+    lay(tmp_path, *session("ses-10", *whole), *session("ses-2", *whole), "sub-1/ses-1/ct/sub-1_ses-1_ct.nii.gz")
     patients, said = read(tmp_path)
     assert list(patients) == ["sub-1"] and patients["sub-1"].row["session"] == "ses-2"
     assert (
@@ -233,12 +233,165 @@ def test_one_session_a_patient_the_first_that_is_complete(tmp_path):
         },
     )
     patient = read(tmp_path)[0]["sub-1"]
-    assert patient.row["session"] == "ses-10" and patient.minutes == 95
+    assert patient.row["session"] == "ses-10" and patient.minutes == 95  # of 16 June; ses-1 has no MRI
     put(tmp_path, {"participants.tsv": "participant_id\tsession\tage\nsub-1\t2\t60\n"})
     patient = read(tmp_path)[0]["sub-1"]
     assert patient.row["session"] == "ses-2" and patient.minutes == 4000 and patient.row["age"] == "60"
     put(tmp_path, {"participants.tsv": "participant_id\tsession\nsub-1\tses-3\n"})
     assert read(tmp_path)[0]["sub-1"].row["not_found"] == "there is no folder ses-3, which participants.tsv names"
+
+
+def test_a_complete_follow_up_never_takes_the_place_of_an_acute_session_that_lacks_a_file(tmp_path):
+    """Its onset and side are not the follow-up's."""
+    lay(tmp_path, *session("ses-1", "trace", "ADC"), *session("ses-2", "trace", "ADC", "FLAIR"))
+    put(tmp_path, {"participants.tsv": TABLE + "sub-1\t95\tleft\n"})
+    patient = read(tmp_path)[0]["sub-1"]
+    assert (patient.row["session"], patient.minutes, patient.row["not_found"]) == (
+        "ses-1",
+        95,
+        "no FLAIR in sub-1/ses-1/anat",
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [(("3mo", "acute"), "acute"), (("baseline", "24h"), "baseline"), (("followup", "1"), "1"), (("2", "10"), "2")],
+)
+def test_sessions_without_times_by_what_their_names_say(tmp_path, names, first):
+    for name in names:
+        lay(tmp_path, *session(f"ses-{name}", "trace", "ADC", "FLAIR"))
+    assert read(tmp_path)[0]["sub-1"].row["session"] == f"ses-{first}"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "first"),
+    [
+        ("2009-06-15T13:00:00.25", "2009-06-15 9:30", "ses-2"),
+        ("15.6.2009 13:00", "9.10.2008", "ses-2"),
+        ("6/15/2009 1:00 PM", "6/15/2009 11:30 AM", "ses-2"),  # as text 1:00 comes first
+        ("12/25/2009", "1/2/2009", "ses-2"),
+        ("2/1/2010", "25/12/2009", "ses-2"),
+        ("20090615T130000", "2009-06-14T23:00:00Z", "ses-2"),
+        ("3 March 2009", "12 Feb 2009", "ses-2"),
+        ("10", "9.5", "ses-2"),  # days since something
+        ("3/4/2009", "2/5/2009", "ses-1"),  # may be April and May, or 4 March and 5 February: the names decide
+        ("soon", "later", "ses-1"),
+        ("2009-06-15", "n/a", "ses-1"),
+    ],
+)
+def test_sessions_in_the_order_of_dates_as_people_write_them(tmp_path, one, two, first):
+    lay(tmp_path, *session("ses-1", "trace", "ADC", "FLAIR"), *session("ses-2", "trace", "ADC", "FLAIR"))
+    put(tmp_path / "sub-1", {"sub-1_sessions.tsv": f"session_id\tacq_time\nses-1\t{one}\nses-2\t{two}\n"})
+    patients, said = read(tmp_path)
+    assert patients["sub-1"].row["session"] == first
+    assert any("give no order in time" in line for line in said) == (first == "ses-1")
+
+
+def test_times_of_scans_tsv_count_where_sessions_tsv_has_none(tmp_path):
+    for name, time in (("ses-1", "1925-03-02T10:00:00"), ("ses-2", "1925-03-01T10:00:00")):  # shifted for privacy
+        lay(tmp_path, *session(name, "trace", "ADC", "FLAIR"))
+        table = f"filename\tacq_time\ndwi/sub-1_{name}_trace.nii.gz\t{time}\n"
+        put(tmp_path / "sub-1" / name, {f"sub-1_{name}_scans.tsv": table})
+    assert read(tmp_path)[0]["sub-1"].row["session"] == "ses-2"
+
+
+def test_not_available_in_one_table_erases_nothing_of_the_other(tmp_path):
+    lay(tmp_path, *session("ses-1", "trace", "ADC", "FLAIR"))
+    put(tmp_path, {"participants.tsv": TABLE + "sub-1\t95\tLeft\n\t\t\n"})
+    put(tmp_path / "sub-1", {"sub-1_sessions.tsv": "session_id\tonset_to_mri_min\tstroke_side\nses-1\tn/a\tNA\n"})
+    patient = read(tmp_path)[0]["sub-1"]
+    assert (patient.minutes, patient.side) == (95, "left")
+
+
+def test_units_are_heeded_or_refused(tmp_path):
+    lay(tmp_path, *session("ses-1", "trace", "ADC", "FLAIR"))
+    put(tmp_path, {"participants.tsv": "participant_id\tonset_to_mri_min\tage\nsub-1\t3.5\t780\n"})
+    put(tmp_path, {"participants.json": {"onset_to_mri_min": {"Units": "Hours"}, "age": {"Units": "months"}}})
+    patient = read(tmp_path)[0]["sub-1"]
+    assert patient.minutes == 210 and patient.row["age"] == "65"
+    put(tmp_path, {"participants.json": {"onset_to_mri_min": {"Units": "fortnights"}}})
+    with pytest.raises(InputError, match="participants.json: onset_to_mri_min is in 'fortnights', which is none of min"):
+        read(tmp_path)
+    put(tmp_path, {"participants.json": {"onset_to_mri_min": {"Units": None}, "sex": 3}})
+    with pytest.raises(InputError, match="onset_to_mri_min is '3.5'; nobody is scanned so soon"):
+        read(tmp_path)
+    put(tmp_path / "sub-1", {"sub-1_sessions.tsv": "session_id\tonset_to_mri_min\nses-1\t7200\n"})
+    put(tmp_path / "sub-1", {"sub-1_sessions.json": {"onset_to_mri_min": {"Units": "s"}}})
+    assert read(tmp_path)[0]["sub-1"].minutes == 120
+
+
+def test_the_real_part_and_never_the_imaginary_one(tmp_path):
+    parts = ("imag", "real", "phase")
+    lay(tmp_path, *(f"sub-1/anat/sub-1_part-{part}_FLAIR.nii.gz" for part in parts))
+    lay(tmp_path, *(f"sub-1/dwi/sub-1_part-{part}_dwi.nii.gz" for part in parts))
+    put(tmp_path / "sub-1" / "dwi", {f"sub-1_part-{part}_dwi.bval": "0 1000" for part in parts})
+    found = scans(read(tmp_path)[0]["sub-1"])
+    assert (found["dwi"], found["flair"]) == (
+        "sub-1/dwi/sub-1_part-real_dwi.nii.gz",
+        "sub-1/anat/sub-1_part-real_FLAIR.nii.gz",
+    )
+    lay(tmp_path, "sub-1/anat/sub-1_acq-3D_part-mag_FLAIR.nii.gz", "sub-2/anat/sub-2_part-imag_FLAIR.nii.gz")
+    patients, _ = read(tmp_path)
+    assert patients["sub-1"].row["flair"].endswith("part-mag_FLAIR.nii.gz")
+    assert "no FLAIR in sub-2/anat" in patients["sub-2"].row["not_found"]
+
+
+def test_another_subjects_file_in_a_subjects_folder_is_not_read(tmp_path):
+    lay(
+        tmp_path,
+        "sub-1/dwi/sub-1_trace.nii.gz",
+        "sub-1/dwi/sub-1_ADC.nii.gz",
+        "sub-1/anat/sub-2_FLAIR.nii.gz",
+        *session("ses-1", "trace", "ADC", subject="sub-3"),
+        "sub-3/ses-1/anat/sub-3_ses-2_FLAIR.nii.gz",
+    )
+    patients, said = read(tmp_path)
+    assert patients["sub-1"].row["not_found"] == "no FLAIR in sub-1/anat"
+    assert patients["sub-3"].row["not_found"] == "no FLAIR in sub-3/ses-1/anat"
+    assert "  sub-1: sub-2_FLAIR.nii.gz is not read: it lies in sub-1, and its name is another's" in said
+
+
+@pytest.mark.parametrize("label", ["acq-FA", "rec-colFA", "desc-MD", "rec-expADC", "acq-eADC", "acq-b500", "acq-b2000"])
+def test_labels_that_name_a_derived_image_or_another_b(tmp_path, label):
+    lay(tmp_path, f"sub-1/dwi/sub-1_{label}_dwi.nii.gz", "sub-1/dwi/sub-1_rec-ADC_dwi.nii.gz")
+    assert "dwi" not in scans(read(tmp_path)[0]["sub-1"])
+    lay(tmp_path, "sub-1/dwi/sub-1_run-1_dwi.nii.gz")
+    assert scans(read(tmp_path)[0]["sub-1"])["dwi"] == "sub-1/dwi/sub-1_run-1_dwi.nii.gz"
+
+
+def test_a_label_gives_no_b_where_a_bval_does(tmp_path):
+    lay(tmp_path, "sub-1/dwi/sub-1_acq-b2000_dwi.nii.gz")
+    put(tmp_path / "sub-1" / "dwi", {"sub-1_acq-b2000_dwi.bval": "0 1000 2000"})
+    assert scans(read(tmp_path)[0]["sub-1"])["dwi"].endswith("acq-b2000_dwi.nii.gz")
+
+
+def test_of_the_masks_of_two_raters_one_is_read_and_it_is_said(tmp_path):
+    masks = [f"derivatives/masks/sub-1/dwi/sub-1_rater-{rater}_label-lesion_mask.nii.gz" for rater in "AB"]
+    lay(tmp_path, "sub-1/dwi/sub-1_trace.nii.gz", *masks)
+    patients, said = read(tmp_path)
+    assert scans(patients["sub-1"])["lesion"] == masks[0]
+    assert f"  sub-1: lesion mask {masks[0]} is read, {masks[1]} not: by another rater?" in said
+    agreed = "derivatives/masks/sub-1/dwi/sub-1_rater-consensus_label-lesion_mask.nii.gz"
+    lay(tmp_path, agreed)
+    assert scans(read(tmp_path)[0]["sub-1"])["lesion"] == agreed
+
+
+@pytest.mark.parametrize("value", [None, 5, "DERIVED\\PRIMARY\\ADC", ["DERIVED", None, 7, "ADC"], {"a": 1}])
+def test_sidecars_of_whatever_kind(tmp_path, value):
+    lay(tmp_path, "sub-1/dwi/sub-1_run-1_dwi.nii.gz", "sub-1/dwi/sub-1_rec-TRACE_dwi.nii.gz")
+    put(tmp_path / "sub-1" / "dwi", {"sub-1_run-1_dwi.json": {"ImageType": value}})
+    put(tmp_path, {"participants.tsv": "participant_id\tsex\nsub-1\tF\n"})
+    put(tmp_path, {"participants.json": {"sex": {"Levels": [1]}}, "dataset_description.json": {"Name": None}})
+    is_adc = isinstance(value, (str, list))
+    assert ("adc" in scans(read(tmp_path)[0]["sub-1"])) == is_adc
+
+
+def test_a_stray_quote_in_a_table_swallows_no_subject(tmp_path):
+    lay(tmp_path, *(f"sub-{k}/dwi/sub-{k}_trace.nii.gz" for k in (1, 2, 3)))
+    put(tmp_path, {"participants.tsv": 'Participant_ID\tsex\tcoil\nsub-1\tF\t"8\nsub-2\tM\t16"\nsub-3\tF\t32\t\n'})
+    patients, said = read(tmp_path)
+    assert [patients[f"sub-{k}"].row["coil"] for k in (1, 2, 3)] == ['"8', '16"', "32"]
+    assert not [line for line in said if "not in participants.tsv" in line]
 
 
 def test_what_is_missing_is_said_and_stays_in_the_cohort(tmp_path):

@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tss.data.bids_layout import Dataset, File, lesion_rank, read_object, read_table, with_prefix
-from tss.data.cohort import SCANS, Patient, hours_problems, in_small_letters, name_problems, refuse, row_problems
+from tss.data.cohort import SCANS, Patient, hours_problems, in_small_letters, is_number, name_problems, refuse, row_problems
+from tss.data.dates import order_in_time
 from tss.data.diffusion import shells
 from tss.errors import InputError
 
 OURS = {*SCANS, "patient", "session", "not_found", "status", "reason", "flags"}  # columns that no table may define
 CODES = {"stroke_side": ("left", "right", "both"), "sex": ("female", "male")}  # may hold codes that a JSON explains
+UNITS = {  # column -> unit -> factor to ours
+    "onset_to_mri_min": {"min": 1, "minute": 1, "h": 60, "hr": 60, "hour": 60, "s": 1 / 60, "sec": 1 / 60,
+                         "second": 1 / 60, "d": 1440, "day": 1440},
+    "age": {"y": 1, "yr": 1, "year": 1, "a": 1, "month": 1 / 12, "week": 7 / 365.25, "day": 1 / 365.25},
+}  # fmt: skip
+ACUTE, LATER = r"(?<!sub)(?<!post)acute|base|admi|initial|onset", r"follow|fu|chronic|mo|week|discharge|late|post|sub"
 
 
 class Session(NamedTuple):
@@ -118,14 +125,33 @@ def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
         f"participants.tsv: column {name} is ignored: its name has another meaning here"
         for name in sorted(columns & OURS - {"session"})
     ]
-    described = read_object(path.with_suffix(".json"))
-    for row in facts.values():
-        row |= {
-            column: _in_words(row[column], described.get(column), words)
-            for column, words in CODES.items()
-            if column in row
-        }
+    _apply_description(facts, path.with_suffix(".json"))
     return facts, remarks
+
+
+def _apply_description(facts: dict[str, dict[str, str]], path: Path) -> None:
+    """Bring codes into words and numbers into our units, as the JSON beside a table says what they are.
+
+    Raises:
+        InputError: it gives a unit that is none of UNITS.
+    """
+    described = read_object(path)
+    for row in facts.values():
+        for column, words in CODES.items():
+            if column in row:
+                row[column] = _in_words(row[column], described.get(column), words)
+        for column, factors in UNITS.items():
+            unit = described[column].get("Units") if isinstance(described.get(column), dict) else None
+            if not row.get(column) or not isinstance(unit, str) or not unit.strip():
+                continue
+            factor = factors.get(unit.strip().lower()) or factors.get(unit.strip().lower().removesuffix("s"))
+            if factor is None:
+                raise InputError(
+                    f"{path}: {column} is in {unit!r}, which is none of {', '.join(factors)}. Correct the unit, or "
+                    "convert the column."
+                )
+            if factor != 1 and is_number(row[column]):
+                row[column] = f"{float(row[column]) * factor:g}"
 
 
 def _in_words(value: str, described: object, words: tuple[str, ...]) -> str:
@@ -138,13 +164,20 @@ def _in_words(value: str, described: object, words: tuple[str, ...]) -> str:
 
 def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return the subject's row of the cohort, and remarks on it."""
-    sessions = sorted((path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _natural(path.name))
+    sessions = sorted((path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _session_key(path.name))
     of_sessions = read_table(subject / f"{subject.name}_sessions.tsv", "session_id", "ses-")
-    times = [of_sessions.get(path.name, {}).get("acq_time", "") for path in sessions]
-    if all(times):
-        sessions = [path for _, path in sorted(zip(times, sessions, strict=True))]
+    for description in (subject.parent / "sessions.json", subject / f"{subject.name}_sessions.json"):
+        _apply_description(of_sessions, description)
+    times = [of_sessions.get(path.name, {}).get("acq_time", "") or _first_scan(path) for path in sessions]
+    remarks = []
+    if len(sessions) > 1 and any(times):
+        if (order := order_in_time(times)) is None:
+            said = ", ".join(time or "n/a" for time in times)
+            remarks.append(f"the sessions' acq_time ({said}) give no order in time: they are taken in that of their names")
+        else:
+            sessions = [sessions[k] for k in order]
     wanted = with_prefix(facts.get("session", ""), "ses-")
-    chosen = _chosen([_session(data, path) for path in sessions or [subject]], wanted)
+    chosen = _chosen(data, [_session(data, path) for path in sessions or [subject]], wanted)
     read = chosen.folder.name if chosen.folder != subject else ""
 
     row = {
@@ -158,27 +191,46 @@ def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str,
     row |= {column: path.relative_to(data.root).as_posix() for column, path in chosen.scans.items()}
     row |= {
         column: value
-        for column, value in (facts | of_sessions.get(read, {})).items()
+        for known in (facts, of_sessions.get(read, {}))
+        for column, value in known.items()
         if value and column not in OURS | {"participant_id", "session_id"}
     }
-    remarks = [*chosen.missing, *chosen.remarks]
+    remarks += [*chosen.missing, *chosen.remarks]
     if others := [path.name for path in sessions if path.name != read]:
         advice = "" if wanted else "; a column session in participants.tsv chooses another"
         remarks.append(f"{read} is read, {', '.join(others)} not: one session a patient{advice}")
     return row, remarks
 
 
-def _chosen(sessions: list[Session], wanted: str) -> Session:
-    """Return the session to read: the one asked for, else the first with DWI, b0 and FLAIR, else the first with DWI.
+def _session_key(name: str) -> tuple:
+    """Order sessions by name where no times are known: ses-acute before ses-2 before ses-10 before ses-3mo."""
+    word = name.removeprefix("ses-").lower()
+    return 0 if re.search(ACUTE, word) else 2 if re.search(LATER, word) else 1, _natural(name)
 
-    First is first in time where sessions.tsv has acq_time, else by name: the acute scan, not a follow-up.
+
+def _first_scan(session: Path) -> str:
+    """Return the acq_time of a session's first line in its scans.tsv; "" where there is none."""
+    table = session / f"{session.parent.name}_{session.name}_scans.tsv"
+    try:
+        times = [row.get("acq_time", "") for row in read_table(table, "filename", "").values()]
+    except InputError:  # nothing else is read from it
+        return ""
+    return next(filter(None, times), "")
+
+
+def _chosen(data: Dataset, sessions: list[Session], wanted: str) -> Session:
+    """Return the session to read: the one asked for, else the first with any MRI.
+
+    First is first in time where that is known, else by name: the acute scan. Where that one lacks a file, the patient
+    fails; a complete follow-up does not take its place, since onset, side and labels are of the acute one.
     """
     if wanted and wanted not in (session.folder.name for session in sessions):
         folder = sessions[0].folder.with_name(wanted)
         return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv names"], [])
-    return min(
-        sessions, key=lambda session: (session.folder.name != wanted, bool(session.missing), "dwi" not in session.scans)
-    )
+    if wanted:
+        return next(session for session in sessions if session.folder.name == wanted)
+    scanned = (s for s in sessions if any(data.images(s.folder / kind) for kind in ("dwi", "anat")))
+    return next(scanned, sessions[0])
 
 
 def _session(data: Dataset, folder: Path) -> Session:
@@ -190,6 +242,8 @@ def _session(data: Dataset, folder: Path) -> Session:
     missing: list[str] = []
     remarks: list[str] = []
     kinds: dict[str, list[File]] = {"dwi": [], "trace": [], "b0": [], "adc": [], "": []}
+    for stray in (*data.strays(folder / "dwi"), *data.strays(folder / "anat")):
+        remarks.append(f"{stray.path.name} is not read: it lies in {here}, and its name is another's")
     for image in data.images(folder / "dwi"):
         kinds[data.kind(image)].append(image)
 
@@ -208,28 +262,30 @@ def _session(data: Dataset, folder: Path) -> Session:
     else:
         missing.append(f"no DWI in {here / 'dwi'}")
 
-    if flairs := [image for image in data.images(folder / "anat") if image.suffix.lower() == "flair"]:
+    anatomical = [image for image in data.images(folder / "anat") if image.suffix.lower() == "flair"]
+    if flairs := [image for image in anatomical if image.part is not None]:
         scans["flair"] = _best(flairs, remarks).path
     else:
         missing.append(f"no FLAIR in {here / 'anat'}")
-    if lesion := _lesion(data, folder):
+    if lesion := _lesion(data, folder, remarks):
         scans["lesion"] = lesion
     return Session(folder, scans, missing, remarks)
 
 
-def _drawbacks(data: Dataset, image: File) -> tuple[bool, bool, bool]:
-    """Return what counts against an image as the DWI: no b1000 in it, no b0 in it, not named a trace image."""
-    bvals = data.bvals(image)
+def _drawbacks(data: Dataset, image: File) -> tuple[bool, bool, int, bool]:
+    """Return what counts against an image as the DWI: no b1000 in it, no b0 in it, only the real part of complex data,
+    not named a trace image."""
+    bvals, part = data.bvals(image), image.part or 0
     if bvals is None:
-        return False, True, data.kind(image) != "trace"
+        return False, True, part, data.kind(image) != "trace"
     weighted, unweighted = shells(bvals)
-    return not weighted.any(), not unweighted.any(), False
+    return not weighted.any(), not unweighted.any(), part, False
 
 
 def _best(images: list[File], remarks: list[str], like: File | None = None) -> File:
     """Return one of several images of a kind, and remark on the others.
 
-    Without contrast agent (ce-) comes first, then what shares most of its name with `like`, then the plainest name,
+    Magnitude comes before a real part, then without contrast agent (ce-), then what shares most of its name with `like`, then the plainest name,
     then the last run (a scan is repeated because the one before was bad), then alphabetical order.
     """
 
@@ -237,7 +293,7 @@ def _best(images: list[File], remarks: list[str], like: File | None = None) -> F
         entities = image.entities
         shared = len(entities.items() & like.entities.items()) if like else 0
         run = int(entities["run"]) if entities.get("run", "").isdigit() else 0
-        return "ce" in entities, -shared, len(entities.keys() - {"run"}), -run, image.path.name
+        return image.part, "ce" in entities, -shared, len(entities.keys() - {"run"}), -run, image.path.name
 
     first, *others = sorted(images, key=key)
     if others:
@@ -245,7 +301,7 @@ def _best(images: list[File], remarks: list[str], like: File | None = None) -> F
     return first
 
 
-def _lesion(data: Dataset, folder: Path) -> Path | None:
+def _lesion(data: Dataset, folder: Path, remarks: list[str]) -> Path | None:
     """Return the mask of the acute lesion on the DWI's grid, from dwi or derivatives; None where there is none."""
     derived, here = data.root / "derivatives", folder.relative_to(data.root)
     pipelines = sorted(path for path in derived.iterdir() if path.is_dir()) if derived.is_dir() else []
@@ -258,7 +314,15 @@ def _lesion(data: Dataset, folder: Path) -> Path | None:
         for image in data.images(place)
         if lesion_rank(image) is not None and f"sub-{image.entities.get('sub')}" == here.parts[0]
     ]
-    return min(masks, key=lambda image: (lesion_rank(image), image.path)).path if masks else None
+
+    def key(image: File) -> tuple:
+        agreed = "consensus" in image.path.name.lower()
+        return lesion_rank(image), not agreed, len(image.entities), image.path
+
+    first, *others = sorted(masks, key=key) or [None]
+    if rivals := [str(image.path.relative_to(data.root)) for image in others if key(image)[:2] == key(first)[:2]]:
+        remarks.append(f"lesion mask {first.path.relative_to(data.root)} is read, {', '.join(rivals)} not: by another rater?")
+    return first.path if first else None
 
 
 def _natural(name: str) -> list:

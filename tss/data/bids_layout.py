@@ -17,12 +17,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tss.data.cohort import refuse
-from tss.data.diffusion import B0_MOST, read_bvals
+from tss.data.cohort import KNOWN, refuse
+from tss.data.diffusion import B0_MOST, B_RANGE, read_bvals
+from tss.data.text_tables import same_name
 from tss.errors import InputError
 
-UNKNOWN = ("", "n/a")  # BIDS writes n/a
+UNKNOWN = ("", "n/a", "N/A", "NA")  # BIDS writes n/a, R and pandas the others
 IMAGES = (".nii", ".nii.gz")
+PARTS = {"mag": 0, "real": 1}  # part- that shows the head: an imaginary part or a phase image does not
+DERIVED = re.compile(r"(col|c)?fa|[mra]d|ra|vr|tensor|(exp|e|d)adc.*|exp")  # labels of what is computed from the series
+B_LABEL = re.compile(r"(?<![a-z0-9])b(?:val)?(0+|[1-9]\d{2,3})(?!\d)")  # acq-b1000, but not acq-tab12
 DWI_SPACES = ("orig", "dwi", "trace", "adc", "b0")  # space- of masks that lie on the DWI's grid; others are not used
 
 
@@ -38,6 +42,22 @@ class File(NamedTuple):
     def labels(self) -> list[str]:
         """What the name says of the kind of image, in lower case."""
         return [self.entities.get(key, "").lower() for key in ("acq", "rec", "desc", "label")]
+
+    @property
+    def part(self) -> int | None:
+        """Which of complex data it is: 0 = magnitude, 1 = real part, None = not the head's image."""
+        return PARTS.get(self.entities.get("part", "mag").lower())
+
+    @property
+    def b(self) -> float | None:
+        """The b-value that a label names, in s/mm^2; None = none does."""
+        found = {float(b) for label in self.labels for b in B_LABEL.findall(label)}
+        return found.pop() if len(found) == 1 else None
+
+    def belongs_to(self, folder: Path) -> bool:
+        """Is it of the subject and session whose folders it lies in, as far as its name says?"""
+        places = dict(part.split("-", 1) for part in folder.parts if re.match("(sub|ses)-", part))
+        return all(self.entities.get(key, place) == place for key, place in places.items())
 
 
 def parse_name(path: Path) -> File:
@@ -62,8 +82,14 @@ class Dataset:
         return self._listed[folder]
 
     def images(self, folder: Path) -> list[File]:
-        """Return the NIfTI files of a folder by name."""
-        return [file for file in self.files(folder) if file.extension in IMAGES]
+        """Return the NIfTI files of a folder by name, without those of another subject or session."""
+        here = folder.relative_to(self.root)
+        return [file for file in self.files(folder) if file.extension in IMAGES and file.belongs_to(here)]
+
+    def strays(self, folder: Path) -> list[File]:
+        """Return the NIfTI files of a folder that are named for another subject or session."""
+        here = folder.relative_to(self.root)
+        return [file for file in self.files(folder) if file.extension in IMAGES and not file.belongs_to(here)]
 
     def metadata(self, image: File, extension: str) -> list[Path]:
         """Return the sidecars that apply to an image, from the top folder down (the inheritance principle).
@@ -112,25 +138,39 @@ class Dataset:
         ImageType and a .bval of a single b0 count too.
         """
         suffix, labels = image.suffix.lower(), image.labels
-        if image.entities.get("part", "mag") != "mag":
+        if image.part is None or (suffix == "dwi" and any(map(DERIVED.fullmatch, labels))):
             return ""
         if suffix == "adc" or (suffix == "dwi" and any(label.startswith("adc") for label in labels)):
             return "adc"
-        if suffix in ("b0", "s0map") or (suffix == "dwi" and any(re.fullmatch("b0+", label) for label in labels)):
+        if suffix in ("b0", "s0map"):
             return "b0"
         if suffix in ("trace", "tracew", "b1000"):
             return "trace"
         if suffix != "dwi":
             return ""  # sbref, FA, colFA, expADC
-        types = {str(word).upper() for word in self.sidecar(image).get("ImageType", [])}
+        types = _words(self.sidecar(image).get("ImageType"))
         if "ADC" in types:
             return "adc"
         if types & {"FA", "EADC", "EXPADC"}:
             return ""
-        if types & {"TRACE", "TRACEW"} or any(label.startswith("trace") or label == "b1000" for label in labels):
-            return "trace"
         bvals = self.bvals(image)
-        return "b0" if bvals is not None and bvals.size == 1 and bvals[0] <= B0_MOST else "dwi"
+        if bvals is not None:
+            only_b0 = bvals.size == 1 and bvals[0] <= B0_MOST
+        else:
+            only_b0 = image.b is not None and image.b <= B0_MOST
+            if image.b is not None and not only_b0 and not B_RANGE[0] <= image.b <= B_RANGE[1]:
+                return ""  # acq-b500: its lesions look different
+        if only_b0:
+            return "b0"
+        b1000 = image.b is not None and B_RANGE[0] <= image.b <= B_RANGE[1]
+        is_trace = types & {"TRACE", "TRACEW"} or any(label.startswith("trace") for label in labels)
+        return "trace" if is_trace or (b1000 and bvals is None) else "dwi"
+
+
+def _words(value: object) -> set[str]:
+    """Return the words of a sidecar's ImageType in capitals, whether it is a list, one string, or nothing of use."""
+    words = re.split(r"[\\,_ ]+", value) if isinstance(value, str) else value if isinstance(value, list) else []
+    return {str(word).upper() for word in words}
 
 
 def lesion_rank(image: File) -> int | None:
@@ -156,30 +196,42 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, delimiter="\t") if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read: {error}. Save it as text in UTF-8, with tabs between the columns."
         ) from error
-    header = lines[0] if lines else []
+    lines = [(number, _tsv_cells(line)) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    header = [ours if (ours := same_name(name)) in (key, *KNOWN) else name for name in (lines or [(0, [])])[0][1]]
+    while header and not header[-1]:
+        header.pop()
     if key not in header or len(set(header)) < len(header):
         raise InputError(
             f"{path} needs a column {key}, and each column once; its header has {', '.join(header)}. "
             "Separate the columns by tabs."
         )
     table, problems = {}, []
-    for number, cells in enumerate(lines[1:], 2):
-        if len(cells) != len(header):
+    for number, cells in lines[1:]:
+        if len(cells) < len(header) or any(cells[len(header) :]):
             problems.append(f"line {number}: {len(cells)} cells where the header has {len(header)}")
             continue
-        row = {name: "" if cell in UNKNOWN else cell for name, cell in zip(header, cells, strict=True)}
+        row = {name: "" if cell in UNKNOWN else cell for name, cell in zip(header, cells, strict=False)}
         name = with_prefix(row[key], prefix)
         if name in table:
             problems.append(f"line {number}: {name} is on an earlier line too")
         table[name] = row
     refuse(path, problems)
     return table
+
+
+def _tsv_cells(line: str) -> list[str]:
+    """Return the cells of a line. No cell goes over two lines, and a quote that is not closed is a character."""
+    try:
+        (cells,) = csv.reader([line], delimiter="\t", strict=True)
+    except (csv.Error, ValueError):
+        cells = line.split("\t")
+    return [cell.strip() for cell in cells]
 
 
 def read_object(path: Path) -> dict:

@@ -310,7 +310,9 @@ def test_units_are_heeded_or_refused(tmp_path):
     patient = read(tmp_path)[0]["sub-1"]
     assert patient.minutes == 210 and patient.row["age"] == "65"
     put(tmp_path, {"participants.json": {"onset_to_mri_min": {"Units": "fortnights"}}})
-    with pytest.raises(InputError, match="participants.json: onset_to_mri_min is in 'fortnights', which is none of min"):
+    with pytest.raises(
+        InputError, match="participants.json: onset_to_mri_min is in 'fortnights', which is none of min"
+    ):
         read(tmp_path)
     put(tmp_path, {"participants.json": {"onset_to_mri_min": {"Units": None}, "sex": 3}})
     with pytest.raises(InputError, match="onset_to_mri_min is '3.5'; nobody is scanned so soon"):

@@ -32,7 +32,9 @@ def test_a_date(text, expected):
 def test_day_or_month_first_and_what_is_no_date():
     assert read_date("3/4/2009", True).month == 4 and read_date("3/4/2009", False).month == 3
     assert read_date("3.4.2009", False).month == 4
-    assert [read_date(text, True) for text in ("", "n/a", "2009-13-45", "13:00:00", "day one", "3 Nix 2009")] == [None] * 6
+    assert [read_date(text, True) for text in ("", "n/a", "2009-13-45", "13:00:00", "day one", "3 Nix 2009")] == [
+        None
+    ] * 6
 
 
 def test_order():

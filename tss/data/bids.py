@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tss.data.bids_layout import Dataset, File, lesion_rank, read_object, read_table, with_prefix
-from tss.data.cohort import SCANS, Patient, hours_problems, in_small_letters, is_number, name_problems, refuse, row_problems
+from tss.data.cohort import (
+    SCANS,
+    Patient,
+    hours_problems,
+    in_small_letters,
+    is_number,
+    name_problems,
+    refuse,
+    row_problems,
+)
 from tss.data.dates import order_in_time
 from tss.data.diffusion import shells
 from tss.errors import InputError
@@ -164,7 +173,9 @@ def _in_words(value: str, described: object, words: tuple[str, ...]) -> str:
 
 def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return the subject's row of the cohort, and remarks on it."""
-    sessions = sorted((path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _session_key(path.name))
+    sessions = sorted(
+        (path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _session_key(path.name)
+    )
     of_sessions = read_table(subject / f"{subject.name}_sessions.tsv", "session_id", "ses-")
     for description in (subject.parent / "sessions.json", subject / f"{subject.name}_sessions.json"):
         _apply_description(of_sessions, description)
@@ -173,7 +184,9 @@ def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str,
     if len(sessions) > 1 and any(times):
         if (order := order_in_time(times)) is None:
             said = ", ".join(time or "n/a" for time in times)
-            remarks.append(f"the sessions' acq_time ({said}) give no order in time: they are taken in that of their names")
+            remarks.append(
+                f"the sessions' acq_time ({said}) give no order in time: they are taken in that of their names"
+            )
         else:
             sessions = [sessions[k] for k in order]
     wanted = with_prefix(facts.get("session", ""), "ses-")
@@ -321,7 +334,9 @@ def _lesion(data: Dataset, folder: Path, remarks: list[str]) -> Path | None:
 
     first, *others = sorted(masks, key=key) or [None]
     if rivals := [str(image.path.relative_to(data.root)) for image in others if key(image)[:2] == key(first)[:2]]:
-        remarks.append(f"lesion mask {first.path.relative_to(data.root)} is read, {', '.join(rivals)} not: by another rater?")
+        remarks.append(
+            f"lesion mask {first.path.relative_to(data.root)} is read, {', '.join(rivals)} not: by another rater?"
+        )
     return first.path if first else None
 
 

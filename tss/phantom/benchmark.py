@@ -12,8 +12,11 @@ middle spread is tuned so that the reader of raw FLAIR (tss.phantom.simulated_re
 sensitivity of 0.55 and specificity of 0.84 (meta-analysis of 28 studies, AAN 2026; 0.53 and 0.82 on these 422). There
 the simulated readers of the table have the paper's sensitivity and specificity; the same readers read all levels.
 
-Version 2: infarcts differ in their ADC as patients' do. In version 1 all had nearly the same, so that DWI, which
-brightens with the same T2 as FLAIR, told the time as well as FLAIR, and the 2D phases did without FLAIR.
+Version 3: within each time band patients are dealt to the splits in the order of the middle level's latent, and the
+seed is the first from 2021 on with which the ideal observer's AUC lies within 0.02 of the law's in every split, for
+both tasks about time and at all levels. In version 2 it had 0.780 in validation and 0.858 in test, so that validation
+was a poor judge. Since version 2 infarcts differ in their ADC as patients' do: in version 1 DWI, which brightens with
+the same T2 as FLAIR, told the time as well as FLAIR. The laws and the generator are those of version 2.
 
 table_sha256, of cohort.csv, is the same on every machine. voxels_sha256 is the same whatever --jobs and the threads,
 but another processor or another numpy, scipy or torch may round a voxel otherwise.
@@ -41,22 +44,32 @@ from tss.data.tasks import TASKS
 from tss.display.tables import aligned, table1
 from tss.errors import InputError
 from tss.phantom.cohort_phantom import ORDINARY, Difficulty, draw_person, make_stroke_patient, on_cores, write_atlas
-from tss.phantom.ideal_observer import PHANTOM_NOTE, auc_or_none, ceilings, realised_auc
+from tss.phantom.ideal_observer import (
+    PHANTOM_NOTE,
+    READING_NOISE,
+    auc_or_none,
+    ceilings,
+    chance_interval,
+    practical_ceilings,
+    realised_auc,
+)
 from tss.phantom.simulated_readers import PUBLISHED, RAW_FLAIR_CUT, raw_flair_ratio
 
-VERSION = 2  # bump when any law, a table or a voxel changes: that is another benchmark
-SEED = 2021  # the year of the paper
+VERSION = 3  # bump when any law, a table or a voxel changes: that is another benchmark
+SEED = 2023  # the first from the year of the paper on that keeps MOST_OFF
+MOST_OFF = 0.02  # between the ideal observer's AUC in a split and the law's
 SPLIT = {"train": 272, "val": 68, "test": 82}  # paper 2.1
 PATIENTS = sum(SPLIT.values())
 # The middle is tuned, see above. The others are our choice: less spread, and the most at which an infarct hardly
 # brighter than its mirror region still stands out of the noise, so that the ceiling can be approached.
 SPREADS = {"easy": 0.10, "middle": 0.17, "hard": 0.25}
 TABLE_SHA256 = {
-    "easy": "8e5388ce3ed99fd32f2d72f3eda91d5e8edf27b1c4c96aef64ed8c43c86caf28",
-    "middle": "06472515e0bb8e24979a1f4c69cb00151d4ea192f3c47bfbc1b4197c26f06115",
-    "hard": "c958b218a7e16eaf974408313d13652b009f94b06d70e51d4f859f0042b69c44",
+    "easy": "5680a6ce54aac4feba5a425b60613b47c19b99b33febca07ffe3c49c180553c8",
+    "middle": "62e9374ee3bb54d97977f56c614556c9e85798fe9b553d10098d51f2fe77119d",
+    "hard": "3ec1757295181618cef65ffc3817b97487fabf99715e68bd4f570a6f73a50593",
 }
 ABOUT = "tss-phantom.json"
+LICENCE = "CC0 1.0 (public domain): https://creativecommons.org/publicdomain/zero/1.0/"  # of the data, not of the code
 MISMATCH_MIN = TASKS["tss<4.5h"]  # what a mismatch stands for (paper 4)
 
 
@@ -76,6 +89,7 @@ def make_benchmark(folder: Path, level: str, n: int = PATIENTS, jobs: int = 1) -
         "spread": SPREADS[level],
         "patients": n,
         "note": PHANTOM_NOTE,
+        "licence": LICENCE,
         "complete": False,
     }
     check_benchmark_folder(folder, about)
@@ -146,6 +160,13 @@ def patient_table(folder: Path, level: str) -> list[Patient]:
     return patients
 
 
+def latents(level: str) -> np.ndarray:
+    """Return what the ideal observer sees of all patients (422,), in the table's order."""
+    return np.array([
+        draw_person("", patient_rng(number), difficulty_of(level))[0]["latent"] for number in range(PATIENTS)
+    ])  # fmt: skip
+
+
 def patient_name(number: int) -> str:
     return f"p{number + 1:03d}"
 
@@ -158,12 +179,11 @@ def patient_rng(number: int) -> np.random.Generator:
 @lru_cache
 def patient_order() -> list[tuple[int, str]]:
     """Return for each row of the table the number the patient was drawn with, and the split; equal in all levels."""
-    drawn = [
-        Patient(draw_person(str(i), np.random.default_rng([SEED, i]), difficulty_of("middle"))[1], Path())
-        for i in range(PATIENTS)
-    ]
-    rng = np.random.default_rng(SEED)
-    assign_splits(drawn, rng, {name: n / PATIENTS for name, n in SPLIT.items()})
+    people = [draw_person(str(i), np.random.default_rng([SEED, i]), difficulty_of("middle")) for i in range(PATIENTS)]
+    drawn = [Patient(row, Path()) for _, row in people]
+    latent = {row["patient"]: person["latent"] for person, row in people}
+    rng, shares = np.random.default_rng(SEED), {name: n / PATIENTS for name, n in SPLIT.items()}
+    assign_splits(drawn, rng, shares, lambda p: (*stratum(p)[:2], latent[p.id]))
     return [(int(p.id), p.split) for p in in_balance(drawn, rng, lambda p: (p.split, *stratum(p)[:2]))]
 
 
@@ -218,7 +238,21 @@ def describe_benchmark(folder: Path, level: str, patients: list[Patient]) -> dic
         "table_sha256": sha256(folder / "cohort.csv"),
         "voxels_sha256": hashlib.sha256(voxels.encode()).hexdigest(),
         "ceilings": ceilings(SPREADS[level]),
-        "ideal_observer": {name: realised_auc(folder / "cohort.csv", "" if name == "all" else name) for name in groups},
+        "practical_ceilings": practical_ceilings(SPREADS[level]),
+        "ceiling_intervals": {
+            name: {
+                task: chance_interval(task, SPREADS[level], len(chosen), int((minutes[chosen] < limit).sum()))
+                for task, limit in TASKS.items()
+                if limit is not None
+            }
+            for name, chosen in groups.items()
+        },
+        **{
+            reader: {
+                name: realised_auc(folder / "cohort.csv", "" if name == "all" else name, practical) for name in groups
+            }
+            for reader, practical in (("ideal_observer", False), ("practical_reader", True))
+        },
         "readers": {
             reader: {name: reader_scores(minutes, said, chosen) for name, chosen in groups.items()}
             for reader, said in calls.items()
@@ -265,15 +299,20 @@ def benchmark_summary(about: dict, patients: list[Patient]) -> str:
     def shown(figure: float | None) -> str:
         return "-" if figure is None else f"{figure:.3f}"
 
-    tasks = list(TASKS)
-    levels = [["best AUC by the law", "spread", *tasks]]
+    tasks = [task for task, limit in TASKS.items() if limit is not None]
+    levels = [["best possible AUC on average, by the law", "spread", *tasks, *(f"practical: {task}" for task in tasks)]]
     for level, spread in SPREADS.items():
-        best = [shown(ceilings(spread)[task]) for task in tasks]
+        best = [shown(found[task]) for found in (ceilings(spread), practical_ceilings(spread)) for task in tasks]
         levels.append([level + " (this one)" * (level == about["level"]), f"{spread:.2f}", *best])
-    ideal = [["best AUC on these patients", "n", *tasks]]
+    ideal = [["on these patients, and 95 % of as many others", "n", *tasks, *(f"practical: {task}" for task in tasks)]]
     for name, found in about["ideal_observer"].items():
-        n = about["split"].get(name, about["patients"])
-        ideal.append([name, str(n), *(shown(found[task]) for task in tasks)])
+        n, practical = about["split"].get(name, about["patients"]), about["practical_reader"][name]
+        within = {
+            task: f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+            for task, interval in about["ceiling_intervals"][name].items()
+        }
+        cells = [shown(found[task]) + within[task] for task in tasks]
+        ideal.append([name, str(n), *cells, *(shown(practical[task]) for task in tasks)])
     heads = ["n", "sensitivity", "specificity"]
     readers = [["mismatch = TSS < 4.5 h", *heads, "test: n", *heads[1:]]]
     for reader, row in about["readers"].items():
@@ -292,6 +331,7 @@ def benchmark_summary(about: dict, patients: list[Patient]) -> str:
             aligned(ideal),
             aligned(readers),
             f"table_sha256   {about['table_sha256']}\nvoxels_sha256  {about['voxels_sha256']}\n{PHANTOM_NOTE}",
+            f"Practical: a reader who sees each FLAIR ratio with {READING_NOISE:.0%} noise. Licence: {LICENCE}",
             f"Next: python run_preprocess.py {scans} --tools builtin --out data",
         ]
     )

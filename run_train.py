@@ -17,14 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tss.training.command_line import (
-    add_network_flags,
-    add_rerun_flags,
-    add_training_flags,
-    count,
-    exit_code,
-    new_parser,
-)
+from tss.errors import exit_code
+from tss.training.command_line import Parser, count
 from tss.training.phases import PHASES, schedule_in_words
 
 PROG = "run_train.py"
@@ -61,8 +55,8 @@ def run_demo(given: dict) -> int:
 
 
 def build_parser(demo: bool = False) -> argparse.ArgumentParser:
-    """All flags; with --demo those that it takes. A phase's values have the paper's as defaults: the table in --help."""
-    parser = new_parser(PROG, __doc__, schedule_in_words())
+    """All flags; with --demo those that it takes. Defaults of a phase: the table in --help."""
+    parser = Parser(PROG, __doc__, schedule_in_words())
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--phase",
@@ -72,10 +66,10 @@ def build_parser(demo: bool = False) -> argparse.ArgumentParser:
     what.add_argument(
         "--demo",
         action="store_true",
-        help="make phantom patients, preprocess them, train all phases at small scale and evaluate them; takes --model, "
-        "--out and --seed only",
+        help="make phantom patients, preprocess them, train all phases at small scale and evaluate them; takes "
+        "--model, --out and --seed only",
     )
-    add_network_flags(parser, out="runs/<model>, with --demo: demo")
+    parser.add_network_flags(out="runs/<model>, with --demo: demo")
     if demo:
         return parser
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder that run_preprocess.py made")
@@ -85,7 +79,7 @@ def build_parser(demo: bool = False) -> argparse.ArgumentParser:
         help="what to start from: the word random, a checkpoint of the phase before, or published weights of Models "
         "Genesis (3D) or ResNet-18 (2D); unset = random weights in the first phase, the others must be told",
     )
-    add_rerun_flags(parser)
+    parser.add_rerun_flags()
     parser.add_argument(
         "--train-patients",
         type=count,
@@ -93,7 +87,7 @@ def build_parser(demo: bool = False) -> argparse.ArgumentParser:
         help="learn from N of the training patients only, for learning curves: even in time band and side; with one "
         "--seed, fewer are always among more; give it in each phase",
     )
-    add_training_flags(parser)
+    parser.add_training_flags()
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What READMEs and docstrings tell the reader to type can be typed: programs, flags and values exist, and so do links."""
+"""What READMEs and docstrings tell one to type can be typed: programs, flags and values exist, and so do links."""
 
 import ast
 import importlib

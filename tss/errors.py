@@ -1,11 +1,30 @@
-"""The one error that users see.
+"""The one error that users see, and how a program ends with it.
 
 In:  what is wrong, where, and what to do, in a sentence or two.
-Out: an exception, which the scripts print without a traceback; exit code 2.
+Out: an exception, which the programs print without a traceback; exit code 2.
 Paper: none.
 See: tests/data/test_inputs.py
 """
 
+import sys
+from collections.abc import Callable
+
 
 class InputError(Exception):
     """What the user gave cannot be used. The message names the file, the problem and the remedy."""
+
+
+def exit_code(prog: str, work: Callable[[], int | None], rerun: str) -> int:
+    """Do the work and return its exit code, or 0; 2 and a message for what the user can mend.
+
+    rerun: how an interrupted run is continued.
+    """
+    try:
+        return work() or 0
+    except InputError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"{prog}: {error}. Check the folder given with --out.", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted. Rerun {rerun} to continue.", file=sys.stderr)
+    return 2

@@ -22,8 +22,8 @@ again, so several processes with different --seeds may share the work, and the l
 tables.
 
 AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences of networks
-are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.metrics.bootstrap), of the mean
-over seeds. These patients are phantoms: phantom scores are not clinical results.
+are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.metrics.bootstrap), of the
+mean over seeds. These patients are phantoms: phantom scores are not clinical results.
 """
 
 import argparse

@@ -157,7 +157,8 @@ def test_sizes_that_header_and_affine_give_differently_are_said(tmp_path):
     raw[80:92] = np.array([0.94, 0.94, 5], "<f4").tobytes()
     (tmp_path / "a.nii").write_bytes(raw)
     assert nifti.load(tmp_path / "a.nii").notes == (
-        "a.nii has voxels of 1 x 1 x 1 mm by its affine and of 0.94 x 0.94 x 5 mm by its header: check its size and place",
+        "a.nii has voxels of 1 x 1 x 1 mm by its affine and of 0.94 x 0.94 x 5 mm by its header: check its size "
+        "and place",
     )
 
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tss.evaluation.auc_comparison import AGAINST, claimed_pairs, compare_models, comparisons_table
+from tss.display.tables import aligned
+from tss.evaluation.auc_comparison import AGAINST, claimed_pairs, compare_models, comparisons_rows
 from tss.evaluation.inference import Prediction
 from tss.evaluation.older_methods import METHODS
 from tss.evaluation.results import FLAIR_CLOCK, LEE2020, NETWORK, Row, as_json
@@ -33,7 +34,7 @@ def test_every_pair_is_tested_and_corrected_for_their_number():
         pairs[1].difference > 0
     )
     json.dumps(as_json(pairs), allow_nan=False)
-    text = comparisons_table(pairs)
+    text = aligned(comparisons_rows(pairs))
     row = text.splitlines()[2].split()  # the AUCs in the order of the names: what is less what
     assert row[:4] == ["c", "-", "a", "30"] and float(row[4]) - float(row[5]) == pytest.approx(float(row[6]), abs=2e-3)
     assert float(row[4]) == pytest.approx(roc_auc(Y, SCORES["c"]), abs=5e-4) and "<0.001" in text
@@ -45,7 +46,7 @@ def test_only_shared_cases_are_compared_and_the_others_counted():
     (pair,) = compare_models({"a": lines(SCORES["a"]), "b": fewer}, "tss<4.5h")
     assert (pair.n, pair.left_out) == (23, 7)
     assert pair.pvalue == delong_test(Y[7:], SCORES["b"][7:], SCORES["a"][7:]).pvalue
-    assert "7 cases that only one of them has are left out" in comparisons_table([pair])
+    assert "7 cases that only one of them has are left out" in aligned(comparisons_rows([pair]))
 
 
 def test_a_case_is_a_patient_or_a_hemisphere():
@@ -59,7 +60,7 @@ def test_what_has_no_answer_is_not_counted_in_the_correction():
     pairs = compare_models({"worst": lines(-Y), "best": lines(Y), "a": lines(SCORES["a"])}, "tss<4.5h")
     assert pairs[0].pvalue is None and "DeLong's test has no answer" in pairs[0].reason
     assert pairs[1].pvalue_holm == holm([pairs[1].pvalue, pairs[2].pvalue])[0]
-    text = comparisons_table(pairs)
+    text = aligned(comparisons_rows(pairs))
     assert "no answer" in text and "nan" not in text and "None" not in text
     (one_class,) = compare_models({"a": lines([0.1, 0.2], [1, 1]), "b": lines([0.3, 0.1], [1, 1])}, "tss<4.5h")
     assert "2 of 2 cases are positive" in one_class.reason
@@ -85,7 +86,8 @@ def test_what_the_paper_claims_is_compared_and_nothing_else():
     assert claimed_pairs(networks, older) == [
         ("2d random", "2d phase 2"), ("2d ImageNet", "2d phase 2"), (f"2d {medical}", "2d phase 2"),
         ("2d phase 2", "2d 4"), ("3d random", "3d phase 2"), (f"3d {medical}", "3d phase 2"), ("3d phase 2", "3d 4"),
-        ("3d 4", "2d 4"), (FLAIR_CLOCK, "2d 4"), (LEE2020, "2d 4"), (FLAIR_CLOCK, "3d 4"), (LEE2020, "3d 4")]  # fmt: skip
+        ("3d 4", "2d 4"), (FLAIR_CLOCK, "2d 4"), (LEE2020, "2d 4"), (FLAIR_CLOCK, "3d 4"),
+        (LEE2020, "3d 4")]  # fmt: skip
     assert set(AGAINST) <= set(METHODS)
 
 

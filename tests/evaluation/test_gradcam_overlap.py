@@ -97,7 +97,7 @@ def lesion_at(*voxels, shape=(2, 2, 2), zyx_mm=(9.0, 9.0, 9.0)):
 
 def test_a_linear_network_worked_out_by_hand():
     hemisphere = torch.tensor([[[[1.0, -2.0], [3.0, 4.0]], [[0.0, 8.0], [1.0, 1.0]]]])
-    # As tests/evaluation/test_gradcam.py has it: 1.5, 0, 4.5, 6 in the lower slice, 0, 3, 0.375, 0.375 above, over 6; sum 15.75.
+    # As test_gradcam.py has it: 1.5, 0, 4.5, 6 in the lower slice, 0, 3, 0.375, 0.375 above, over 6; sum 15.75.
     heat = grad_cam(Linear([2.0, -1.0], [1.0, 0.5], [1.0, 0.25]).eval(), hemisphere, ONE_TO_ONE)
     found = gradcam_overlap.overlap_scores(
         heat,

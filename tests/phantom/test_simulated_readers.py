@@ -1,4 +1,4 @@
-"""The simulated readers against a simulation of their law and the paper's figures; the ratio on the raw FLAIR, by hand."""
+"""Simulated readers against a simulation of their law and the paper's figures; the ratio on the raw FLAIR, by hand."""
 
 import numpy as np
 import pytest

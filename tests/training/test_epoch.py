@@ -113,7 +113,7 @@ def test_prediction_leaves_the_network_alone_whatever_the_batch_size():
 
 @pytest.mark.parametrize("model", ["2d", "3d"])
 def test_bf16_is_right_on_every_cpu(model):
-    # A map of 1 pixel: with AMX oneDNN's bf16 gives 2D outputs that are 0.2 off (tss.training.device.without_onednn_bf16).
+    # A map of 1 pixel: with AMX oneDNN's bf16 gives 2D outputs that are 0.2 off (device.without_onednn_bf16).
     torch.manual_seed(0)
     network = build_model(model, 16, [64, 96, 6], attention=False)
     hemispheres, targets = torch.randn(2, 3, 6, 96, 32), torch.tensor([0.0, 1.0])

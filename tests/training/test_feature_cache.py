@@ -72,7 +72,8 @@ def test_place_and_size_are_said(split):
     said = []
     _, (kept,) = cache_features(network, [split], CPU, "fp32", said.append)
     assert said == [
-        "the features of the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, kept on cpu"
+        "the features of the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, "
+        "kept on cpu"
     ]
     assert kept.hemispheres.shape == (6, 16, 2, 8, 4) and not kept.hemispheres.requires_grad
     assert torch.equal(kept.labels, split.labels)

@@ -7,7 +7,7 @@ from torch import nn
 from tss.errors import InputError
 from tss.training.checkpoint import read_torch_file, start_from
 from tss.training.phases import build_model
-from tss.training.pretrained import GENESIS, recognise_weights, to_genesis
+from tss.training.pretrained import GENESIS, recognise_weights
 
 GRID = [32, 32, 4]
 
@@ -92,7 +92,9 @@ def test_the_name_map_covers_every_tensor_once():
 
 def test_our_tensors_under_the_names_of_models_genesis_and_back():
     state = build_model("3d", 4, GRID, False, "restore").state_dict()
-    theirs = to_genesis(state)
+    names = {ours: name for name, ours in GENESIS.items()}
+    parts = {name: name.rpartition(".") for name in state}
+    theirs = {f"{names[part]}.{kind}": state[name] for name, (part, _, kind) in parts.items()}
     assert theirs.keys() == genesis(channels=3).keys()
     assert torch.equal(theirs["up_tr256.up_conv.weight"], state["up3.up.weight"])
     back = recognise_weights(theirs, "g.pt").checkpoint["state_dict"]

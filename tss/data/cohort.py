@@ -206,8 +206,8 @@ def hours_problems(patients: list[Patient]) -> list[str]:
     if not minutes or statistics.median(minutes) >= EARLY_MIN:
         return []
     return [
-        f"onset_to_mri_min: half of the patients would have been scanned within {statistics.median(minutes):g} minutes of "
-        f"onset, all within {max(minutes):g}. Are these hours? Write minutes"
+        f"onset_to_mri_min: half of the patients would have been scanned within {statistics.median(minutes):g} minutes "
+        f"of onset, all within {max(minutes):g}. Are these hours? Write minutes"
     ]
 
 

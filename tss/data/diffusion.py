@@ -99,8 +99,7 @@ def check_weighting(diffusion: Diffusion, b0: Volume) -> None:
         if high - low < ALIKE:
             raise InputError(
                 f"{dwi.path} is no b1000: its .bval lists b0 too, and CSF is as bright in it as on "
-                f"{b0.path or 'the b0'}. "
-                "Name the b1000 or trace volume of the series."
+                f"{b0.path or 'the b0'}. Name the b1000 or trace volume of the series."
             )
 
 

@@ -6,13 +6,15 @@ Paper: none (our choice: an interrupted cluster job must never leave half a file
 See: tests/data/test_files.py
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -103,6 +105,15 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a UTF-8 text file, whole."""
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as the text of a CSV table; the columns are the first row's, and None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:

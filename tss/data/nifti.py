@@ -135,8 +135,8 @@ def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) ->
     affine, again = image.affine, "Convert it again from DICOM, to NIfTI"
     if not isinstance(image, nibabel.Nifti1Pair):  # also of NIfTI-2 and of single files
         raise InputError(
-            f"{path} is no NIfTI file but {type(image).__name__.removesuffix('Image')}: such a header may not say which "
-            f"side is left. {again} (dcm2niix)."
+            f"{path} is no NIfTI file but {type(image).__name__.removesuffix('Image')}: such a header may not say "
+            f"which side is left. {again} (dcm2niix)."
         )
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise InputError(

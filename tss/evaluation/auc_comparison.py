@@ -13,7 +13,6 @@ from itertools import combinations
 import numpy as np
 
 from tss.data.tasks import TASKS
-from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.results import FLAIR_CLOCK, LEE2020, Comparison, Row, p_text
@@ -21,8 +20,8 @@ from tss.evaluation.scores import counted_lines
 from tss.metrics import delong_test, holm, roc_auc
 
 CLAIMS = (
-    "Compared are the pairs that the paper makes claims about, chosen before any result was seen: the weights of the phase "
-    "before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
+    "Compared are the pairs that the paper makes claims about, chosen before any result was seen: the weights of the "
+    "phase before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
     "each against Lee 2020 and the FLAIR tissue clock."
 )
 # Said wherever networks are compared: a study trains each once.
@@ -99,11 +98,6 @@ def _compare(first: str, a: Mapping[tuple, Prediction], second: str, b: Mapping[
 def _key(line: Prediction, task: str) -> tuple[str, str]:
     """What makes two lines the same case: the hemisphere in task "stroke", otherwise the patient."""
     return line.patient, line.side if TASKS[task] is None else ""
-
-
-def comparisons_table(compared: Sequence[Comparison]) -> str:
-    """Return what `compare_models` found, for the screen."""
-    return aligned(comparisons_rows(compared))
 
 
 def comparisons_rows(compared: Sequence[Comparison]) -> list[list[str]]:

@@ -10,8 +10,6 @@ The threshold is validation's and is never fitted here (decision 8). Nobody is l
 probability keep a row, and table and metrics.json say how many they cover (decision 13).
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -22,14 +20,15 @@ import numpy as np
 import torch
 
 from tss.data.cohort import Patient
-from tss.data.files import read_json, sha256, write_json, write_text
+from tss.data.files import as_csv, read_json, sha256, write_json, write_text
 from tss.data.patients_seen import Hashes, hashes_of, why_not_new
 from tss.data.prepared import Settings, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
+from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation import gradcam_overlap, readers, table2
-from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_table
+from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_rows
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.evaluation.options import Options
@@ -160,8 +159,9 @@ def check_fits(model: Model, cohort: list[Patient], settings: Settings, hashes: 
         )
     if why := why_not_new(hashes, model.checkpoint["patients_seen"], own):
         raise InputError(
-            f"{model.path} {why}. Scores of patients that a model has seen say nothing: reject them in {data}/cohort.csv "
-            "(column verdict) or take them out of your table; where hashes are missing, run_preprocess.py --overwrite makes them."
+            f"{model.path} {why}. Scores of patients that a model has seen say nothing: reject them in "
+            f"{data}/cohort.csv (column verdict) or take them out of your table; where hashes are missing, "
+            "run_preprocess.py --overwrite makes them."
         )
     differs = differing_settings(model.checkpoint["settings"].get("preprocessing", {}), settings)
     if differs and not own:
@@ -282,19 +282,9 @@ def write_network(network: Network, selection: Selection) -> None:
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     """Write predictions.csv; an unknown label and a missing probability are empty cells."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["patient", "side", "label", "probability"])
-    for line in predictions:
-        writer.writerow(
-            [
-                line.patient,
-                line.side,
-                "" if line.label < 0 else line.label,
-                "" if line.probability is None else repr(line.probability),
-            ]
-        )
-    write_text(path, table.getvalue())
+    rows = [line._asdict() | {"label": None if line.label < 0 else line.label} for line in predictions]
+    columns = ("patient", "side", "label", "probability")
+    write_text(path, as_csv([{name: row[name] for name in columns} for row in rows]))
 
 
 def _draw_roc(path: Path, row: Row, note: str) -> None:
@@ -342,7 +332,7 @@ def write_comparisons(compared: Mapping[str, Sequence[Comparison]], selection: S
     if compared:
         write_json(selection.out / COMPARISONS, as_json(compared))
     for task, pairs in compared.items():
-        print(f"\n{POSITIVE[task]}\n{comparisons_table(pairs)}", flush=True)
+        print(f"\n{POSITIVE[task]}\n{aligned(comparisons_rows(pairs))}", flush=True)
 
 
 def write_tables(

@@ -13,7 +13,7 @@ everywhere overlaps every lesion, so no score is given alone:
 
 - chance: the same scores for each map on every other patient's lesion. Such a map is as wide as the patient's own,
   knows where infarcts tend to lie, and does not know where this one is.
-- randomised: the same network with all its weights and BatchNorm's statistics drawn at random, again for each patient, so
+- randomised: the same network with all weights and BatchNorm's statistics drawn at random, again for each patient, so
   that the interval holds for networks too (Adebayo 2018). Untrained need not be blind: convolutions of any weights
   pass on how bright a place is, and infarcts are bright on DWI. Where these maps lie above chance, so much of the
   overlap is owed to the picture and the architecture, and not to training.
@@ -42,7 +42,7 @@ from tss.evaluation.gradcam_page import verdict
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
 from tss.evaluation.results import GradcamScores, MapMean, MapShare, Mean, Overlap, Row
 from tss.metrics import bootstrap_ci, wilson
-from tss.training.phases import build_model
+from tss.training.checkpoint import network_of
 
 LIT = 0.5  # our choice: half the largest value, the full width at half maximum of other imaging
 HALF = 0.5  # paper 3: "substantial overlap (>50%)"
@@ -230,12 +230,10 @@ def maps_of(
 
 
 def randomised_network(checkpoint: dict, seed: int) -> nn.Module:
-    """Return a checkpoint's network in eval mode as it is before any training: weights, statistics and slice weights."""
+    """Return a checkpoint's network in eval mode as it is before any training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(
-            checkpoint["model"], checkpoint["width"], checkpoint["grid"], checkpoint["attention"], checkpoint["task"]
-        ).eval()
+        return network_of(checkpoint).eval()
 
 
 def summarise(table: np.ndarray, names: Sequence[str], empty: int) -> Overlap:

@@ -134,8 +134,8 @@ def settings_of(models: Sequence[Model]) -> Settings:
     for model, other in zip(models, settings, strict=True):
         if differs := differing_settings(settings[0], other):
             raise InputError(
-                f"{models[0].path} and {model.path} were trained on data that was preprocessed with different settings: {differs}. "
-                "Give checkpoints of one training."
+                f"{models[0].path} and {model.path} were trained on data that was preprocessed with different "
+                f"settings: {differs}. Give checkpoints of one training."
             )
     return settings[0]
 

@@ -5,8 +5,8 @@ Out: report.html, all in one file; its pictures as files too, in figures/.
 Paper: 3, Figs 6 to 9, Table 2; patient flow (STARD 2015), calibration, subgroups, hashes and limits are ours.
 See: tests/evaluation/test_report.py
 
-Nothing is computed here: each number is a row's, as table2.csv and metrics.json have it. The style is report.css. Where the patients are
-phantoms every caption says so, since a picture or a table is copied without its page.
+Nothing is computed here: each number is a row's, as table2.csv and metrics.json have it. The style is report.css. Where
+the patients are phantoms every caption says so, since a picture or a table is copied without its page.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,9 +59,10 @@ LIMITS = (
     "are frozen: they see less contrast than they were trained with.",
     "The clock's ratios are measured after histogram matching, which may move a contrast by 4 %: as much as lies "
     "between published cut-offs.",
-    "The older methods find the infarct automatically and fail on some patients; they are reported twice, on those that "
-    "they can process and on all, with failures counted against them.",
-    "Sensitivity at a reader's specificity is read off this test set's own curve: it ranks readers and networks and predicts nothing.",
+    "The older methods find the infarct automatically and fail on some patients; they are reported twice, on those "
+    "that they can process and on all, with failures counted against them.",
+    "Sensitivity at a reader's specificity is read off this test set's own curve: it ranks readers and networks and "
+    "predicts nothing.",
     "A Grad-CAM map shows where evidence came from, coarsely; it does not show that the verdict is right.",
     "Subgroups were looked at afterwards; their intervals are not corrected for how many there are.",
 )
@@ -311,10 +312,11 @@ def _bars(folder: Path, found: Findings) -> str:
         *(
             found.pictures(
                 report_plots.draw_bars(folder / NAMES[1], found.rows, task),
-                "AUC by what the weights were at first, "
-                f"{POSITIVE[task]} (the paper's Fig. {'6' if task == 'tss<3h' else '7'}): {report_plots.cases(found.of_task(task))}. "
-                "Lines are 95 % intervals. The older methods' are of the patients that they can process. "
-                f'"{table2.NOT_RUN}": this network was not trained or not given; the reason, where known, is below Table 2.',
+                f"AUC by what the weights were at first, {POSITIVE[task]} (the paper's Fig. "
+                f"{'6' if task == 'tss<3h' else '7'}): {report_plots.cases(found.of_task(task))}. Lines are 95 % "
+                "intervals. The older methods' are of the patients that they can process. "
+                f'"{table2.NOT_RUN}": this network was not trained or not given; the reason, where known, is below '
+                "Table 2.",
                 "panels single",
             )
             for task in found.timed

@@ -1,7 +1,7 @@
 """What an evaluation finds, declared: the rows of Table 2, with all that metrics.json says of each.
 
 In:  what scores, readers, subgroups, gradcam_overlap and auc_comparison of this folder compute.
-Out: frozen dataclasses; as_json() for metrics.json and comparisons.json. None: there is no answer, or it does not apply.
+Out: frozen dataclasses; as_json() for metrics.json and comparisons.json. None: no answer, or it does not apply.
 Paper: 3, Table 2 (sensitivity, specificity, accuracy, AUC, readers, kappa); intervals, counts and coverage are ours.
 See: tests/evaluation/test_results.py
 """

@@ -145,7 +145,8 @@ def summary_table(results: Sequence[Row]) -> str:
         if best := found.youden_on_this_split_optimistic:
             optimistic.append(
                 f"{row.name}: with the best threshold for this very split, {best.threshold:.3f}, it would be "
-                f"{', '.join(f'{share.value:.2f}' for share in best.shares.values() if share)} (optimistic: chosen on the answers)."
+                f"{', '.join(f'{share.value:.2f}' for share in best.shares.values() if share)} (optimistic: chosen on "
+                "the answers)."
             )
     notes = dict.fromkeys(note for row in results for note in row.notes)
     return "\n".join([aligned(lines), *remarks, *optimistic, *notes])

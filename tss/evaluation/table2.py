@@ -7,15 +7,14 @@ Paper: Table 2; intervals, counts, coverage and the hash of the cases are ours (
 See: tests/evaluation/test_table2.py
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tss.data.files import write_text
+from tss.data.files import as_csv, write_text
 from tss.data.tasks import POSITIVE, TASKS
-from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_table, kind_of_weights
+from tss.display.tables import aligned
+from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows, kind_of_weights
 from tss.evaluation.readers import MAJORITY, TASK, readers_table
 from tss.evaluation.results import (
     CUTOFF,
@@ -110,12 +109,7 @@ def stage_of(row: Row) -> str:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV; what a row has no answer for is empty."""
-    flat = [_flat(row) for row in rows]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, flat[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return table.getvalue()
+    return as_csv([_flat(row) for row in rows])
 
 
 def _flat(row: Row) -> dict[str, object]:
@@ -165,7 +159,9 @@ def to_markdown(
         parts += ["## Optimistic: the threshold that is best for this very split (Youden on its answers)", _table(best)]
     if compared:
         parts += ["## Paired comparisons, on the cases that both rows have", *[chosen] * bool(chosen), TRAINED_ONCE]
-        parts += [f"{POSITIVE[task]}\n\n```\n{comparisons_table(pairs)}\n```" for task, pairs in compared.items()]
+        parts += [
+            f"{POSITIVE[task]}\n\n```\n{aligned(comparisons_rows(pairs))}\n```" for task, pairs in compared.items()
+        ]
     if readings := readers_table(results):
         parts += ["## Readers", f"```\n{readings}\n```"]
     return "\n\n".join(parts) + "\n"

@@ -8,10 +8,11 @@ The same line continues an interrupted run: finished patients are skipped.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import tss
-from tss.errors import InputError
+from tss.errors import exit_code
 from tss.phantom import benchmark
 
 NAME = "python -m tss.phantom"
@@ -47,16 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1")
-    try:
-        benchmark.make_benchmark(args.out, args.level, args.patients, args.jobs)
-        return 0
-    except InputError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"{NAME}: {error}. Check the folder given with --out.", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"\n{NAME}: stopped. The same command continues.", file=sys.stderr)
-    return 2
+    make = partial(benchmark.make_benchmark, args.out, args.level, args.patients, args.jobs)
+    return exit_code(NAME, make, rerun="the same command")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ foramen magnum (72 mm below the anterior commissure in the mean head); not the C
 Scores on these patients are not clinical results.
 """
 
-import csv
-import io
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +27,7 @@ import numpy as np
 import torch
 from scipy import special
 
-from tss.data.files import write_json, write_text, write_whole
+from tss.data.files import as_csv, write_json, write_text, write_whole
 from tss.data.nifti import apply_affine
 from tss.errors import InputError
 from tss.phantom import infarct, onset_law, simulated_readers
@@ -37,20 +35,6 @@ from tss.phantom.individual_head import Subject, draw_variation, make_subject, n
 from tss.phantom.mr_signal import Contrast, Lesion, render_head, signals
 from tss.phantom.scanner import Grid, add_noise, bias_field, make_grid, make_pose, save_scan, scan, to_mean_head
 
-COLUMNS = (
-    "patient",
-    "dwi",
-    "b0",
-    "flair",
-    "onset_to_mri_min",
-    "stroke_side",
-    "age",
-    "sex",
-    "nihss",
-    "lesion",
-    "phantom",
-    *simulated_readers.PUBLISHED,
-)
 Made = TypeVar("Made")
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AGE_YEARS = (22.0, 55.0, 70.0, 80.0, 97.0)  # Table 1's quartiles; ends our choice
@@ -138,11 +122,7 @@ def make_cohort(
             f"phantom {row['patient']}  {len(rows):{len(str(n))}d}/{n}  {row['onset_to_mri_min'] or '?':>6} min  "
             f"{row['stroke_side'] or 'unknown':7s}  {left:4.0f} s left"
         )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "cohort.csv", text.getvalue())
+    write_text(folder / "cohort.csv", as_csv(rows))
     return folder / "cohort.csv"
 
 

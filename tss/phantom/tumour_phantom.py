@@ -17,15 +17,13 @@ The mask holds the tumour and its oedema: that is what FLAIR shows, and what Bud
 effect: brain that a tumour replaces is gone. Scores on these patients are not clinical results.
 """
 
-import csv
-import io
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from tss.data.files import write_text
+from tss.data.files import as_csv, write_text
 from tss.errors import InputError
 from tss.phantom.cohort_phantom import FULL_SCALE, TEXTURE, TEXTURE_MM, on_cores
 from tss.phantom.extracranial import CSF, TISSUES
@@ -36,7 +34,6 @@ from tss.phantom.scanner import add_noise, bias_field, make_grid, make_pose, sav
 from tss.phantom.shapes import ellipsoid, share
 
 TYPES = ("meningioma", "glioma", "pituitary")  # in turn; Cheng 2015 has 82, 89 and 62 patients
-COLUMNS = ("patient", "t1", "flair", "t1ce", "type", "tumour")
 TR_MS, TE_MS = 550.0, 12.0  # our choice: a usual spin echo
 UPTAKE = {
     "meningioma": 2.6,
@@ -75,11 +72,7 @@ def make_tumours(
     for row in on_cores(partial(_make_numbered, folder, patients, seed), patients, min(jobs, patients)):
         rows.append(row)
         say(f"phantom {row['patient']}  {len(rows)}/{patients}  {row['type']}")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "tumours.csv", text.getvalue())
+    write_text(folder / "tumours.csv", as_csv(rows))
     return folder / "tumours.csv"
 
 
@@ -97,12 +90,12 @@ def make_tumour_patient(folder, id: str, kind: str, rng: np.random.Generator) ->
     grid = make_grid(rng, subject, pose, rng.uniform(*PIXEL_MM), NECK, 0.0)
     *sequences, mask = scan(np.concatenate([image, tumour[None]]), subject, grid, pose)
     noise = weighted(["white"])[0, 0] / rng.uniform(*SNR)
-    row = {"patient": id, "type": kind}
+    row = {"patient": id}
     for name, data in zip(("t1", "flair", "t1ce"), sequences, strict=True):
         row[name] = f"scans/{id}_{name}.nii.gz"
         data = add_noise(rng, data * bias_field(rng, grid.shape, rng.uniform(*BIAS)), noise) * FULL_SCALE
         save_scan(folder / row[name], data, grid.affine, "LPS", np.int16, slope=1.0)
-    row["tumour"] = f"scans/{id}_tumour.nii.gz"
+    row |= {"type": kind, "tumour": f"scans/{id}_tumour.nii.gz"}
     save_scan(folder / row["tumour"], mask > 0.5, grid.affine, "LPS", np.uint8)
     return row
 

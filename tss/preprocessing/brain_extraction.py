@@ -30,8 +30,8 @@ STRIPPED_ZEROS = 0.5  # our choice: share of voxels that are zero where the skul
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
 
-    The brain is what is bright on DWI, for its place in the coil, and stays connected when thin bridges are cut; b0 adds the CSF around it
-    (decision 12). Where the skull has been removed already, what is left is kept as it is.
+    The brain is what is bright on DWI, for its place in the coil, and stays connected when thin bridges are cut; b0
+    adds the CSF around it (decision 12). Where the skull has been removed already, what is left is kept as it is.
 
     Raises:
         InputError: nothing like a brain is found.
@@ -77,7 +77,7 @@ def _tissue(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray, level, level_b0)
 
 
 def _nearby(scan: np.ndarray, tissue: np.ndarray, level: float, sizes: np.ndarray) -> np.ndarray:
-    """Return how bright brain is around each voxel (X, Y, Z): at most `level`, so that a large infarct raises nothing."""
+    """Return how bright brain is around each voxel (X, Y, Z): at most `level`, so that no large infarct raises it."""
     share, total = (
         ndimage.gaussian_filter(np.where(tissue, values, 0).astype(np.float32), NEARBY_MM / sizes)
         for values in (1, np.minimum(scan, HIGHEST * level))

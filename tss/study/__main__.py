@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tss.data.shards import read_shard
+from tss.errors import exit_code
 from tss.study import demo
 from tss.study.table2_study import Study, run_study
-from tss.training.command_line import add_network_flags, add_training_flags, count, exit_code, new_parser
+from tss.training.command_line import Parser, count
 from tss.training.phases import FROZEN, PHASES
 from tss.training.run_setup import PHASE_SETTINGS
 
@@ -78,14 +79,14 @@ def refuse_combinations(parser: argparse.ArgumentParser, given: dict[str, Any]) 
 
 def build_parser(on_phantoms: bool = False) -> argparse.ArgumentParser:
     """All flags; with --demo those that it takes."""
-    parser = new_parser(PROG, __doc__)
+    parser = Parser(PROG, __doc__)
     parser.add_argument("table", choices=["table2"], help="the table of the paper")
     parser.add_argument(
         "--demo",
         action="store_true",
         help="make phantom patients and train on them; takes --model, --out, --seed and --patients only",
     )
-    add_network_flags(parser, out="study, with --demo: demo-study")
+    parser.add_network_flags(out="study, with --demo: demo-study")
     if on_phantoms:
         default = demo.STUDY_PATIENTS
         parser.add_argument("--patients", type=count, metavar="N", default=default, help="so many phantom patients")
@@ -112,7 +113,7 @@ def build_parser(on_phantoms: bool = False) -> argparse.ArgumentParser:
         help="train the I-th of N parts only, for Slurm arrays; the same line without it then evaluates",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    add_training_flags(parser)
+    parser.add_training_flags()
     return parser
 
 

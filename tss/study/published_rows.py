@@ -14,8 +14,6 @@ counts that fit once fit again when all are doubled.
 """
 
 import argparse
-import csv
-import io
 import os
 import re
 import sys
@@ -25,8 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tss
+from tss.data.text_tables import read_text_table
 from tss.display.tables import aligned
-from tss.errors import InputError
+from tss.errors import InputError, exit_code
 from tss.metrics.roc import normal_interval, wilson
 
 FIGURES = ("sensitivity", "specificity", "accuracy")
@@ -42,12 +41,7 @@ NAME = "python -m tss.study.published_rows"
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what can be behind a table; 0, or 2 where the table cannot be used."""
     args = build_parser().parse_args(argv)
-    try:
-        print(explain_table(args.table))
-        return 0
-    except InputError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
+    return exit_code(NAME, lambda: print(explain_table(args.table)), rerun="the same command")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -229,26 +223,15 @@ def hanley_mcneil(auc: float, positives: int, negatives: int) -> tuple[float, fl
 
 def read_rows(path: str | os.PathLike) -> tuple[list[Row], list[str]]:
     """Return the rows of a table, and lines about what is ignored in it; InputError as `explain_table`."""
-    try:
-        lines = list(csv.reader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline="")))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give a CSV table of published rows.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV table ({error}). Save it as CSV (UTF-8).") from error
-    stripped = [(number, [cell.strip() for cell in line]) for number, line in enumerate(lines, 1) if any(line)]
-    header = stripped[0][1] if stripped else []
+    header, lines, problems, _ = read_text_table(Path(path))
     if missing := [name for name in NEEDED if name not in header]:
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing. The columns are {', '.join(NEEDED)}, and "
             f"where they are known {', '.join(COLUMNS[len(NEEDED) :])}."
         )
     rows: list[Row] = []
-    problems: list[str] = []
     empty: list[str] = []
-    for number, line in stripped[1:]:
-        if len(line) != len(header):
-            problems.append(f"line {number}: {len(line)} cells where the header has {len(header)}")
-            continue
+    for number, line in lines:
         cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, line, strict=True))
         if not any(cells[name] for name in FIGURES):
             empty.append(cells["row"])

@@ -15,11 +15,11 @@ import torch
 from tss.data.cohort import Patient
 from tss.data.tasks import RESTORE, samples
 from tss.models.classifier import Classifier
-from tss.training import restoration
 from tss.training.dataset import Split, batches
 from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
 from tss.training.feature_cache import cache_features
 from tss.training.phases import FROZEN, Phase, build_model, freeze
+from tss.training.restoration import RESTORATION_LOSS, distorted_batches
 
 # Voxels X, Y, Z that are timed, our choice: seconds at any grid; a step's time is about proportional to the voxels.
 AT_MOST = (112, 112, 8)
@@ -43,24 +43,18 @@ def seconds_a_hemisphere(
     split = Split([], torch.from_numpy(hemispheres).half(), torch.arange(size) % 2.0)
     learner, kept = network, split
     if frozen:
-        assert isinstance(network, Classifier)  # phase 0, which is none, freezes nothing
-        freeze(network, FROZEN[model])
         assert isinstance(network, Classifier)  # no other network has layers to freeze
+        freeze(network, FROZEN[model])
         learner, (kept,) = cache_features(network, [split], device, precision, say=lambda text: None)
     optimizer = build_optimizer(network, phase.lr, phase.final_lr)
     taken = []
     for _ in range(3):  # the first is slow, since torch chooses its algorithms in it; others may be using the machine
         started = time.monotonic()
         if phase.task == RESTORE:
-            train_one_epoch(
-                learner,
-                optimizer,
-                restoration.RESTORATION_LOSS,
-                restoration.distorted_batches(kept, range(size), size, device, 0, 1),
-                precision,
-            )
+            given = distorted_batches(kept, range(size), size, device, seed=0, epoch=1)
         else:
-            train_one_epoch(learner, optimizer, LOSS, batches(kept, range(size), size, device), precision)
+            given = batches(kept, range(size), size, device)
+        train_one_epoch(learner, optimizer, RESTORATION_LOSS if phase.task == RESTORE else LOSS, given, precision)
         taken.append(time.monotonic() - started)
     return min(taken) / size * math.prod(grid) / (x * y * z)
 

@@ -50,5 +50,5 @@ def batches(split: Split, order: Sequence[int], size: int, device: torch.device)
 
 
 def at_least_float(stored: Tensor) -> Tensor:
-    """Return stored hemispheres, float16, as float32; features of the frozen layers as they are, float32 or bfloat16."""
+    """Return stored hemispheres, float16, as float32; features of the frozen layers as they are."""
     return stored.float() if stored.dtype == torch.float16 else stored

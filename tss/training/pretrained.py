@@ -2,7 +2,6 @@
 
 In:  a state_dict of Models Genesis (Zhou et al. 2019, PyTorch) or of torchvision's ResNet-18, as torch.save wrote it.
 Out: a Parent to start from: kind of model, width, tensors under our names, and what may be new or left over, and why.
-     And back for the 3D U-Net: its tensors under Models Genesis's names.
 Paper: 2.3 (compared with ImageNet weights; 3D phase 1 starts from Models Genesis).
 See: tests/training/test_pretrained.py
 
@@ -84,12 +83,6 @@ def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> Parent:
                 renamed[name] = renamed[name].repeat(CHANNELS, *[1] * (renamed[name].ndim - 1))
     new = {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
     return foreign_parent(path, "Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
-
-
-def to_genesis(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """UNet3D's state_dict under the names of Models Genesis's published checkpoint, for programs that read that."""
-    theirs = {ours: name for name, ours in GENESIS.items()}
-    return {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in tensors.items()}
 
 
 def parent_from_resnet18(tensors: dict[str, Tensor], path: Path) -> Parent:

@@ -157,7 +157,7 @@ def order_of_epoch(run: Run, train: Split, epoch: int) -> list[int]:
 
 
 def shifted_batches(run: Run, state: TrainState, train: Split, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Hemispheres, or their features, and labels in random order; each shifted at random (tss.training.augmentation)."""
+    """Hemispheres, or their features, and labels in random order; each shifted at random (augmentation)."""
     phase = run.phase
     in_order = batches(train, order_of_epoch(run, train, epoch), phase.batch_size, run.device)
     if not phase.shift:

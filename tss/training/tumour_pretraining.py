@@ -24,14 +24,8 @@ from tss.data.files import alone_in
 from tss.data.prepared import GRID
 from tss.data.splits import split_hash
 from tss.data.tasks import TUMOURS
-from tss.training.command_line import (
-    add_network_flags,
-    add_rerun_flags,
-    add_training_flags,
-    count,
-    exit_code,
-    new_parser,
-)
+from tss.errors import exit_code
+from tss.training.command_line import Parser, count
 from tss.training.dataset import Split
 from tss.training.device import choose_device
 from tss.training.epoch import predict
@@ -67,14 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = new_parser(PROG, __doc__)
+    parser = Parser(PROG, __doc__)
     parser.add_argument("tumours", type=Path, metavar="TUMOURS.csv", help="table of patients and their scans")
-    add_network_flags(parser, out="runs/<model>")
+    parser.add_network_flags(out="runs/<model>")
     parser.add_argument(
         "--grid", type=count, nargs=3, metavar=("X", "Y", "Z"), default=GRID, help="voxels of a head, as DATA has them"
     )
-    add_rerun_flags(parser)
-    add_training_flags(parser)
+    parser.add_rerun_flags()
+    parser.add_training_flags()
     return parser
 
 
@@ -150,7 +144,7 @@ TUMOUR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {TYPE: F.cross_en
 
 
 def tumour_scores(run: Run, state: TrainState, val: Split) -> tuple[dict[str, float], None]:
-    """Return val_loss, and val_accuracy (share of slices classified correctly) or val_dice (mean of volumes, at 0.5)."""
+    """Return val_loss, and val_accuracy (share of slices classified correctly) or val_dice (mean, at 0.5)."""
     answers = predict(state.learner, val.hemispheres, run.phase.batch_size, run.device, run.options.precision)
     outputs = torch.from_numpy(answers)
     loss = TUMOUR_LOSSES[run.phase.task](outputs, val.labels).item()

@@ -195,15 +195,13 @@ def test_empty_mask_is_a_failure(fake, tmp_path):
 
 def test_hang_is_ended_with_all_that_it_started(fake, tmp_path):
     fake("bet", f"sh -c 'echo $$ > \"{tmp_path}/child\"; sleep 60' &\nsleep 60\n")
-    start = time.monotonic()
     with pytest.raises(InputError, match="bet was stopped after 1 s without a result .bet a b -m"):
         fsl.run(fsl.bet_command("a", "b"), makes=tmp_path / "b_mask.nii.gz", timeout=1)
-    assert time.monotonic() - start < 10
     child = int((tmp_path / "child").read_text())
-    give_up = time.monotonic() + 10  # a process that was killed takes a moment to go
-    while (running := is_running(child)) and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert not running
+    for _ in range(200):  # a process that was killed takes a moment to go
+        if is_running(child):
+            time.sleep(0.05)
+    assert not is_running(child)
 
 
 def is_running(process: int) -> bool:

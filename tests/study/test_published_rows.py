@@ -72,7 +72,7 @@ def test_the_papers_impossible_rows_are_found(said):
 
 
 def test_how_the_paper_rounded_is_said(said):
-    assert "figures taken as cut off" in line_of(said, "3 2D medical")
+    assert "figures taken as truncated" in line_of(said, "3 2D medical")
     assert "figures taken as last digit one off" in line_of(said, "3 2D ImageNet")
     assert "figures taken" not in line_of(said, "4 2D")
 
@@ -120,7 +120,7 @@ def test_edges_of_rounding_belong_to_the_figure():
     assert fits_of("0.12,1.00,0.56", (16, 16), 8) == one_of_eight  # 1/8 = 0.125 may be printed 0.12
     assert fits_of("0.13,1.00,0.56", (16, 16), 8) == one_of_eight  # or 0.13
     assert fits_of("0.66,1.00,", (4, 4), 3) == []
-    assert fits_of("0.66,1.00,", (4, 4), 3, "cut off") == [Fit((3, 1), 2, 1, 1)]
+    assert fits_of("0.66,1.00,", (4, 4), 3, "truncated") == [Fit((3, 1), 2, 1, 1)]
 
 
 def test_size_and_positives_narrow_it(tmp_path):

@@ -72,7 +72,7 @@ def test_place_and_size_are_said(split):
     said = []
     _, (kept,) = cache_features(network, [split], CPU, "fp32", said.append)
     assert said == [
-        "the features of the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) a hemisphere, "
+        "the features of the frozen layers are computed once: 0.00 GiB of float32, (16, 2, 8, 4) per hemisphere, "
         "kept on cpu"
     ]
     assert kept.hemispheres.shape == (6, 16, 2, 8, 4) and not kept.hemispheres.requires_grad

@@ -98,7 +98,7 @@ def test_a_parent_of_differently_prepared_hemispheres_is_said(options, made_up, 
     train, val = (load_split(options.data, run.patients, "tss<4.5h", split, [32, 32, 4]) for split in ("train", "val"))
     announce(run, train, val)
     out = capsys.readouterr().out
-    assert ("careful: " in out) == bool(said) and said in out
+    assert ("warning: " in out) == bool(said) and said in out
     assert not said or f"{options.data}: tools FSL 6.0.4, there builtin" in out
 
 

@@ -1,7 +1,7 @@
 """The classical classifiers: linear ones (logistic regression, support vector machine), and the random forest.
 
-In:  x (N, F) features, z-scored for the linear ones; y (N,) classes 0 or 1; strength C: how much the data count next
-     to small weights; or the number of trees, the fewest patients in a leaf, and an rng.
+In:  x (N, F) features, z-scored for the linear ones; y (N,) classes 0 or 1; strength C: how much the data count
+     relative to small weights; or the number of trees, the fewest patients in a leaf, and an rng.
 Out: a Linear, a Curve or a Forest, each with probability(x) -> (N,) in 0..1.
 Paper: 3, Table 2 (Lee et al. 2020 compare logistic regression, SVM and random forest). Platt 1999, Breiman 2001.
 See: tests/baselines/test_classifiers.py

@@ -46,7 +46,7 @@ class Maps(NamedTuple):
 
     @property
     def solid(self) -> np.ndarray:
-        """Brain (X, Y, Z) bool without CSF in it, healthy or ill."""
+        """Brain (X, Y, Z) bool without CSF in it, healthy or not."""
         return self.brain & (self.images["adc"] < MOST_ADC_OF_TISSUE)
 
 

@@ -31,7 +31,7 @@ from tss.metrics.roc import roc_auc
 WIDENED_MM = 3.0  # our choice: Lee dilates the infarct by 2 voxels of about 1.5 mm
 RATIO_RANGE = (0.25, 4.0)  # Lee 2020
 IMAGE_RANGE = (0.01, 0.99)  # Lee 2020: quantiles in the region
-ALPHA = 0.2  # Lee 2020: of Welch's test, shared out over all features
+ALPHA = 0.2  # Lee 2020: of Welch's test, divided among all features
 FEWEST_FEATURES = 5  # Lee 2020
 STRENGTHS = tuple(2.0**power for power in range(-5, 16, 2))  # Lee 2020: C of the SVM; here of both linear ones
 LEAVES = (10, 5, 1)  # our choice: fewest patients in a leaf; Lee: 1

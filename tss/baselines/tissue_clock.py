@@ -40,8 +40,8 @@ def clock_ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
     """Return "flair", "dwi", "adc" -> median in the region / median in its mirror region.
 
     Medians, our choice, since some voxels belong to a vessel or another tissue. The mirror region is wider than the
-    region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides are ill, ill
-    tissue is excluded from it.
+    region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides have
+    infarcts, those are excluded from it.
 
     Raises:
         InputError: no tissue in the region; too little healthy tissue, or no signal, in the mirror region.

@@ -298,8 +298,9 @@ def _drawbacks(data: Dataset, image: File) -> tuple[bool, bool, int, bool]:
 def _best(images: list[File], remarks: list[str], like: File | None = None) -> File:
     """Return one of several images of a kind, and remark on the others.
 
-    Magnitude comes before a real part, then without contrast agent (ce-), then what shares most of its name with `like`, then the plainest name,
-    then the last run (a scan is repeated because the one before was bad), then alphabetical order.
+    Magnitude comes before a real part, then without contrast agent (ce-), then what shares most of its name with
+    `like`, then the plainest name, then the last run (a scan is repeated because the one before was bad), then
+    alphabetical order.
     """
 
     def key(image: File) -> tuple:

@@ -82,7 +82,7 @@ def _cohen(a: ArrayLike, b: ArrayLike) -> tuple[float, np.ndarray]:
 def _labels(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct labels, two at least, and which of them each rating is (the shape of `ratings`)."""
     if ratings.dtype == object or (ratings.dtype.kind == "f" and not np.isfinite(ratings).all()):
-        raise InputError("a rating is missing: leave out subjects that a rater has not rated, and say how many.")
+        raise InputError("a rating is missing: omit subjects that a rater has not rated, and say how many.")
     labels, which = np.unique(ratings, return_inverse=True)
     if len(labels) < 2:
         raise InputError(f"every rating is {labels[0]!s}: agreement beyond chance has no meaning (kappa is 0 / 0).")

@@ -1,4 +1,4 @@
-"""An interval for a statistic that no formula fits: patients are drawn again and again, with replacement.
+"""Intervals of statistics for which there is no formula: patients are resampled with replacement.
 
 In:  a function that gives the statistic for some of the lines; the patient of each line; an rng.
 Out: (low, high).

@@ -2,7 +2,7 @@
 
 In:  y (n,) true classes 0 or 1; p (n,) probabilities of class 1; both as arrays or lists. One class only is allowed.
 Out: plain floats and lists of small tuples.
-Paper: none (nobody in the field reports them).
+Paper: none (the field does not report them).
 See: tests/metrics/test_calibration.py
 """
 
@@ -59,9 +59,7 @@ def calibration_curve(y: ArrayLike, p: ArrayLike, groups: int = GROUPS) -> list[
 
 
 class DecisionPoint(NamedTuple):
-    """Net benefit at one threshold, in true positives a case: of the model's calls, and of treating everybody.
-
-    Treating nobody has 0."""
+    """Net benefit at a threshold, in true positives a case: of the model's calls, of treating everybody; nobody: 0."""
 
     threshold: float
     net_benefit: float
@@ -69,7 +67,7 @@ class DecisionPoint(NamedTuple):
 
 
 def decision_curve(y: ArrayLike, p: ArrayLike, thresholds: Iterable[float] = THRESHOLDS) -> list[DecisionPoint]:
-    """Net benefit (Vickers and Elkin 2006): TP / n - FP / n * t / (1 - t), treating whoever has p >= t.
+    """Net benefit (Vickers and Elkin 2006): TP / n - FP / n * t / (1 - t), treating every patient with p >= t.
 
     t is the probability at which treating and not treating weigh the same; t / (1 - t) is what one false positive
     costs in true positives.

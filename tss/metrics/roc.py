@@ -136,7 +136,7 @@ def confusion(y: ArrayLike, p: ArrayLike, threshold: float) -> Confusion:
 def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Confidence interval of the proportion k / n (Wilson 1927, without continuity correction)."""
     if not 0 <= k <= n or n == 0:
-        raise InputError(f"{k} of {n} is no proportion: the class has no cases, so its interval cannot be given.")
+        raise InputError(f"{k} of {n} is not a proportion: the class has no cases, so its interval cannot be given.")
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (k + z * z / 2) / (n + z * z)
     reach = z / (n + z * z) * np.sqrt(k * (n - k) / n + z * z / 4)

@@ -142,7 +142,7 @@ def on_cores(task: Callable[[int], Made], n: int, jobs: int) -> Iterator[Made]:
 
 
 def make_stroke_patient(folder, id: str, rng: np.random.Generator, difficulty: Difficulty = ORDINARY) -> dict[str, str]:
-    """Write one patient's scans and truth below `folder` and returns the row of the table (all strings)."""
+    """Write one patient's scans and truth below `folder` and return the row of the table (all strings)."""
     folder = Path(folder)
     person, row = draw_person(id, rng, difficulty)
     shift = rng.uniform(0, difficulty.midline_shift) * (-1 if person["side"] == "right" else 1)

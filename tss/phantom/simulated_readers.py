@@ -1,4 +1,4 @@
-"""Simulated readers of the phantom: who sees a DWI-FLAIR mismatch, as well and as unlike as the paper's radiologists.
+"""Simulated readers of the phantom: who sees a DWI-FLAIR mismatch, as accurately as the paper's radiologists.
 
 In:    a patient's latent (tss.phantom.onset_law) and an rng; or the folder of tss.phantom.cohort_phantom and a patient
 Out:   {"reader_1": 0 or 1, ...}; 1 = mismatch, so less than 4.5 h; or the infarct's FLAIR ratio on the raw scan
@@ -13,8 +13,8 @@ latent, not the images: they serve to try out what is computed from readings, an
 
 One more reader looks at the raw FLAIR as it was written: infarct over mirror region. Infarct, midline and movement are
 taken from the truth, the brightness from the scan, without bias correction or registration. What is left are the errors
-of an eye: bias field, noise, slices that cut the border, and hemispheres that are never quite alike. They put the ratio
-off by 5 % (SD), which is what limits this reader.
+of an eye: bias field, noise, slices that cut the border, and hemispheres that are never quite alike. Their
+error of the ratio is 5 % (SD), which limits this reader.
 """
 
 from functools import lru_cache

@@ -89,7 +89,7 @@ def build_parser(on_phantoms: bool = False) -> argparse.ArgumentParser:
     parser.add_network_flags(out="study, with --demo: demo-study")
     if on_phantoms:
         default = demo.STUDY_PATIENTS
-        parser.add_argument("--patients", type=count, metavar="N", default=default, help="so many phantom patients")
+        parser.add_argument("--patients", type=count, metavar="N", default=default, help="number of phantom patients")
         return parser
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder that run_preprocess.py made")
     parser.add_argument("--imagenet", type=Path, metavar="FILE", help="torchvision's ResNet-18, for the ImageNet rows")

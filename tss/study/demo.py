@@ -24,7 +24,7 @@ WIDTH = {"2d": 16, "3d": 8}  # a quarter of the paper's channels
 # The paper's rates are for 272 patients and up to 100 epochs. Here an epoch has a dozen steps, so steps are larger.
 TWELVE = "--epochs 12 --patience 6 "
 TSS = {2: TWELVE + "--lr 5e-4 --final-lr 1e-2", 3: TWELVE + "--lr 5e-4 --final-lr 1e-2", 4: TWELVE + "--lr 5e-5"}
-FLAGS = {  # model -> phase -> what is typed besides
+FLAGS = {  # model -> phase -> further flags
     "2d": {1: TWELVE + "--lr 2e-3"} | TSS,
     "3d": {
         0: "--epochs 5 --batch-size 4 --lr 1e-2 --final-lr 1e-1",
@@ -88,7 +88,7 @@ def run_table2(
     if not (scans / "tumours.csv").is_file():
         tumour_phantom.make_tumours(scans, TUMOUR_PATIENTS, seed, jobs=os.cpu_count() or 1)
 
-    print("\n4. Train every row of Table 2 that can be had, and evaluate", flush=True)
+    print("\n4. Train every row of Table 2 that can be trained, and evaluate", flush=True)
     values = {
         (model, number): {"width": WIDTH[model]} | values_in(flags)
         for model in models

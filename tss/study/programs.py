@@ -23,14 +23,14 @@ def main_of(program: str) -> Callable[[Sequence[str]], int]:
     if program.startswith("-m "):
         return importlib.import_module(program.removeprefix("-m ")).main
     spec = importlib.util.spec_from_file_location(Path(program).stem, Path(tss.__file__).parent.parent / program)
-    assert spec and spec.loader  # as every file that ends on .py has
+    assert spec and spec.loader  # as every file that ends in .py has
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     return script.main
 
 
 def type_in(program: str, words: Sequence[object]) -> int:
-    """Print a command as one types it, run it, and return its exit code."""
+    """Print a command as typed, run it, and return its exit code."""
     line = [str(word) for word in words]
     print(f"$ python {program} {shlex.join(line)}", flush=True)
     return main_of(program)(line)

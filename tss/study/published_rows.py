@@ -33,7 +33,7 @@ NEEDED = ("row", "sensitivity", "specificity")
 COLUMNS = (*NEEDED, "accuracy", "n", "n_positive", "auc", "group")
 LARGEST = 250  # patients searched where n is not given; our choice, three times the paper's 82
 # How far the true share may lie below and above the printed one, in halves of its last digit.
-READINGS = {"rounded": (1, 1), "cut off": (1, 2), "last digit one off": (3, 3)}
+READINGS = {"rounded": (1, 1), "truncated": (1, 2), "last digit one off": (3, 3)}
 FIGURE = r"(?:0?\.\d{1,17}|[01](?:\.0{1,17})?)|(?:\d{1,2}(?:\.\d{1,15})?|100(?:\.0{1,15})?)\s*%"
 NAME = "python -m tss.study.published_rows"
 

@@ -7,7 +7,7 @@ Paper: Table 2, 2.3 ("we compared this multi-phase training regimen to training 
 See: tests/study/test_table2_study.py
 
 A chain is what must be trained in sequence: four phases, each from the one before; or the two TSS tasks, each directly
-from the same first weights. Chains are independent, so shards divide them among jobs. Every training is typed with
+from the same first weights. Chains are independent, so shards divide them among jobs. Every training is run with
 --resume: finished ones are left alone, so the same line continues after an interruption.
 """
 
@@ -240,7 +240,7 @@ def check_weights(flag: str, file: Path | None, wanted: str) -> None:
 
 
 def words_of(study: Study, training: Training) -> list[object]:
-    """Return what one types after run_train.py, or after the module that learns from tumours."""
+    """Return the arguments of run_train.py, or of the module that learns from tumours."""
     if training.phase is None:
         grid = read_settings(study.data)["grid"]  # so that voxels have one size, here and there
         words = [study.tumours, "--model", training.model, "--grid", *grid]
@@ -254,12 +254,12 @@ def words_of(study: Study, training: Training) -> list[object]:
 
 
 def _word(init: Path | None) -> str:
-    """What one types after --init."""
+    """The value of --init."""
     return "random" if init is None else str(init)
 
 
 def evaluation_words(study: Study, plan: Plan) -> list[object]:
-    """Return what one types after run_eval.py."""
+    """Return the arguments of run_eval.py."""
     tested = [patient for patient in plan.patients if patient.split == "test" and patient.status == "ok"]
     outlined = any(patient.path("lesion") for patient in tested)
     words: list[object] = [training.best for training in plan.trainings if training.phase]  # not tumours, not phase 0
@@ -286,7 +286,7 @@ def weights_in_words(study: Study, chains: Sequence[Sequence[Training]]) -> dict
 
 
 def show_plan(study: Study, plan: Plan) -> None:
-    """Print a line for each training, with what it costs at most, and one for each row that cannot be had."""
+    """Print a line for each training, with what it costs at most, and one for each row that cannot be trained."""
     device = choose_device(study.device)
     print(f"Table 2 of {study.data}, in {study.out}. Timing the kinds of training on {device} ...", flush=True)
     total, timed = 0.0, {}
@@ -315,8 +315,8 @@ def show_plan(study: Study, plan: Plan) -> None:
     print(aligned(lines), flush=True)
     if total:
         print(
-            f"At most {_time(total)} of training on {device}, by a few steps timed just now; early stopping usually "
-            "ends it sooner. Loading, drawing and the evaluation come on top.",
+            f"At most {_time(total)} of training on {device}, estimated from a few steps; early stopping usually ends "
+            "it sooner. Loading, drawing and the evaluation are extra.",
             flush=True,
         )
     print(

@@ -1,6 +1,6 @@
-"""Augmentation: training hemispheres are shifted at random within the slice, so that few of them are not memorised.
+"""Augmentation: hemispheres are shifted at random within the slice, so that a small training set is not memorised.
 
-In:  a batch (N, ..., H, W): hemispheres, or what the frozen layers made of them; an rng.
+In:  a batch (N, ..., H, W): hemispheres, or their features; an rng.
 Out: the batch, each hemisphere shifted by up to `most` strides along H and W, at random; edges are repeated.
 Paper: - (2.4 mentions no augmentation; ours: column `shift` of the table in tss.training.phases, 0 = none)
 See: tests/training/test_augmentation.py

@@ -56,15 +56,14 @@ class Parser(argparse.ArgumentParser):
             help="bf16 halves memory on GPUs; weights and loss stay in float32, and run_eval.py computes in "
             "it: logits then differ by some hundredths of their spread from those of validation",
         )
-        self.add_argument("--epochs", type=count, help="at most so many; unset = the phase's")
-        self.add_argument("--batch-size", type=count, help="hemispheres a step; unset = the phase's")
+        self.add_argument("--epochs", type=count, help="the most to train; unset = the phase's")
+        self.add_argument("--batch-size", type=count, help="hemispheres per step; unset = the phase's")
         self.add_argument("--lr", type=rate, help="AdaBound's initial learning rate; unset = the phase's")
         self.add_argument("--final-lr", type=rate, help="AdaBound's final learning rate; unset = the phase's")
         self.add_argument(
             "--patience",
             type=count,
-            help="stop after so many epochs without a higher validation score (phase 0: a lower error); unset = the "
-            "phase's",
+            help="epochs to go on without a higher validation score (phase 0: a lower error); unset = the phase's",
         )
 
     def add_rerun_flags(self) -> None:

@@ -22,7 +22,7 @@ class Split(NamedTuple):
     """The hemispheres of one task in one split."""
 
     samples: list[Sample]
-    hemispheres: Tensor  # (N, C, D, H, W) float16 in [0, 1], on the CPU; or what the frozen layers made of them
+    hemispheres: Tensor  # (N, C, D, H, W) float16 in [0, 1], on the CPU; or features of the frozen layers
     labels: Tensor  # (N,) float32, 0 or 1; -1 where the task has none
 
 

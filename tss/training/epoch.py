@@ -30,7 +30,7 @@ def build_optimizer(network: nn.Module, lr: float, final_lr: float) -> AdaBound:
 
     Raises InputError: the package does not run with this torch.
     """
-    # adabound 0.0.5 calls add_() and addcmul_() in the old way, which torch still accepts.
+    # adabound 0.0.5 calls add_() and addcmul_() with deprecated signatures, which torch still accepts.
     warnings.filterwarnings("ignore", message=r"This overload of add\w* is deprecated", category=UserWarning)
     try:
         trial = nn.Parameter(torch.zeros(1))

@@ -46,7 +46,7 @@ def cache_features(
     place = next(
         (place for place in dict.fromkeys((device, torch.device("cpu"))) if size <= SHARE * free_memory(place)), None
     )
-    text = f"{size / 2**30:.2f} GiB of {str(one.dtype).removeprefix('torch.')}, {tuple(one.shape)} a hemisphere"
+    text = f"{size / 2**30:.2f} GiB of {str(one.dtype).removeprefix('torch.')}, {tuple(one.shape)} per hemisphere"
     if place is None:
         say(
             f"the features of the frozen layers ({text}) do not fit into half of the free memory "

@@ -84,7 +84,7 @@ PHASES = {
 }  # fmt: skip
 
 # Not a phase of the schedule but what it is compared with: "models trained for brain tumor classification and
-# segmentation to initialize our 2D and 3D models, respectively" (3). How is not said: the rates are phase 1's, the
+# segmentation to initialize our 2D and 3D models, respectively" (3). How, it does not say: the rates are phase 1's, the
 # batches 16 slices, or 4 volumes, since the decoder works at full size. The number only separates random draws.
 LEARN_TUMOURS = {
     model: Phase(
@@ -130,12 +130,12 @@ def build_model(
     elif task == TUMOURS["2d"]:
         network = SliceTypes(width, types)
     elif grid[2] < 2:
-        raise InputError(f"the 2D model weighs slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
+        raise InputError(f"the 2D model weights slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
     else:
         network = SliceClassifier(width, slices=grid[2], attention=attention)
     # Channels last in memory: same outcome up to rounding, and on the CPU a step takes 10 to 35 % less time.
     memory_format = {"2d": torch.channels_last, "3d": torch.channels_last_3d}[model]
-    return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs leave it out
+    return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs omit it
 
 
 def freeze(network: nn.Module, modules: Sequence[str]) -> list[str]:

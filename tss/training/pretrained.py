@@ -72,7 +72,7 @@ def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> Parent:
         part, _, kind = name.rpartition(".")
         if part not in GENESIS:
             raise InputError(
-                f"{path} looks like Models Genesis, but {name} is none of its tensors; nothing was loaded."
+                f"{path} looks like Models Genesis, but {name} is not one of its tensors; nothing was loaded."
             )
         renamed[f"{GENESIS[part]}.{kind}"] = tensor
     first = renamed[GENESIS_FIRST]  # (width, channels, 3, 3, 3)
@@ -95,7 +95,7 @@ def parent_from_resnet18(tensors: dict[str, Tensor], path: Path) -> Parent:
         renamed[f"backbone.{RESNET_FIRST}"] = first.repeat(1, CHANNELS, 1, 1) / CHANNELS
     new = {
         "classifier": "ours has one output",
-        "slice_logits": "ResNet-18 weighs no slices",
+        "slice_logits": "ResNet-18 does not weight slices",
         "gate": "ResNet-18 has no gates",
     }
     classes = len(tensors.get(f"{RESNET_CLASSES}bias", ()))

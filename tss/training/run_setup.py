@@ -232,8 +232,8 @@ def check_out_folder(options: Options, folder: Path) -> None:
         raise InputError(f"{folder} cannot be written: {why}. Choose another folder with --out.")
     if not (options.resume or options.overwrite) and any((folder / name).exists() for name in LEFT_BY_A_PHASE):
         raise InputError(
-            f"{folder} holds a training already. Add --resume to continue it (a finished one is left as "
-            "it is), --overwrite to train again, or choose another folder with --out."
+            f"{folder} holds a training already. Add --resume to continue it (a finished one is left "
+            "unchanged), --overwrite to train again, or choose another folder with --out."
         )
 
 
@@ -255,7 +255,7 @@ def why_left_out(patient: Patient) -> str:
 
 
 def announce(run: Run, train: Split, val: Split) -> None:
-    """Say once what is trained on what, and who is excluded."""
+    """Print once what is trained on which data, and which patients are excluded."""
     about, phase, options = run.about, run.phase, run.options
     counts = [
         f"{name} {len(split.labels)} hemispheres "
@@ -281,7 +281,7 @@ def announce(run: Run, train: Split, val: Split) -> None:
         path, then, now = run.parent.path, run.parent.checkpoint["settings"], about["settings"]
         if differs := differing_settings(then.get("preprocessing", {}), now["preprocessing"]):
             run.say(
-                f"careful: {path} was trained on hemispheres that were preprocessed with different settings from "
+                f"warning: {path} was trained on hemispheres that were preprocessed with different settings from "
                 f"those in {options.data}: {differs}"
             )
         before, after = (

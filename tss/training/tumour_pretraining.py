@@ -5,8 +5,8 @@
 
 In:  tumours.csv and its scans (tss.training.tumour_scans).
 Out: OUT/tumours with the files of a phase; best.pt is what phases 2 and 3 are compared with (Table 2).
-Paper: 3, Figs 6 and 7 ("models trained for brain tumor classification and segmentation"; Cheng 2015, Buda 2019). How
-    is not said: cross-entropy for the types; Dice and cross-entropy for the outline, our choice.
+Paper: 3, Figs 6 and 7 ("models trained for brain tumor classification and segmentation"; Cheng 2015, Buda 2019). Our
+    choice, since it does not say how: cross-entropy for the types; Dice and cross-entropy for the outline.
 See: tests/training/test_tumour_pretraining.py
 """
 

@@ -27,11 +27,7 @@ from tss.errors import InputError
 from tss.training.dataset import Split
 
 IMAGES = ("t1", "flair", "t1ce")  # before contrast, FLAIR, after contrast: the channels, in the order of Buda 2019
-INSTEAD = (
-    "flair",
-    "t1ce",
-    "t1",
-)  # what fills the channel of a missing one, the first that there is; FLAIR: as Buda 2019
+INSTEAD = ("flair", "t1ce", "t1")  # the first of these fills the channel of a missing image; FLAIR: as Buda 2019
 SHARES = {"train": 0.8, "val": 0.2}  # of the patients; the paper's 64 to 16. No test split: nothing is reported
 VIEW_MM = (182.0, 218.0, 182.0)  # MNI152's field of view, which run_preprocess.py divides into the grid's voxels
 

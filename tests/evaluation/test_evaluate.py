@@ -100,6 +100,7 @@ def test_probabilities_are_the_networks(made, tmp_path):
     assert lines["p31"]["label"] == "" and lines["p31"]["probability"]
 
 
+@pytest.mark.slow
 def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, capsys):
     assert run(made, tmp_path, "--gradcam", "1", phases=(1, 4)) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"phase1", "phase4"}
@@ -111,6 +112,7 @@ def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, ca
     assert "positive class" in said and "the bootstrap's by patient" in said and "phantom" not in said
 
 
+@pytest.mark.slow
 def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
     for threshold, called in ((0.0, 6), (1.1, 0)):
         path = save_checkpoint(tmp_path / f"{threshold}.pt", 4, made / "data", threshold)
@@ -127,6 +129,7 @@ def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
         assert "p (DeLong)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_results_are_not_overwritten_and_pictures_of_before_do_not_stay(made, tmp_path, capsys):
     assert run(made, tmp_path, "--gradcam", "2") == 0
     assert run(made, tmp_path, "--gradcam", "1") == 2

@@ -166,6 +166,7 @@ def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsy
     assert "patient.json exists already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_checkpoints_of_different_settings_are_refused_and_those_whose_atlas_has_another_path_are_not(
     patient, tmp_path, capsys
 ):
@@ -208,6 +209,7 @@ def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient.json"]
 
 
+@pytest.mark.slow
 def test_no_picture_of_another_patient_stays(patient, tmp_path):
     folder, _ = patient
     own = tmp_path / "gradcam" / "patient_p01.png"  # of a cohort in the same folder, where a patient has this name

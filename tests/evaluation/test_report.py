@@ -132,6 +132,7 @@ def table2_csv(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_outside_and_every_picture_is_in_the_page(made, text):
     assert not re.search(r'(?:src|href|action|data)="(?!data:image/png;base64,)', text)
     assert not re.search(r"<script|<link|<iframe|@import|url\(|onload=", text) and "default-src 'none'" in text

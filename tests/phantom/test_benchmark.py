@@ -123,6 +123,7 @@ def test_at_the_middle_the_reader_of_raw_flair_has_the_published_figures():
     assert found["easy"][1] > 0.88 and found["hard"][1] < 0.80
 
 
+@pytest.mark.slow
 def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(tmp_path, monkeypatch, capsys):
     """Killed within the second patient; then two at once elsewhere. Pictures are pinned: with them goes VERSION."""
 

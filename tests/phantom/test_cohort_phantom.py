@@ -55,6 +55,7 @@ def mirrored(volume: nifti.Volume, mask: np.ndarray, to_atlas: np.ndarray) -> np
     return ndimage.map_coordinates(volume.data, voxels.T, order=1)
 
 
+@pytest.mark.slow
 def test_cohort_can_be_read_as_a_lab_s_own(cohort):
     patients = read_cohort(cohort)
     assert [p.id for p in patients] == ["p001", "p002", "p003"]
@@ -77,6 +78,7 @@ def test_a_patient_written_as_bids_has_the_same_scans(cohort, tmp_path):
         assert np.allclose(found[name].affine, scan.affine, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_same_seed_same_files_whatever_the_jobs(cohort, tmp_path):
     again = cohort_phantom.make_cohort(tmp_path, 2, seed=7, difficulty=CLEAN, jobs=2, progress=False)
     assert cohort.read_text().startswith(again.read_text())
@@ -89,6 +91,7 @@ def test_same_seed_same_files_whatever_the_jobs(cohort, tmp_path):
         ), file.name
 
 
+@pytest.mark.slow
 def test_different_seed_different_patients(tmp_path):
     a = cohort_phantom.make_stroke_patient(tmp_path / "a", "p", np.random.default_rng([1, 0]), CLEAN)
     b = cohort_phantom.make_stroke_patient(tmp_path / "b", "p", np.random.default_rng([2, 0]), CLEAN)

@@ -41,6 +41,7 @@ def world(subject, where: np.ndarray) -> np.ndarray:
     return np.argwhere(where) @ affine[:3, :3].T + affine[:3, 3]
 
 
+@pytest.mark.slow
 def test_the_table_names_files_that_are_there_and_deals_types_in_turn(table, rows):
     assert table.read_text().splitlines()[0] == "patient,t1,flair,t1ce,type,tumour"
     assert [(row["patient"], row["type"]) for row in rows] == [

@@ -81,6 +81,7 @@ def spoiled(raw: Path, folder: Path, spoil) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_data_folder_is_as_designed(done):
     kinds = ("dwi", "t2w", "flair", "mask")
     expected = {"cohort.csv", "settings.json", "qc/index.html"}
@@ -112,6 +113,7 @@ def test_side_of_the_lesion_is_right_for_every_patient(done):
         assert ("left" if np.percentile(left, 99.5) > np.percentile(right, 99.5) else "right") == row["stroke_side"]
 
 
+@pytest.mark.slow
 def test_finished_patients_are_skipped_and_the_files_stay_the_same(raw, done, tmp_path, capsys):
     out = tmp_path / "data"
     shutil.copytree(done, out)
@@ -193,6 +195,7 @@ def test_other_settings_are_refused_with_both_values(raw, done, capsys, more, me
     assert content(done) == before
 
 
+@pytest.mark.slow
 def test_overwrite_takes_other_settings(raw, done, tmp_path, quick):
     out = tmp_path / "data"
     shutil.copytree(done, out)
@@ -285,6 +288,7 @@ def test_dry_run_knows_what_is_finished(raw, done, capsys):
     assert "0 of 4 patients would be preprocessed" in capsys.readouterr().out and content(done) == before
 
 
+@pytest.mark.slow
 def test_paths_are_right_where_data_is_a_link(raw, tmp_path, quick):
     (tmp_path / "scratch" / "deep" / "data").mkdir(parents=True)
     (tmp_path / "data").symlink_to(tmp_path / "scratch" / "deep" / "data")
@@ -323,6 +327,7 @@ def test_an_image_of_one_value_is_told(raw, tmp_path, capsys):
     assert "flat.nii.gz has the same value everywhere" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reference_can_be_chosen_and_must_be_a_training_patient(raw, done, tmp_path, quick, capsys):
     split = {name: row["split"] for name, row in rows(done).items()}
     training = [name for name in split if split[name] == "train"]
@@ -389,6 +394,7 @@ def break_b0(folder: Path) -> None:
     (folder / "p1_b0.nii.gz").write_text("not a scan")
 
 
+@pytest.mark.slow
 def test_a_failed_patient_is_tried_again(raw, tmp_path, quick):
     folder, out = spoiled(raw, tmp_path / "raw", break_b0), tmp_path / "data"
     assert preprocess(folder, out) == 1

@@ -45,6 +45,7 @@ def run_table2(tmp_path, monkeypatch, models):
     return demo.run_table2(tmp_path / "out", models, 7, patients=9)
 
 
+@pytest.mark.slow
 def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_path, monkeypatch, capsys):
     lines, codes = typed
     assert run_table2(tmp_path, monkeypatch, ("2d", "3d")) == 0
@@ -63,6 +64,7 @@ def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_
     assert "phase0" not in " ".join(lines[-1]) and f"--study {tmp_path}/out/study/study.json" in " ".join(lines[-1])
 
 
+@pytest.mark.slow
 def test_table_2_on_phantoms_stops_where_a_script_fails(typed, tmp_path, monkeypatch):
     lines, codes = typed
     codes[programs.PREPROCESS] = 2

@@ -71,6 +71,7 @@ def whole(tiny_data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_data):
     trained = sorted(str(path.parent.relative_to(whole / "study")) for path in whole.glob("study/2d/*/*/best.pt"))
     assert trained == [
@@ -109,6 +110,7 @@ def test_other_first_weights_are_trained_on_each_task_directly(whole):
         assert load_checkpoint(whole / f"study/2d/previous/phase{number}/best.pt")["parent"] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs_before", [3, 12])
 def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quick, monkeypatch, capsys, epochs_before):
     one_epoch, left = train.train_and_validate, [epochs_before]
@@ -147,6 +149,7 @@ def assert_same_study(whole):
         assert Path("study", name).read_text() == (whole / "study" / name).read_text(), name
 
 
+@pytest.mark.slow
 def test_shards_train_and_the_line_without_one_writes_the_table(whole, tiny_data, quick, capsys):
     shutil.copy(whole / "resnet18.pth", ".")
     command = line(tiny_data, "--imagenet", "resnet18.pth")

@@ -111,6 +111,7 @@ def test_prediction_leaves_the_network_alone_whatever_the_batch_size():
     assert (predict(network, hemispheres, 5, CPU, "bf16") != one).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["2d", "3d"])
 def test_bf16_is_right_on_every_cpu(model):
     # A map of 1 pixel: with AMX oneDNN's bf16 gives 2D outputs that are 0.2 off (device.without_onednn_bf16).

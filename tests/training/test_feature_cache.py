@@ -52,6 +52,7 @@ def test_losses_weights_and_outputs_are_those_of_the_direct_way(model, attention
         assert torch.allclose(weight.double(), direct_weights[name].double(), rtol=1e-5, atol=1e-6), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["2d", "3d"])
 def test_bf16_is_kept_as_the_layers_give_it(model):
     split = make_split(width=48)

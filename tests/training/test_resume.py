@@ -22,6 +22,7 @@ from tss.training import resume, train
 RUN_TRAIN = Path(run_train.__file__)
 
 
+@pytest.mark.slow
 @KINDS
 def test_a_crash_at_any_write_changes_nothing(options, kind, no_drawing, monkeypatch):
     """Every file that a phase writes, one after the other: the run stops before it and is continued."""
@@ -57,6 +58,7 @@ def test_a_crash_at_any_write_changes_nothing(options, kind, no_drawing, monkeyp
     assert len(writes) >= 1 + 2 * 2 + 1 + 2  # settings; last.pt and log.csv an epoch; a best.pt; log.csv and curves
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(options):
     """SIGKILL to the real program, twice; then the same command to its end. (3D: the crash test, which starts none.)"""
     phase = "phase1"
@@ -104,6 +106,7 @@ def test_a_phase_on_frozen_layers_is_continued_to_the_same_bits(options, kind, n
     assert_same_state("cut/phase2/last.pt", "whole/phase2/last.pt")
 
 
+@pytest.mark.slow
 @KINDS
 def test_resume_starts_where_there_is_nothing_and_leaves_what_is_finished(options, kind, no_drawing, capsys):
     resuming = replace(options, model=kind, resume=True)
@@ -165,6 +168,7 @@ def test_resume_without_best_or_from_a_best_is_refused(options, no_drawing, monk
         train.train_phase(replace(options, resume=True), 1)
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_it(options, no_drawing, monkeypatch, capsys):
     """Another process, as a Slurm array leaves it whose jobs forgot an --out of their own."""
     command = [sys.executable, str(RUN_TRAIN), "--data", str(options.data), "--phase", "1", "--width", "2", "--resume"]

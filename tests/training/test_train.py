@@ -35,6 +35,7 @@ def test_the_threshold_and_the_auc_are_those_of_the_best_network_on_validation(o
     assert checkpoint["val_auc"] == pytest.approx((wins + 1).mean() / 2)
 
 
+@pytest.mark.slow
 @KINDS
 def test_four_phases_and_before_them_phase_0_in_3d(options, kind, capsys):
     best = train.train_all(replace(options, model=kind))
@@ -117,6 +118,7 @@ def test_what_is_learned_from_is_the_same_whether_the_frozen_part_is_computed_on
         assert difference <= 1e-5 * tensor.double().norm(), name
 
 
+@pytest.mark.slow
 def test_phase_0_reads_no_label(options, no_drawing):
     shutil.copytree(options.data, "data")
     table = Path("data/cohort.csv")
@@ -158,6 +160,7 @@ def test_phase_4_has_phase_3s_outputs_before_its_first_step(options, kind, no_dr
         assert (before(hemispheres) - state.network.eval()(hemispheres)).abs().max() <= 1e-6
 
 
+@pytest.mark.slow
 @KINDS
 def test_same_seed_same_bytes_other_seed_other_weights(options, kind, no_drawing):
     number = FIRST[kind]

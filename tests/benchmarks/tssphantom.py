@@ -22,8 +22,13 @@ again, so several processes with different --seeds may share the work, and the l
 tables.
 
 AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences of networks
+<<<<<<< HEAD
 are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.metrics.bootstrap), of the
 mean over seeds. These patients are phantoms: phantom scores are not clinical results.
+=======
+are paired by seed. For phase 4's share of the best possible AUC patients are resampled
+(tss.metrics.bootstrap), of the mean over seeds. These patients are phantoms: phantom scores are not clinical results.
+>>>>>>> bd95789 (More slow tests are marked; benchmarks' docstrings wrapped)
 """
 
 import argparse

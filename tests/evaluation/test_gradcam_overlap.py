@@ -174,6 +174,7 @@ def test_phase_1_is_asked_for_stroke_and_the_others_for_their_verdict():
     assert gradcam_overlap.evidence_of(model("tss<3h"), [Prediction("p", "left", 1, None, "cut off")], {}) == "cut off"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["2d", "3d"])
 def test_run_eval_measures_and_counts_everybody(made, tmp_path, capsys, kind):
     assert run(made, tmp_path, kind=kind) == 0

@@ -195,6 +195,7 @@ def test_checkpoints_of_different_settings_are_refused_and_those_whose_atlas_has
     assert "different settings: its medians dwi " in said
 
 
+@pytest.mark.slow
 def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_path, capsys):
     folder, _ = patient
     atlas = nifti.load(folder / "atlas.nii.gz")

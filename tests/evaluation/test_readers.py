@@ -152,6 +152,7 @@ def test_the_table_shows_readers_once_and_every_model():
     assert readers.readers_table([row("phase1")]) == ""
 
 
+@pytest.mark.slow
 def test_simulated_readers_with_the_papers_figures_are_read_back():
     """200 test sets of the paper's size: the 95 % intervals hold the paper's figures as often as they should."""
     rng, sets, size = np.random.default_rng(0), 200, 82

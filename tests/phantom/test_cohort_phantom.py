@@ -256,6 +256,7 @@ def test_infarcts_have_the_volume_asked_for_and_stay_in_their_territory(mean_sub
     assert z[cerebellar.voxels].max() < 0 and y[cerebellar.voxels].max() < -30
 
 
+@pytest.mark.slow
 def test_hard_patients_are_hard(tmp_path):
     """Neck in view, skull removed, unknown time and side, strong noise: each by its own switch."""
     hard = replace(cohort_phantom.HARD, stripped=1.0, unknown_onset=1.0, unknown_side=1.0, old_infarct=1.0)

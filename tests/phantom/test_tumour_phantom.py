@@ -114,6 +114,7 @@ def test_oedema_is_bright_on_flair_and_dark_on_t1(drawn):
     assert bright.sum() > 500
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(table, rows, drawn, tmp_path):
     again = make_tumour_patient(tmp_path, "t003", "pituitary", np.random.default_rng([3, 2]))
     assert again == rows[2]

@@ -365,6 +365,7 @@ BAD = {  # what is done to the scans of a patient, and what the reason must say
 }
 
 
+@pytest.mark.slow
 def test_bad_patients_keep_their_rows_with_the_reason_and_the_rest_is_complete(raw, tmp_path, quick, capsys):
     folder, out = tmp_path / "raw", tmp_path / "data"
     shutil.copytree(raw, folder)
@@ -403,6 +404,7 @@ def test_a_failed_patient_is_tried_again(raw, tmp_path, quick):
     assert rows(out)["p1"]["status"] == "ok" and rows(out)["p1"]["reason"] == ""
 
 
+@pytest.mark.slow
 def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, tmp_path, quick, capsys):
     def spoil(folder):
         table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
@@ -415,6 +417,7 @@ def test_the_next_training_patient_is_the_reference_where_the_first_fails(raw, t
     assert json.loads((out / "settings.json").read_text())["reference"]["patient"] == "p1"
 
 
+@pytest.mark.slow
 def test_an_unexpected_fault_is_a_failed_patient_too(raw, tmp_path, quick, monkeypatch):
     sound = tools.BUILTIN
 

@@ -127,6 +127,7 @@ def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):
         assert after / before == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_patient_is_brought_to_the_references_level_whatever_the_scanners_gain(scans, atlas, prepared):
     louder = Scans(*(scan._replace(data=scan.data * 9) for scan in scans[:3]))
     again = prepare(louder, atlas, BUILTIN, prepared.landmarks)

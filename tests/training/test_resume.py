@@ -127,6 +127,7 @@ def test_resume_starts_where_there_is_nothing_and_leaves_what_is_finished(option
     ({"values": FAST | {"batch_size": 16, "lr": 0.5}}, "lr 0.003 then, 0.5 now"),
     ({"values": FAST | {"batch_size": 2, "epochs": 9}}, "batch_size 16 then, 2 now; epochs 2 then, 9 now"),
 ])  # fmt: skip
+@pytest.mark.slow
 @KINDS
 def test_resume_with_other_settings_is_refused(options, kind, no_drawing, changes, message):
     number = FIRST[kind]

@@ -194,6 +194,7 @@ def test_the_curves_of_phantoms_say_so(options, no_drawing, capsys):
     assert f"phase 1  these are {words}\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @KINDS
 def test_test_patients_are_never_read(options, kind, no_drawing):
     shutil.copytree(options.data, "data")

@@ -67,6 +67,7 @@ def learn(table, kind, out, *more, epochs=2):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "score", "least", "epochs"), [("2d", "val_accuracy", 0.9, 10), ("3d", "val_dice", 0.5, 20)]
 )
@@ -86,6 +87,7 @@ def test_what_can_be_learned_is_learned(table, kind, score, least, epochs, tmp_p
     assert json.loads((folder / "settings.json").read_text())["types"] == (list(TYPES) if kind == "2d" else [])
 
 
+@pytest.mark.slow
 @KINDS
 def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawing):
     assert learn(table, kind, tmp_path / "whole", epochs=3) == 0
@@ -105,6 +107,7 @@ def test_continued_training_equals_uninterrupted(table, kind, tmp_path, no_drawi
     assert (tmp_path / "whole/tumours/log.csv").read_bytes() == (tmp_path / "parts/tumours/log.csv").read_bytes()
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("phase", [2, 3])
 def test_phases_2_and_3_start_from_it_with_the_papers_layers_frozen(

@@ -19,6 +19,7 @@ from tss.data import files, nifti
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
 from tss.display import slice_plots
+from tss.errors import InputError
 from tss.preprocessing import cohort_run, tools
 from tss.preprocessing.patient_record import read_record
 
@@ -142,14 +143,132 @@ def test_who_lost_a_file_is_done_again(raw, done, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_scan_converted_anew_is_done_again_and_one_in_the_archive_is_not(raw, tmp_path, quick, capsys):
+def touched(path: Path) -> None:
+    """Blacken two slices in place, so that neither the size nor the time of the last change tells."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 50_000] = bytes(50_000)
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_scans_are_known_by_their_content(raw, tmp_path, quick, capsys):
+    """Changed in place they are done again; archived, linked, copied or touched ones are not."""
     folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
+    for kind in ("dwi", "b0", "flair"):
+        nibabel.save(nibabel.load(raw / f"p1_{kind}.nii.gz"), folder / f"p1_{kind}.nii")
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
+    table[1] |= {kind: f"p1_{kind}.nii" for kind in ("dwi", "b0", "flair")}
+    heads.write_table(folder, table)
     assert preprocess(folder, out) == 0
-    shutil.copy(folder / "p0_flair.nii.gz", folder / "p1_flair.nii.gz")
     (folder / "p2_dwi.nii.gz").rename(tmp_path / "archived")
+    (folder / "link.nii.gz").symlink_to(folder / "p3_dwi.nii.gz")
+    shutil.copy(folder / "p3_flair.nii.gz", folder / "copy.nii.gz")
+    os.utime(folder / "p0_dwi.nii.gz", (1, 1))
+    table[3] |= {"dwi": "link.nii.gz", "flair": "copy.nii.gz"}
+    heads.write_table(folder, table)
+    assert preprocess(folder, out) == 0
+    assert "4 of 4 patients are already finished" in capsys.readouterr().out and rows(out)["p2"]["status"] == "ok"
+    before = np.load(out / "hemispheres" / "p1.npy")
+    touched(folder / "p1_flair.nii")
     assert preprocess(folder, out) == 0
     assert "3 of 4 patients are already finished" in capsys.readouterr().out
-    assert rows(out)["p2"]["status"] == "ok"
+    assert not np.array_equal(np.load(out / "hemispheres" / "p1.npy"), before)
+
+
+def test_a_bval_changed_in_place_and_a_b_in_the_table_do_the_patient_again(raw, tmp_path, quick, capsys):
+    folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
+    scans = [nibabel.load(folder / f"p1_{kind}.nii.gz") for kind in ("b0", "dwi")]
+    series = np.stack([*(scan.get_fdata(dtype=np.float32) for scan in scans), scans[1].get_fdata() * 0.5], -1)
+    heads.save(folder / "p1_series.nii.gz", series.astype(np.float32), scans[0].affine)
+    (folder / "p1_series.bval").write_text("0 1000 2000")
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
+    table[1] |= {"dwi": "p1_series.nii.gz", "b0": ""}
+    heads.write_table(folder, [row | {"dwi_b": ""} for row in table])
+    assert preprocess(folder, out) == 0
+    (folder / "p1_series.bval").write_text("0 2000 1000")
+    capsys.readouterr()
+    assert preprocess(folder, out) == 0
+    assert "3 of 4 patients are already finished" in capsys.readouterr().out
+    heads.write_table(folder, [row | {"dwi_b": "900" if row["patient"] == "p3" else ""} for row in table])
+    assert preprocess(folder, out) == 0
+    assert "3 of 4 patients are already finished" in capsys.readouterr().out
+
+
+def test_two_patients_are_not_one_scan(raw, tmp_path, quick, capsys):
+    """The same three files under another name, stored differently, in another split; one FLAIR of another patient."""
+
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        split = dict(zip(("p0", "p1", "p2", "p3"), ("train", "train", "test", "test"), strict=True))
+        table = [row | {"split": split[row["patient"]]} for row in table]
+        for kind in ("dwi", "b0", "flair"):  # other axes, no compression, double precision
+            image = nibabel.load(folder / f"p0_{kind}.nii.gz")
+            turned = nibabel.Nifti1Image(image.get_fdata()[::-1], image.affine @ np.diag([-1.0, 1, 1, 1]))
+            turned.affine[:3, 3] = image.affine[:3] @ [image.shape[0] - 1, 0, 0, 1]
+            nibabel.save(nibabel.Nifti1Image(turned.get_fdata(), turned.affine), folder / f"x_{kind}.nii")
+        table[2] |= {kind: f"x_{kind}.nii" for kind in ("dwi", "b0", "flair")}
+        heads.write_table(folder, table)
+
+    folder, out = spoiled(raw, tmp_path / "raw", spoil), tmp_path / "data"
+    assert preprocess(folder, out) == 1
+    found = rows(out)
+    assert {name: row["status"] for name, row in found.items()} == {"p0": "failed", "p1": "ok", "p2": "failed", "p3": "ok"}
+    assert "p0_dwi.nii.gz and " in found["p0"]["reason"] and "x_dwi.nii of patient p2 hold the same voxels" in found["p0"]["reason"]
+    assert f"{folder / 'x_dwi.nii'} and {folder / 'p0_dwi.nii.gz'} of patient p0 hold" in found["p2"]["reason"]
+    assert "2 failed" in capsys.readouterr().out
+
+    shutil.copy(raw / "p3_flair.nii.gz", folder / "p1_flair.nii.gz")
+    assert preprocess(folder, out) == 1
+    assert "p1_flair.nii.gz and " in rows(out)["p1"]["reason"] and "p3_flair.nii.gz of patient p3" in rows(out)["p1"]["reason"]
+
+    shutil.copy(raw / "p1_flair.nii.gz", folder)
+    table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+    heads.write_table(folder, [row for row in table if row["patient"] != "p2"])
+    assert preprocess(folder, out) == 0  # once the table is right, the rest need not be done again
+    assert {row["status"] for row in rows(out).values()} == {"ok"}
+
+
+def test_one_file_in_two_columns_is_refused_with_both_named(raw, tmp_path, quick):
+    def spoil(folder):
+        shutil.copy(folder / "p1_dwi.nii.gz", folder / "copy.nii.gz")
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        table[1]["b0"] = "copy.nii.gz"
+        heads.write_table(folder, table)
+
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), tmp_path / "data") == 1
+    reason = rows(tmp_path / "data")["p1"]["reason"]
+    assert "p1_dwi.nii.gz and " in reason and "copy.nii.gz hold the same voxels" in reason
+
+
+def test_splits_too_small_for_a_task_are_said_before_any_work(raw, tmp_path, capsys):
+    assert preprocess(raw, tmp_path / "data", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "too few for 'TSS < 3 h': " in said and "val has 0 positive of 1 hemispheres" in said
+    assert "too few for 'stroke in the hemisphere'" not in said
+
+
+def test_a_cohort_without_training_patients_is_refused_with_the_reason(raw, tmp_path, capsys):
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        heads.write_table(folder, [row | {"split": "test"} for row in table])
+
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), tmp_path / "data") == 2
+    assert "no patient is in split 'train'" in capsys.readouterr().err
+
+
+def test_labels_may_be_absent_and_an_empty_cell_is_a_failed_row(raw, tmp_path, quick):
+    def spoil(folder):
+        table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
+        table = [{name: row[name] for name in ("patient", "dwi", "b0", "flair")} for row in table]
+        table[2]["flair"] = ""
+        heads.write_table(folder, [row | {"split": "train"} for row in table])
+
+    out = tmp_path / "data"
+    assert preprocess(spoiled(raw, tmp_path / "raw", spoil), out) == 1
+    assert [patient.status for patient in read_prepared(out)] == ["ok", "ok", "failed", "ok"]
+    assert rows(out)["p2"]["reason"] == "no flair is given. Name the file in column flair."
 
 
 @pytest.mark.slow
@@ -257,12 +376,14 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     assert {name for name, data in content(out).items() if before[name] != data} == {"cohort.csv", "qc/index.html"}
     assert json.dumps(given["p1"][1]) in (out / "qc" / "index.html").read_text()
 
-    # p1's FLAIR is another file now, so p1 is done again; nobody else is.
+    # p1's FLAIR is another scan now, so p1 is done again; nobody else is.
     table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))
     folder = spoiled(raw, tmp_path / "raw", lambda folder: None)
     for row in table:
         row |= {name: str(raw / row[name]) for name in ("dwi", "b0", "flair")}
     table[1]["flair"] = str(folder / "p1_flair.nii.gz")
+    scan = nibabel.load(folder / "p1_flair.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(scan.get_fdata(dtype=np.float32) * 1.5, scan.affine), folder / "p1_flair.nii.gz")
     heads.write_table(folder, table)
     assert preprocess(folder, out) == 0
     assert (
@@ -274,6 +395,29 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     assert preprocess(folder, out, "--overwrite", "--shard", "1/4") == 0
     assert "1 verdicts of quality control are dropped with the pictures" in capsys.readouterr().out
     assert {name for name, row in rows(out).items() if row.get("verdict")} == set(given) - {"p0", "p1"}
+
+
+def test_a_verdict_goes_with_its_picture_in_every_order_of_commands(raw, done, tmp_path, known_affines, monkeypatch, capsys):
+    """The table with verdicts is downloaded, the patient done again, and only then is the table put in its place."""
+    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, volumes, *_: files.write_text(path, str(volumes["flair"].mean())))
+    folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
+    assert preprocess(folder, out) == 0
+    judge(out, {"p1": ("accept", ""), "p2": ("reject", "tilted")})
+    downloaded = (out / "cohort.csv").read_bytes()
+    scan = nibabel.load(folder / "p1_flair.nii.gz")
+    changed = scan.get_fdata(dtype=np.float32)
+    changed[:, :, 12] *= 3
+    nibabel.save(nibabel.Nifti1Image(changed, scan.affine), folder / "p1_flair.nii.gz")
+    assert preprocess(folder, out) == 0
+    (out / "cohort.csv").write_bytes(downloaded)
+    with pytest.raises(InputError, match="the verdict of p1 is of another picture"):
+        read_prepared(out)  # by training and evaluation
+    capsys.readouterr()
+    assert preprocess(folder, out) == 0
+    assert "1 verdicts of quality control are dropped" in capsys.readouterr().out
+    assert {name: row["verdict"] for name, row in rows(out).items()} == {"p0": "", "p1": "", "p2": "reject", "p3": ""}
+    assert preprocess(out, tmp_path / "again", "--atlas", str(raw / "atlas.nii.gz")) == 0  # verdicts are not of these pictures
+    assert not any(row.get("verdict") for row in rows(tmp_path / "again").values())
 
 
 def test_dry_run_writes_nothing(raw, tmp_path, capsys):

@@ -27,8 +27,8 @@ def test_an_adc_of_unknown_unit_is_refused():
 
 
 def test_a_mask_without_lesion_and_a_patient_without_scans(tmp_path):
-    for name in ("dwi", "b0", "flair"):
-        heads.save(tmp_path / f"{name}.nii.gz", np.ones((6, 6, 6), np.float32), np.eye(4))
+    for value, name in enumerate(("dwi", "b0", "flair"), 1):
+        heads.save(tmp_path / f"{name}.nii.gz", np.full((6, 6, 6), value, np.float32), np.eye(4))
     heads.save(tmp_path / "lesion.nii.gz", np.zeros((6, 6, 6), np.uint8), np.eye(4))
     row = {"patient": "p"} | {name: f"{name}.nii.gz" for name in ("dwi", "b0", "flair", "lesion")}
     assert not scans.load_scans(Patient(row, tmp_path)).lesion.data.any()

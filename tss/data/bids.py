@@ -333,12 +333,14 @@ def _lesion(data: Dataset, folder: Path, remarks: list[str]) -> Path | None:
         agreed = "consensus" in image.path.name.lower()
         return lesion_rank(image), not agreed, len(image.entities), image.path
 
-    first, *others = sorted(masks, key=key) or [None]
+    if not masks:
+        return None
+    first, *others = sorted(masks, key=key)
     if rivals := [str(image.path.relative_to(data.root)) for image in others if key(image)[:2] == key(first)[:2]]:
         remarks.append(
             f"lesion mask {first.path.relative_to(data.root)} is read, {', '.join(rivals)} not: by another rater?"
         )
-    return first.path if first else None
+    return first.path
 
 
 def _natural(name: str) -> list:

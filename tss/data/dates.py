@@ -28,12 +28,12 @@ def order_in_time(texts: Sequence[str]) -> list[int] | None:
     """
     if all(re.fullmatch(r"-?\d{1,5}([.,]\d+)?", text.strip()) for text in texts):  # days since something
         numbers = [float(text.replace(",", ".")) for text in texts]
-        return sorted(range(len(texts)), key=numbers.__getitem__)
+        return sorted(range(len(texts)), key=lambda k: numbers[k])
     orders = []
     for day_first in (True, False):
-        times = [read_date(text, day_first) for text in texts]
-        if None not in times:
-            orders.append(sorted(range(len(texts)), key=times.__getitem__))
+        times = [time for text in texts if (time := read_date(text, day_first))]
+        if len(times) == len(texts):
+            orders.append(sorted(range(len(texts)), key=lambda k: times[k]))
     return orders[0] if orders and orders[0] == orders[-1] else None
 
 

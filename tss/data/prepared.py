@@ -16,11 +16,13 @@ from typing import TypedDict, cast
 import numpy as np
 
 from tss.data.cohort import SIDES, Patient, read_cohort
-from tss.data.files import read_json
+from tss.data.files import read_json, sha256
 from tss.data.hemispheres import CHANNELS
 from tss.errors import InputError
 
 GRID = (224, 224, 26)  # X, Y, Z; paper 2.1
+PICTURE_COLUMN = "qc_picture"  # of cohort.csv: hash of the picture that a verdict is of
+KEY_LENGTH = 16  # our choice: hexadecimal digits of a picture's hash; enough that no two of a study are alike
 
 
 class Reference(TypedDict, total=False):
@@ -71,6 +73,12 @@ def qc_picture(data: str | os.PathLike, patient: str) -> Path:
     return Path(data) / "qc" / f"{patient}.png"
 
 
+def hash_of_picture(data: str | os.PathLike, patient: str) -> str:
+    """Return the hash by which a picture for quality control is known; "" where there is none."""
+    picture = qc_picture(data, patient)
+    return sha256(picture)[:KEY_LENGTH] if picture.is_file() else ""
+
+
 def qc_page(data: str | os.PathLike) -> Path:
     return Path(data) / "qc" / "index.html"
 
@@ -96,6 +104,18 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
         raise InputError(
             f"{path} has no column {', '.join(missing)}: it is a raw table. "
             f"Run: python run_preprocess.py {path} --out DATA"
+        )
+    others = [
+        patient.id
+        for patient in patients
+        if patient.row.get("verdict")
+        and (judged := patient.row.get(PICTURE_COLUMN))
+        and hash_of_picture(data, patient.id) not in ("", judged)
+    ]
+    if others:
+        raise InputError(
+            f"{path}: the verdict of {', '.join(others)} is of another picture than is in {qc_picture(data, '*').parent} "
+            "now. Run run_preprocess.py again, which drops such verdicts, and judge again."
         )
     return patients
 

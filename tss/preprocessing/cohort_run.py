@@ -31,9 +31,11 @@ from tss.data.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, read_coh
 from tss.data.files import sha256, write_json, write_text
 from tss.data.prepared import (
     GRID,
+    PICTURE_COLUMN,
     Reference,
     Settings,
     cohort_file,
+    hash_of_picture,
     qc_page,
     read_settings,
     record_file,
@@ -41,14 +43,15 @@ from tss.data.prepared import (
 )
 from tss.data.shards import Shard
 from tss.data.splits import assign_splits
+from tss.data.tasks import POSITIVE, samples
 from tss.display.tables import table1
 from tss.errors import InputError
 from tss.preprocessing.atlas import Atlas, load_atlas
-from tss.preprocessing.patient_record import Record, is_finished, make_record, read_record, try_to_prepare
+from tss.preprocessing.patient_record import Record, is_finished, make_record, read_record, refuse_twins, try_to_prepare
 from tss.preprocessing.qc_page import index_page
 from tss.preprocessing.tools import find_tools
 
-FORMAT = "tss data 3"  # bump when any step's output changes: no patient may count as finished by an older rule
+FORMAT = "tss data 4"  # bump when any step's output changes: no patient may count as finished by an older rule
 MOST_NAMES = 8  # our choice: patients named for one reason in the summary; cohort.csv names them all
 ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
@@ -80,6 +83,7 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
     stored = _stored_settings(options, settings)
     _settle_splits(patients, options)
     _announce(patients, options, settings, atlas)
+    _say_small_splits(patients)
 
     mine = options.shard.of(patients)
     if stored:
@@ -109,7 +113,7 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
         print(f"{len(mine) - len(left)} of {len(mine)} patients are already finished and skipped", flush=True)
     _preprocess(left, options, settings)
     table = _assemble(patients, options.out, settings)
-    return _summary(mine, options, settings, {patient.id for patient in table if patient.status == "rejected"})
+    return _summary(patients, mine, options, settings, {patient.id for patient in table if patient.status == "rejected"})
 
 
 def _settings(options: Options) -> tuple[Atlas, Settings]:
@@ -198,6 +202,23 @@ def _announce(patients: list[Patient], options: Options, settings: Settings, atl
     )
 
 
+def _say_small_splits(patients: list[Patient]) -> None:
+    """Say which tasks cannot be trained or judged, for lack of one of the two classes in a split, before any work."""
+    every = [Patient(patient.row | {"status": "ok", "verdict": ""}, patient.folder) for patient in patients]
+    for task, positive in POSITIVE.items():
+        lacking = []
+        for split in SPLITS:
+            labels = [sample.label for sample in samples(every, task, split)]
+            if not 0 < sum(labels) < len(labels):
+                lacking.append(f"{split} has {sum(labels)} positive of {len(labels)} hemispheres")
+        if lacking:
+            print(
+                f"too few for {positive!r}: {'; '.join(lacking)}. Both classes are needed to train (train, val) and to "
+                "evaluate (test)",
+                flush=True,
+            )
+
+
 def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> Reference:
     """Return --reference, else the first training patient that can be preprocessed. Histograms become lines of
     numbers, so that settings.json stays short.
@@ -205,6 +226,11 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
     Each shard finds it for itself, and finds the same.
     """
     training = [patient for patient in patients if patient.split == "train"]
+    if not training:
+        raise InputError(
+            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least one "
+            "there, or empty the column split."
+        )
     if options.reference:
         training = [patient for patient in training if patient.id == options.reference]
         if not training:
@@ -277,28 +303,34 @@ def _assemble(patients: list[Patient], out: Path, settings: Settings) -> list[Pa
     have seen every record. While patients are still missing a shard gives up after some ROUNDS: the others finish
     patients faster than 422 pictures are put on a page, and write again when they end.
 
-    Verdicts are those in DATA/cohort.csv, where quality control puts them; one whose picture is gone, since the
-    patient is being preprocessed again or fails now, goes too.
+    Verdicts are those in DATA/cohort.csv, where quality control puts them, each beside the hash of the picture that
+    was judged; one whose picture is gone or another, since the patient is preprocessed again or fails now, goes too.
     """
     seen: list[Record | None] | None = None
     written: list[Patient] = []
     rounds = 0
-    while (found := [read_record(patient, out, settings) for patient in patients]) != seen and (
-        rounds < ROUNDS or None not in found
-    ):
+    while (found := _read_records(patients, out, settings)) != seen and (rounds < ROUNDS or None not in found):
         seen, written, rounds, verdicts = found, [], rounds + 1, _verdicts(out)
         for patient, record in zip(patients, found, strict=True):
             outcome = {
                 "status": record["status"] if record else "",
                 "reason": record["reason"] if record else "",
                 "flags": "; ".join(record["flags"]) if record else "",
+                PICTURE_COLUMN: "",
             }
             if outcome["status"] == "ok":
-                outcome |= verdicts.get(patient.id, {})
-            written.append(Patient(patient.row | outcome, patient.folder))
+                outcome[PICTURE_COLUMN] = hash_of_picture(out, patient.id)
+                given = verdicts.get(patient.id, {})
+                outcome |= given if given.get(PICTURE_COLUMN) == outcome[PICTURE_COLUMN] else {}
+            row = {name: cell for name, cell in patient.row.items() if name not in VERDICT_COLUMNS}
+            written.append(Patient(row | outcome, patient.folder))
         write_cohort(cohort_file(out), written)
         write_text(qc_page(out), index_page(as_table(written, out), found, out))
     return written
+
+
+def _read_records(patients: list[Patient], out: Path, settings: Settings) -> list[Record | None]:
+    return refuse_twins([read_record(patient, out, settings) for patient in patients])
 
 
 def _say_lost_verdicts(judged: dict[str, dict[str, str]], table: list[Patient]) -> None:
@@ -331,27 +363,35 @@ def _say_rejected(table: list[Patient], options: Options, settings: Settings) ->
 
 
 def _verdicts(out: Path) -> dict[str, dict[str, str]]:
-    """Return patient -> verdict and remark in DATA/cohort.csv, of those that have been judged."""
+    """Return patient -> verdict, remark and the picture's hash in DATA/cohort.csv, of those that have been judged."""
     table = cohort_file(out)
     given = {
-        patient.id: {name: patient.row.get(name, "") for name in VERDICT_COLUMNS}
+        patient.id: {name: patient.row.get(name, "") for name in (*VERDICT_COLUMNS, PICTURE_COLUMN)}
         for patient in (read_cohort(table) if table.is_file() else ())
     }
-    return {name: verdict for name, verdict in given.items() if any(verdict.values())}
+    return {name: verdict for name, verdict in given.items() if any(verdict[column] for column in VERDICT_COLUMNS)}
 
 
-def _summary(patients: list[Patient], options: Options, settings: Settings, rejected: set[str]) -> int:
-    found = [(p, record) for p in patients if (record := read_record(p, options.out, settings))]
+def _summary(
+    patients: list[Patient], part: list[Patient], options: Options, settings: Settings, rejected: set[str]
+) -> int:
+    """Print what came of the shard's part of the patients; returns the exit code."""
+    mine = {patient.id for patient in part}
+    found = [
+        (patient, record)
+        for patient, record in zip(patients, _read_records(patients, options.out, settings), strict=True)
+        if record and patient.id in mine
+    ]
     failed = [record for _, record in found if record["status"] != "ok"]
     flagged = [record for _, record in found if record["flags"]]
-    part = "" if options.shard == Shard() else f" (part {options.shard})"
+    which = "" if options.shard == Shard() else f" (part {options.shard})"
     print(
-        f"\n{len(patients)} patients in{part}, {len(patients) - len(failed)} finished, {len(flagged)} of them "
+        f"\n{len(part)} patients in{which}, {len(part) - len(failed)} finished, {len(flagged)} of them "
         f"flagged, {len(failed)} failed"
     )
     splits = Counter(patient.split for patient, record in found if record["status"] == "ok")
     print("  finished " + ", ".join(f"{splits[split]} {split}" for split in SPLITS))
-    if excluded := [patient.id for patient in patients if patient.id in rejected]:
+    if excluded := sorted(rejected & mine):
         print(f"  rejected at quality control {len(excluded)}, excluded from what follows")
     _print_kinds("flagged", [(flag, record["patient"]) for record in flagged for flag in record["flags"]])
     _print_kinds("failed", [(record["reason"], record["patient"]) for record in failed])

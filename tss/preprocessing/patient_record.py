@@ -7,6 +7,8 @@ Paper: none (our choice: a run can be killed, continued, or shared out over shar
 See: tests/preprocessing/test_cohort_run.py
 """
 
+import hashlib
+import json
 import os
 import time
 from functools import lru_cache
@@ -17,7 +19,7 @@ import numpy as np
 
 from tss.data import nifti
 from tss.data.cohort import SCANS, Patient
-from tss.data.files import read_json, sweep, write_json, write_whole
+from tss.data.files import read_json, sha256, sweep, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
 from tss.data.prepared import Reference, Settings, hemispheres_file, qc_picture, record_file, registered_file
 from tss.errors import InputError
@@ -151,6 +153,7 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 def identity(settings: Settings) -> list:
     """Return the settings that a patient's files depend on."""
+    landmarks = json.dumps(settings["reference"]["landmarks"])
     return [
         settings["format"],
         settings["tools"],
@@ -158,23 +161,61 @@ def identity(settings: Settings) -> list:
         settings["atlas_sha256"],
         settings["atlas_skull"],
         settings["reference"]["patient"],
+        hashlib.sha256(landmarks.encode()).hexdigest(),
     ]
 
 
 def identity_of_scans(patient: Patient) -> dict[str, list]:
-    """Return column -> path and bytes of each scan; None bytes where it does not exist."""
+    """Return column -> [path, content, stamp] of each file that is read, and what the table says of the DWI's b.
+
+    content: SHA-256 of the bytes; stamp: what the system changes with a file's content. None where there is no file.
+    """
+    return {name: [*place, _content(*place)] for name, place in _places(patient).items()} | _said(patient)
+
+
+def same_scans(then: dict[str, list], patient: Patient) -> bool:
+    """Were the same files read, by their content? One that has been archived since is the same; so is a link to it.
+
+    A file is read again where its path or its stamp is another; so a rerun need not read the whole cohort.
+    """
+    now = _places(patient)
+    if then.keys() != (now | _said(patient)).keys() or any(then[name] != said for name, said in _said(patient).items()):
+        return False
+    for name, (path, stamp) in now.items():
+        there, stamp_then, content = then[name]
+        if [path, stamp] != [there, stamp_then] and not (stamp is None and path == there):
+            if content is None or _content(path, stamp) != content:
+                return False
+    return True
+
+
+def _places(patient: Patient) -> dict[str, tuple[str, list[int] | None]]:
+    """Return column -> path and stamp of each file; a .bval that lies beside the DWI is one of them."""
     paths = {name: path for name in SCANS if (path := patient.path(name))}
-    return {
-        name: [os.path.abspath(path), path.stat().st_size if path.is_file() else None] for name, path in paths.items()
-    }
+    if "dwi" in paths and patient.bval.is_file():
+        paths["dwi_bval"] = patient.bval
+    return {name: (os.path.abspath(path), _stamp(path)) for name, path in paths.items()}
 
 
-def same_scans(then: dict[str, list], now: dict[str, list]) -> bool:
-    """Were the same files read, by path and size? A file that has been archived since is the same; so is one that was
-    changed in place and kept its size, which compressed files hardly do."""
-    return then.keys() == now.keys() and all(
-        path == then[name][0] and size in (None, then[name][1]) for name, (path, size) in now.items()
-    )
+def _said(patient: Patient) -> dict[str, list]:
+    return {"dwi_b": [patient.b]} if patient.b else {}
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """The time of the last change of a file's entry cannot be set by hand, so a change in place is always seen."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _content(path: str, stamp: list[int] | None) -> str | None:
+    return _cached_sha256(path, tuple(stamp)) if stamp else None
+
+
+@lru_cache(maxsize=None)
+def _cached_sha256(path: str, stamp: tuple[int, ...]) -> str:
+    return sha256(path)
 
 
 def read_record(patient: Patient, out: Path, settings: Settings) -> Record | None:
@@ -183,8 +224,41 @@ def read_record(patient: Patient, out: Path, settings: Settings) -> Record | Non
     if not file.is_file() or "reference" not in settings:
         return None
     record = cast(Record, read_json(file))
-    current = record["settings"] == identity(settings) and same_scans(record["scans"], identity_of_scans(patient))
+    current = record["settings"] == identity(settings) and same_scans(record["scans"], patient)
     return record if current else None
+
+
+def refuse_twins(records: list[Record | None]) -> list[Record | None]:
+    """Return the records, those of patients that share a scan as failed, each with both files named (decision 19).
+
+    Scans are compared voxel by voxel, however their files are named, stored or zipped. Which of the two patients is
+    wrong cannot be seen, and one may be in training and the other in test: neither takes part.
+    """
+    owners: dict[str, list[tuple[Record, str]]] = {}
+    for record in records:
+        for channel, voxels in (record or {}).get("voxels", {}).items():
+            owners.setdefault(voxels, []).append((cast(Record, record), channel))
+    reasons: dict[str, str] = {}
+    for sharing in owners.values():
+        for record, channel in sharing:
+            other = next(((r, c) for r, c in sharing if r["patient"] != record["patient"]), None)
+            if other and record["patient"] not in reasons:
+                reasons[record["patient"]] = (
+                    f"{_file_of(record, channel)} and {_file_of(*other)} of patient {other[0]['patient']} hold the same "
+                    "voxels: two patients are not one scan. Correct the table, or omit one of them."
+                )
+    return [
+        cast(Record, record | {"status": "failed", "reason": reasons[record["patient"]]})
+        if record and record["patient"] in reasons
+        else record
+        for record in records
+    ]
+
+
+def _file_of(record: Record, channel: str) -> str:
+    """Return the file that a channel came from; a b0 may come from the ADC or the 4-D DWI."""
+    names = {"dwi": ("dwi",), "t2w": ("b0", "adc", "dwi"), "flair": ("flair",)}[channel]
+    return next((record["scans"][name][0] for name in names if name in record["scans"]), channel)
 
 
 def is_finished(patient: Patient, out: Path, settings: Settings) -> bool:

@@ -9,18 +9,16 @@ Nothing is fetched and nothing is sent: pictures, table and script are in the fi
 the moment it is given, under the patient's name and the hash of the picture that was judged.
 """
 
-import hashlib
 import html
 import json
 from pathlib import Path
 
-from tss.data.prepared import qc_picture
+from tss.data.prepared import hash_of_picture, qc_picture
 from tss.display import html_page
 from tss.preprocessing.patient_record import Record
 from tss.preprocessing.quality_control import LIMITS
 
 ORDER = ("failed", "flagged", "ok")
-KEY_LENGTH = 16  # our choice: hexadecimal digits of a picture's hash; enough that no two of a study are alike
 
 
 def index_page(table: list[list[str]], records: list[Record | None], data: Path) -> str:
@@ -87,7 +85,7 @@ def _card(mark: str, line: int, record: Record, measures: list[str], data: Path)
     if mark != "failed":
         picture = qc_picture(data, record["patient"])
         content = picture.read_bytes() if picture.is_file() else b""
-        key = f"tss verdict {name} {hashlib.sha256(content).hexdigest()[:KEY_LENGTH]}"
+        key = f"tss verdict {name} {hash_of_picture(data, record['patient'])}"
         image = (
             html_page.picture(content, record["patient"], 'loading="lazy" decoding="async"')
             if content

@@ -7,6 +7,8 @@ See: tests/preprocessing/test_scans.py
 """
 
 import hashlib
+import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +65,22 @@ def load_scans(patient: Patient) -> Scans:
             patient.row.get("not_found")
             or f"{dwi.path} holds no b0 (b <= {B0_MOST:.0f}), and neither b0 nor adc is given. Name one of the two."
         )
+    check_different({"dwi": dwi, "b0": b0, "flair": flair})
     return Scans(dwi, b0, flair, lesion)
+
+
+def check_different(scans: Mapping[str, Volume]) -> None:
+    """Refuse one scan in two roles (decision 19).
+
+    Raises:
+        InputError: two hold the same voxels.
+    """
+    for (one, scan), (other, again) in itertools.combinations(scans.items(), 2):
+        if np.array_equal(scan.data, again.data):
+            raise InputError(
+                f"{scan.path} and {again.path} hold the same voxels: one scan cannot be {one} and {other}. Name the "
+                f"{other.upper()}'s own file."
+            )
 
 
 def hash_voxels(scan: Volume) -> str:

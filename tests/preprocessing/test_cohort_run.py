@@ -214,14 +214,25 @@ def test_two_patients_are_not_one_scan(raw, tmp_path, quick, capsys):
     folder, out = spoiled(raw, tmp_path / "raw", spoil), tmp_path / "data"
     assert preprocess(folder, out) == 1
     found = rows(out)
-    assert {name: row["status"] for name, row in found.items()} == {"p0": "failed", "p1": "ok", "p2": "failed", "p3": "ok"}
-    assert "p0_dwi.nii.gz and " in found["p0"]["reason"] and "x_dwi.nii of patient p2 hold the same voxels" in found["p0"]["reason"]
+    assert {name: row["status"] for name, row in found.items()} == {
+        "p0": "failed",
+        "p1": "ok",
+        "p2": "failed",
+        "p3": "ok",
+    }
+    assert (
+        "p0_dwi.nii.gz and " in found["p0"]["reason"]
+        and "x_dwi.nii of patient p2 hold the same voxels" in found["p0"]["reason"]
+    )
     assert f"{folder / 'x_dwi.nii'} and {folder / 'p0_dwi.nii.gz'} of patient p0 hold" in found["p2"]["reason"]
     assert "2 failed" in capsys.readouterr().out
 
     shutil.copy(raw / "p3_flair.nii.gz", folder / "p1_flair.nii.gz")
     assert preprocess(folder, out) == 1
-    assert "p1_flair.nii.gz and " in rows(out)["p1"]["reason"] and "p3_flair.nii.gz of patient p3" in rows(out)["p1"]["reason"]
+    assert (
+        "p1_flair.nii.gz and " in rows(out)["p1"]["reason"]
+        and "p3_flair.nii.gz of patient p3" in rows(out)["p1"]["reason"]
+    )
 
     shutil.copy(raw / "p1_flair.nii.gz", folder)
     table = list(csv.DictReader(open(folder / "cohort.csv", newline="")))
@@ -397,9 +408,13 @@ def test_verdicts_outlive_another_run_but_not_their_pictures(raw, done, tmp_path
     assert {name for name, row in rows(out).items() if row.get("verdict")} == set(given) - {"p0", "p1"}
 
 
-def test_a_verdict_goes_with_its_picture_in_every_order_of_commands(raw, done, tmp_path, known_affines, monkeypatch, capsys):
+def test_a_verdict_goes_with_its_picture_in_every_order_of_commands(
+    raw, done, tmp_path, known_affines, monkeypatch, capsys
+):
     """The table with verdicts is downloaded, the patient done again, and only then is the table put in its place."""
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, volumes, *_: files.write_text(path, str(volumes["flair"].mean())))
+    monkeypatch.setattr(
+        slice_plots, "draw_qc", lambda path, volumes, *_: files.write_text(path, str(volumes["flair"].mean()))
+    )
     folder, out = spoiled(raw, tmp_path / "raw", lambda folder: None), tmp_path / "data"
     assert preprocess(folder, out) == 0
     judge(out, {"p1": ("accept", ""), "p2": ("reject", "tilted")})
@@ -416,7 +431,9 @@ def test_a_verdict_goes_with_its_picture_in_every_order_of_commands(raw, done, t
     assert preprocess(folder, out) == 0
     assert "1 verdicts of quality control are dropped" in capsys.readouterr().out
     assert {name: row["verdict"] for name, row in rows(out).items()} == {"p0": "", "p1": "", "p2": "reject", "p3": ""}
-    assert preprocess(out, tmp_path / "again", "--atlas", str(raw / "atlas.nii.gz")) == 0  # verdicts are not of these pictures
+    assert (
+        preprocess(out, tmp_path / "again", "--atlas", str(raw / "atlas.nii.gz")) == 0
+    )  # verdicts are not of these pictures
     assert not any(row.get("verdict") for row in rows(tmp_path / "again").values())
 
 

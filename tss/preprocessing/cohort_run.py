@@ -113,7 +113,9 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
         print(f"{len(mine) - len(left)} of {len(mine)} patients are already finished and skipped", flush=True)
     _preprocess(left, options, settings)
     table = _assemble(patients, options.out, settings)
-    return _summary(patients, mine, options, settings, {patient.id for patient in table if patient.status == "rejected"})
+    return _summary(
+        patients, mine, options, settings, {patient.id for patient in table if patient.status == "rejected"}
+    )
 
 
 def _settings(options: Options) -> tuple[Atlas, Settings]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -213,7 +213,7 @@ def _content(path: str, stamp: list[int] | None) -> str | None:
     return _cached_sha256(path, tuple(stamp)) if stamp else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cached_sha256(path: str, stamp: tuple[int, ...]) -> str:
     return sha256(path)
 

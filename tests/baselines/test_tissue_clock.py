@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tss.baselines.infarct_roi import Maps
-from tss.baselines.tissue_clock import CUTOFFS, clock_ratios
+from tss.baselines.tissue_clock import CUTOFFS, clock_ratios, soft_clock
 from tss.errors import InputError
 
 
@@ -62,3 +62,18 @@ def test_no_ratio_where_the_flair_does_not_reach():
 
 def test_published_cutoffs():
     assert sorted(CUTOFFS) == [1.07, 1.15, 1.18, 1.20]
+
+
+def test_the_soft_clock_by_hand():
+    """Weights 0.5^2 and 1^2; healthy tissue and bright CSF have none, however bright or dark their FLAIR."""
+    dwi, t2w = np.array([1.65, 2.15, 1.15, 0.9, 2.15, 0]), np.array([1.2, 2.1, 1, 1, 2.2, 0])
+    flair = np.array([1.1, 1.3, 9, 9, 0.1, 0])
+    assert soft_clock(dwi, t2w, flair) == pytest.approx((0.25 * 1.1 + 1.3) / 1.25)
+    shape = (3, 1, 2)
+    assert soft_clock(*(one.reshape(shape).astype(np.float16) for one in (dwi, t2w, flair))) == pytest.approx(
+        (0.25 * 1.1 + 1.3) / 1.25, rel=2e-3
+    )
+
+
+def test_the_soft_clock_has_an_answer_without_a_lesion():
+    assert soft_clock(np.ones(4), np.ones(4), np.full(4, 0.7)) == 1.0

@@ -58,9 +58,13 @@ def test_bars_begin_at_chance_and_what_was_not_run_is_a_gap_with_the_word(tmp_pa
         "2D": [roc_plots.Bar("random", 0.4, (0.2, 0.6), 0), roc_plots.Bar("medical", None, None, 2, "not run")],
         "3D": [roc_plots.Bar("random", 0.9, (0.8, 1.0), 0)],
     }
-    roc_plots.draw_bars(tmp_path / "bars.png", groups, {"ceiling: 0.95": 0.95}, "TSS < 3 h")
+    roc_plots.draw_bars(tmp_path / "bars.png", groups, {"ceiling: 0.95": (0.95, (0.9, 0.98))}, "TSS < 3 h")
     (axes,) = drawn[0].axes
-    assert [(bar.get_y(), round(bar.get_y() + bar.get_height(), 6)) for bar in axes.patches] == [(0.5, 0.4), (0.5, 0.9)]
+    assert [(bar.get_y(), round(bar.get_y() + bar.get_height(), 6)) for bar in axes.patches[:2]] == [
+        (0.5, 0.4),
+        (0.5, 0.9),
+    ]
+    assert axes.patches[2].get_extents().height > 0  # the band of the best
     assert {" not run", "0.40", "0.90", "2D", "3D", "ceiling: 0.95"} <= set(words(drawn[0]))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["random", "medical", "random"]
     low, high = axes.get_ylim()

@@ -168,7 +168,11 @@ def test_phantoms_are_called_phantoms(made, tmp_path, capsys, monkeypatch):
     ceiling = ceilings(0.115)["tss<4.5h"]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["ceiling"] == ceiling
-    assert titles[0].split("\n")[1] == f"phantoms, not clinical; best possible AUC {ceiling:.3f}"
+    low, high = metrics["ceiling_ci"]  # of 5 patients: wide
+    assert low < ceiling < high == 1.0
+    assert titles[0].split("\n")[1] == (
+        f"phantoms, not clinical; best possible AUC on average {ceiling:.3f}, with 5 patients {low:.2f}-1.00"
+    )
     # The one reader calls all eight patients early but p31, whose onset is unknown; two of the seven are.
     assert [metrics["readers"]["each"]["reader_1"][key] for key in ("tp", "fp", "tn", "fn")] == [2, 5, 0, 0]
     beside = metrics["readers"]["model"]["reader_1"]

@@ -9,7 +9,7 @@ import pytest
 from tss.data.cohort import Patient
 from tss.evaluation import readers
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import NETWORK, Row, as_json
+from tss.evaluation.results import NETWORK, Estimate, Row, as_json
 from tss.metrics.roc import wilson
 from tss.phantom import onset_law, simulated_readers
 
@@ -147,7 +147,7 @@ def test_the_table_shows_readers_once_and_every_model():
     assert "majority: 2 of 9 patients undecided." in text and "reader_3: 3 of 9 patients not read." in text
     assert "Fleiss' kappa of all readers: 0." in text and "(6 patients)" in text
     assert "phase1" not in text and "simulated" not in text
-    simulated = readers.readers_table([row("phase4", found, ceiling=0.9)])
+    simulated = readers.readers_table([row("phase4", found, ceiling=Estimate(0.9, (0.7, 0.95)))])
     assert "(simulated: phantoms have no radiologists)" in simulated
     assert readers.readers_table([row("phase1")]) == ""
 

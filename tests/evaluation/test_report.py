@@ -17,7 +17,7 @@ from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
 from tss.display import panel
 from tss.evaluation import gradcam_page, report
-from tss.evaluation.results import NETWORK, GradcamScores, MapMean, MapShare, Mean, Overlap, Row
+from tss.evaluation.results import NETWORK, Estimate, GradcamScores, MapMean, MapShare, Mean, Overlap, Row
 from tss.evaluation.scores import score
 
 REASON = 'FLAIR is "cut off" <script>alert(1)</script>'
@@ -142,6 +142,7 @@ def test_nothing_is_loaded_from_outside_and_every_picture_is_in_the_page(made, t
     assert {path.name for path in made.glob("figures/*.png")} == {
         "roc_stroke_networks.png",
         "roc_tss_3h_networks.png",
+        "roc_tss_3h_older_methods.png",
         "roc_tss_4.5h_networks.png",
         "roc_tss_4.5h_older_methods.png",
         "auc_tss_3h.png",
@@ -203,7 +204,7 @@ def test_calibration_subgroups_readers_and_comparisons_are_the_files_own(made, c
     metrics = {path.parent.name: json.loads(path.read_text()) for path in made.glob("*/metrics.json")}
     four = metrics["2d-phase4"]
     brier = {row[0]: row[2] for row in content.table("Brier score")[1:]}
-    assert brier["2d-phase4, TSS < 4.5 h"].startswith(f"{four['brier']:.3f} [") and len(brier) == 4 + 2 * 8
+    assert brier["2d-phase4, TSS < 4.5 h"].startswith(f"{four['brier']:.3f} [") and len(brier) == 4 + 2 * (4 * 3 + 1)
     groups = content.table("2d-phase4, TSS < 4.5 h: scores in groups")[1:]
     assert [[row[1], int(row[2])] for row in groups] == [[cell["cell"], cell["n"]] for cell in four["subgroups"]]
     assert any("n < 5: withheld" in row for row in groups)
@@ -307,7 +308,7 @@ def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
         ),
         definition="Lit: half the peak.",
     )
-    row = network(weights="ImageNet (a.pt)", gradcam=measured, ceiling=0.9)
+    row = network(weights="ImageNet (a.pt)", gradcam=measured, ceiling=Estimate(0.9, (0.7, 0.95)))
     made = Content(report._measured(report.Findings([], "test", [row], {}, "", {}, {})))
     assert made.table("Grad-CAM measured on the lesion masks of 8 patients")[1:] == [
         [

@@ -7,8 +7,20 @@ import pytest
 from tss.display import calibration_plots, roc_plots
 from tss.evaluation import report_plots
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, NETWORK, OLDER, READER, Estimate, Row, Shares
+from tss.evaluation.results import (
+    CUTOFF,
+    FLAIR_CLOCK,
+    LEE2020,
+    NETWORK,
+    OLDER,
+    READER,
+    SOFT_CLOCK,
+    Estimate,
+    Row,
+    Shares,
+)
 from tss.evaluation.scores import coverage, score
+from tss.metrics.failures import NEUTRAL, WRONG
 
 TASK = "tss<4.5h"
 SIX = [
@@ -39,8 +51,10 @@ ROWS = [
     network("r3", "3d", 3, "random"),
     network("p3", "3d", 3, "phase 2"),
     Row(kind=NETWORK, name="i2", task=TASK, model="2d", phase=3, weights="ImageNet", reason="no file"),
-    row("clock, where it can be used", OLDER, method=FLAIR_CLOCK),
-    row("clock, all patients", OLDER, method=FLAIR_CLOCK, coverage=replace(coverage(SIX), counted_against={})),
+    row("clock, where it can be used", OLDER, score(SIX[:5], 0.55), method=FLAIR_CLOCK),
+    row("soft clock", OLDER, method=SOFT_CLOCK),
+    row("clock, as wrong", OLDER, method=FLAIR_CLOCK, failures=WRONG),
+    row("clock, neutral", OLDER, method=FLAIR_CLOCK, failures=NEUTRAL),
     row("Lee 2020, where it can be used", OLDER, method=LEE2020),
     row("1.07, Petkova", CUTOFF, point(0.5, 0.75, 1.07)),
     row("reader_1", READER, point(0.25, 1.0)),
@@ -70,9 +84,9 @@ def test_many_networks_have_a_panel_for_each_model_and_the_clock_is_in_all(tmp_p
     )
     names = {file: [curve.label.split(":")[0] for curve in args[0]] for file, args in drawn.items()}
     assert list(names.values()) == [
-        ["r2", "p2", "a2", FLAIR_CLOCK],
-        ["r3", "p3", FLAIR_CLOCK],
-        [FLAIR_CLOCK, LEE2020],
+        ["r2", "p2", "a2", FLAIR_CLOCK, SOFT_CLOCK],
+        ["r3", "p3", FLAIR_CLOCK, SOFT_CLOCK],
+        [FLAIR_CLOCK, SOFT_CLOCK, LEE2020],
     ]
     curves, readers, cutoffs, title = drawn["roc_tss_4.5h_2d_networks.png"]
     assert curves[0].x == ROWS[0].scores.roc.false_positive_rate == [0, 0, 0, 1 / 3, 1 / 3, 2 / 3, 1]
@@ -94,7 +108,7 @@ def test_few_networks_share_a_panel_with_colours_by_first_weights(tmp_path, draw
 
 
 def test_bars_have_a_place_for_every_first_weight_and_gaps_with_the_word(tmp_path, drawn):
-    rows = [replace(one, ceiling=0.9) if one.kind == NETWORK else one for one in ROWS]
+    rows = [replace(one, ceiling=Estimate(0.9, (0.8, 0.97))) if one.kind == NETWORK else one for one in ROWS]
     report_plots.draw_bars(tmp_path, rows, TASK)
     groups, lines, title = drawn["auc_tss_4.5h.png"]
     assert {
@@ -108,9 +122,9 @@ def test_bars_have_a_place_for_every_first_weight_and_gaps_with_the_word(tmp_pat
             ("attention", 8 / 9),
         ],
         "3D": [("random", 8 / 9), ("medical", "not run"), ("phase before", 8 / 9), ("attention", "not run")],
-        "older": [("FLAIR ratio", 8 / 9), ("Lee 2020", 8 / 9)],
+        "older": [("FLAIR ratio", 5 / 6), ("soft tissue clock", 8 / 9), ("Lee 2020", 8 / 9)],
     }
-    assert list(lines.values()) == [0.9] and "6 phantom patients" in title
+    assert list(lines.values()) == [(0.9, (0.8, 0.97))] and "6 phantom patients" in title
     assert groups["2D"][0].interval == ROWS[0].scores.auc.ci
 
 
@@ -129,7 +143,13 @@ def test_calibration_and_decision_curves_are_the_last_networks_own(tmp_path, dra
     (curves, title), (decisions, _) = drawn["calibration_tss_4.5h.png"], drawn["decision_tss_4.5h.png"]
     assert [name.split(":")[0] for name in curves] == ["a2", "p3"] and "6 patients" in title
     assert next(iter(curves.values())) == ROWS[2].scores.calibration
-    assert list(decisions) == ["a2", "p3", "clock, all patients"]  # of the same patients as the networks
+    assert list(decisions) == [
+        "a2",
+        "p3",
+        "soft clock",
+        "clock, neutral",
+        "Lee 2020, where it can be used",
+    ]  # of the same patients as the networks
     assert report_plots.draw_calibration(tmp_path, ROWS, "tss<3h") == []
 
 

@@ -1,13 +1,14 @@
 """Figures against hand counts; what has no answer says so; the table for the screen."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tss.evaluation import scores
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import NETWORK, Row, as_json
+from tss.evaluation.results import NETWORK, Estimate, Row, as_json
 from tss.metrics.roc import delong_ci, wilson
 
 
@@ -50,7 +51,17 @@ def test_a_patients_two_hemispheres_are_not_two_patients():
 
 def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():
     more = [*SIX, Prediction("x", "left", -1, 0.7), Prediction("y", "", 1, None, "b0.nii.gz is cut off")]
-    assert scores.score(more, 0.55) == scores.score(SIX, 0.55)
+    found = scores.score(more, 0.55)
+    assert replace(found, over_all=None) == scores.score(SIX, 0.55)
+    # The failure is a positive: it beats no negative, or two where it is put at the median, 0.4.
+    assert (found.over_all.n, found.over_all.n_positive, found.over_all.failures) == (7, 4, 1)
+    assert found.over_all.as_wrong.auc.value == 8 / 12 and found.over_all.as_wrong.counts == (2, 0, 3, 2)
+    assert found.over_all.at_neutral.auc.value == (8 + 2) / 12 and found.over_all.at_neutral.counts == (2, 0, 3, 2)
+    plain = as_json(found)["over_all"]
+    assert (
+        plain["as_wrong"]["auc"] == 8 / 12 and len(plain["at_neutral"]["auc_ci"]) == 2 and plain["as_wrong"]["fn"] == 2
+    )
+    assert "over_all" not in as_json(scores.score(SIX, 0.55)) and scores.over_all(more[-1:], 0.55) is None
     covered = scores.coverage(more)
     assert covered.patients == 8 and covered.scored == 6
     assert covered.label_unknown == ["x"] and covered.counts == (8, 6, 1, 1)
@@ -97,10 +108,10 @@ def test_the_table_has_a_line_a_checkpoint_and_says_each_note_once():
     assert "phase3  TSS < 4.5 h     6  3         0.889 [" in table
     assert "phase4: no AUC" in table and "nan" not in table
     assert table.count("A note.") == 1 and "optimistic" in table
-    assert "phantom" not in table and "ceiling" not in table
+    assert "phantom" not in table and "best on average" not in table
 
 
-def test_the_ceiling_stands_beside_the_auc():
-    table = scores.summary_table([result("phase4", "tss<4.5h", SIX, 0.55, ceiling=0.8714)])
+def test_the_best_on_average_stands_beside_the_auc_with_its_interval():
+    table = scores.summary_table([result("phase4", "tss<4.5h", SIX, 0.55, ceiling=Estimate(0.8714, (0.7, 0.95)))])
     header, line = table.splitlines()[:2]
-    assert header.index("ceiling") == line.index("0.871")
+    assert header.index("best on average") == line.index("0.871 [0.70-0.95]")

@@ -8,8 +8,20 @@ import run_eval
 from tss.evaluation import table2
 from tss.evaluation.auc_comparison import compare_models
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import FLAIR_CLOCK, LEE2020, NETWORK, OLDER, Covered, ReaderScores, Readings, Row
+from tss.evaluation.results import (
+    FLAIR_CLOCK,
+    LEE2020,
+    NETWORK,
+    OLDER,
+    SOFT_CLOCK,
+    Covered,
+    Estimate,
+    ReaderScores,
+    Readings,
+    Row,
+)
 from tss.evaluation.scores import cases_hash, coverage, score
+from tss.metrics.failures import NEUTRAL, WRONG
 from tss.metrics.roc import wilson
 from tss.phantom.ideal_observer import PHANTOM_NOTE
 
@@ -20,6 +32,7 @@ SIX = [
 FIVE = [*SIX[:5], Prediction("p5", "", 0, None, "b0.nii.gz is cut off")]
 
 
+WHOM = ["all patients", "where it can be used", f"all patients, {WRONG}", f"all patients, {NEUTRAL}"]
 CUTOFFS = [
     "1.07, Petkova 2010 (3 h)",
     "1.15, Civrny 2023",
@@ -89,9 +102,11 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
     )
     readers = Readings("DWI-FLAIR mismatch", 6, {"reader_1": reader}, None, {}, {})
     results = [
-        network("four", 4, "2d", FIVE, 0.5, readers=readers, ceiling=0.87, notes=(PHANTOM_NOTE,)),
-        network("three 3d", 3, "3d", SIX, 0.5, weights="Models Genesis", ceiling=0.87),
-        network("three 2d", 3, "2d", SIX, 0.5, ceiling=0.87),
+        network(
+            "four", 4, "2d", FIVE, 0.5, readers=readers, ceiling=Estimate(0.87, (0.7, 0.95)), notes=(PHANTOM_NOTE,)
+        ),
+        network("three 3d", 3, "3d", SIX, 0.5, weights="Models Genesis", ceiling=Estimate(0.87, (0.7, 0.95))),
+        network("three 2d", 3, "2d", SIX, 0.5, ceiling=Estimate(0.87, (0.7, 0.95))),
         network("one", 1, "3d", SIX, 0.5, "stroke"),
     ]
     clock = Row(kind=OLDER, name="clock", task="tss<4.5h", scores=score(SIX, 0.5), coverage=coverage(SIX))
@@ -130,6 +145,10 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
     assert lines["reader_1"]["auc"] == lines["reader_1"]["threshold"] == "" and lines["reader_1"]["tp"] == "2"
     assert lines["Lee 2020"]["not_run"] == "no scans | at all" and lines["Lee 2020"]["n"] == ""
     assert [lines[name]["ceiling"] for name in ("one", "clock", "reader_1")] == ["", "0.87", "0.87"]
+    assert (lines["clock"]["ceiling_ci_low"], lines["clock"]["ceiling_ci_high"]) == ("0.7", "0.95")
+    # One of six has no probability: a positive, which beats none of three, or as many as lie below the median.
+    assert [lines["four"][name] for name in ("n", "n_over_all")] == ["5", "6"] and lines["three 2d"]["n_over_all"] == ""
+    assert float(lines["four"]["auc_failures_wrong"]) < float(lines["four"]["auc_failures_neutral"])
     assert lines["reader_1"]["phantoms"] == "yes: not clinical results"
     compared = {"tss<4.5h": compare_models({"four": FIVE, "three 2d": SIX}, "tss<4.5h")}
     shown = table2.to_markdown(rows, compared, results)
@@ -138,7 +157,11 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
     assert shown.count("different sets of patients") == 1 and "5 of 6" in shown
     assert "Not run: Lee 2020, TSS < 4.5 h: no scans | at all" in shown
     assert "phantom scores are not clinical results" in shown
-    assert "The best AUC that can be reached on average on such patients: TSS < 4.5 h 0.870" in shown
+    assert (
+        "The AUC that is the best possible on average on such patients: TSS < 4.5 h 0.870 (on 95 % of cohorts of this"
+        in shown
+    )
+    assert "four: over all 6 cases, 1 of them failed: failures as wrong: AUC " in shown
     assert "1 cases that only one of them has are left out" in shown and "p (Holm)" in shown
     assert "DWI-FLAIR mismatch (simulated)" in shown
 
@@ -162,8 +185,8 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
         "phase4",
         *(
             f"{name}, {who}"
-            for name in (FLAIR_CLOCK, "tissue clock, DWI", "tissue clock, ADC", LEE2020)
-            for who in ("where it can be used", "all patients")
+            for name in (FLAIR_CLOCK, "tissue clock, DWI", "tissue clock, ADC", SOFT_CLOCK, LEE2020)
+            for who in (WHOM[:1] if name == SOFT_CLOCK else WHOM[1:])
         ),
         *CUTOFFS,
         "reader_1",
@@ -173,9 +196,12 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
     assert (lines["phase1"]["unit"], lines["phase1"]["n"]) == ("hemisphere", "16")
     four = [lines["phase4"][name] for name in ("weights", "attention", "n", "n_positive")]
     assert four == ["phase 3", "yes", "8", "3"]
-    clock, everybody = (lines[f"tissue clock, FLAIR, {who}"] for who in ("where it can be used", "all patients"))
+    clock, wrong, neutral = (lines[f"tissue clock, FLAIR, {who}"] for who in WHOM[1:])
     assert (clock["n"], clock["no_answer"], float(clock["auc"])) == ("7", "1", 1.0)  # p30 has no infarct
-    assert everybody["n"] == "8" and everybody["cases_sha256"] == lines["phase4"]["cases_sha256"]
+    for everybody in (wrong, neutral, lines["soft tissue clock, all patients"]):
+        assert everybody["n"] == "8" and everybody["cases_sha256"] == lines["phase4"]["cases_sha256"]
+    assert [row["failures"] for row in (clock, wrong, neutral)] == ["", WRONG, NEUTRAL]
+    assert float(wrong["auc"]) < float(neutral["auc"]) < 1
     for name, cutoff in zip(CUTOFFS, (1.07, 1.15, 1.18, 1.20), strict=True):  # they stand in Table 2 as readers do
         point = lines[name]
         assert (point["kind"], float(point["threshold"]), point["auc"]) == ("published cut-off", cutoff, "")
@@ -204,5 +230,5 @@ def test_an_older_table_is_not_overwritten_and_does_not_stay_and_what_was_not_ru
     lines = read((out / "table2.csv").read_text())
     assert "p07_flair.nii.gz" in lines["Lee 2020"]["not_run"] and lines["phase4"]["n"] == "8"
     shown = (out / "table2.md").read_text()
-    assert shown.count("Not run: ") == 4 and "of before" not in shown and "Paired" not in shown
+    assert shown.count("Not run: ") == 5 and "of before" not in shown and "Paired" not in shown
     assert "not run: Lee 2020, TSS < 4.5 h: " in capsys.readouterr().out

@@ -1,8 +1,8 @@
-"""The tissue clock: how bright the infarct is on FLAIR next to its mirror region; one number per patient.
+"""Tissue clocks: how bright the infarct is on FLAIR; one number per patient.
 
-In:  Maps of a patient and a region, found (tss.baselines.infarct_roi) or drawn.
-Out: ratios region / mirror region of FLAIR, DWI and ADC.
-Paper: - (Petkova 2010, Legge 2017; a network that cannot beat one ratio should be seen not to)
+In:  Maps of a patient and a region, found (tss.baselines.infarct_roi) or drawn; or, for the soft clock, three sequences.
+Out: ratios region / mirror region of FLAIR, DWI and ADC; or FLAIR averaged where DWI is bright.
+Paper: - (Petkova 2010, Legge 2017; the soft clock is ours: a network that cannot beat one number should be seen not to)
 See: tests/baselines/test_tissue_clock.py
 
 FLAIR brightens over the first hours, DWI hardly changes, the ADC falls at once and recovers within a week or two: all
@@ -13,6 +13,9 @@ patients chance may look like a clock that runs backwards.
 
 The volumes are histogram-matched, which may change the contrast of two tissues by 4 % (tss.preprocessing.intensity): as
 much as lies between the published CUTOFFS.
+
+The soft clock needs no region, so that it fails on nobody: every voxel counts by how far its DWI is above healthy brain.
+It is not divided by the mirror region's FLAIR, which would add that region's noise: matching has made healthy brain 1.
 
 CSF is excluded on both sides. It is dark on FLAIR, so its share of a voxel makes tissue look dark, and an infarct
 found by its low ADC has no CSF where its mirror region has some.
@@ -34,6 +37,9 @@ CUTOFFS = {
 # its test patients were seen at the same time, so the clock's may be slightly optimistic there.
 MARGIN_MM = 5.0
 LEAST_MIRROR = 0.2  # our choice: healthy tissue required on the other side, as a share of the region
+# The soft clock's, in medians of healthy brain; our choice, by patients of TSS-Phantom 2.
+HEALTHY_DWI = 1.15
+LEAST_T2W_OF_CSF = 2.2
 
 
 def clock_ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
@@ -56,3 +62,16 @@ def clock_ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
     if dark := [name.upper() for name in SEQUENCES if medians[name][1] <= LEAST_SIGNAL]:
         raise InputError(f"{dark[0]} has no signal in the mirror region")
     return {name: float(here / there) for name, (here, there) in medians.items()}
+
+
+def soft_clock(dwi: np.ndarray, t2w: np.ndarray, flair: np.ndarray) -> float:
+    """Return FLAIR averaged with weights (DWI's excess over HEALTHY_DWI)^2, without CSF; healthy brain's 1 if none.
+
+    The lower the shorter the time. Nothing is found, drawn or learned.
+
+    Args:
+        dwi, t2w, flair: arrays of one shape, whichever: a hemisphere or both, in medians of healthy brain.
+    """
+    weights = np.clip(dwi - HEALTHY_DWI, 0, None, dtype=np.float64) ** 2 * (t2w < LEAST_T2W_OF_CSF)
+    total = float(weights.sum())
+    return float((weights * flair).sum() / total) if total > 0 else 1.0

@@ -16,7 +16,7 @@ from tss.data.files import write_whole
 
 # Colours that people who confuse red and green can tell apart (Okabe and Ito 2008), in this order by kind: random,
 # ImageNet, medical, phase before, attention, older methods. Dashes too, for prints in black and white.
-KIND_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#000000", "#777777", "#CC79A7")
+KIND_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#000000", "#777777", "#CC79A7", "#8C510A")
 KIND_DASHES = ("-", (0, (1, 1)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
 MARKERS = "s^vDP*"
 Style = dict[str, Any]  # keywords of matplotlib

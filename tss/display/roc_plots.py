@@ -108,11 +108,14 @@ class Bar(NamedTuple):
 
 
 def draw_bars(
-    path: str | os.PathLike, groups: Mapping[str, Sequence[Bar]], lines: Mapping[str, float], title: str
+    path: str | os.PathLike,
+    groups: Mapping[str, Sequence[Bar]],
+    lines: Mapping[str, tuple[float, tuple[float, float]]],
+    title: str,
 ) -> None:
     """Draw bars of AUC from chance, 0.5, with their intervals, in groups (Figs 6 and 7).
 
-    lines: name -> an AUC that is drawn as a horizontal line, such as the ceiling.
+    lines: name -> an AUC with its interval, drawn as a horizontal line in a band, such as the best on average.
     """
     count = sum(map(len, groups.values())) + len(groups) - 1
     figure, axes = open_panel(title, len(lines), width=max(4.6, 0.55 * count + 1.2), height=4.2)
@@ -133,7 +136,8 @@ def draw_bars(
             axes.text(place, high + 0.012, f"{bar.auc:.2f}", ha="center", va="bottom", fontsize=8)
         first += len(bars) + 1
     axes.axhline(0.5, color="0.3", linewidth=1)
-    for (label, value), dash in zip(lines.items(), KIND_DASHES[1:] * len(lines), strict=False):
+    for (label, (value, interval)), dash in zip(lines.items(), KIND_DASHES[1:] * len(lines), strict=False):
+        axes.axhspan(*interval, color="#CC79A7", alpha=0.15, linewidth=0)
         axes.axhline(value, color="#CC79A7", linestyle=dash, linewidth=1.5, label=label)
     axes.set(xlim=(-0.6, first - 1.4), ylim=(max(0.0, lowest - 0.05), 1.06), ylabel="AUC (bars begin at 0.5 = chance)")
     axes.set_title(title, fontsize=10, pad=18)

@@ -32,10 +32,10 @@ from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models,
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.evaluation.options import Options
-from tss.evaluation.results import NETWORK, Comparison, Row, as_json
+from tss.evaluation.results import NETWORK, Comparison, Estimate, Row, Scores, as_json
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import score_subgroups
-from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, phantom_note
+from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, chance_interval, phantom_note
 from tss.training.device import choose_device
 
 HEMISPHERES_NOTE = (
@@ -201,6 +201,7 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
     if selection.lesions is not None:
         overlap = gradcam_overlap.measure_overlap(model, predictions, patients, selection.lesions, options.data)
         print(f"  {gradcam_overlap.overlap_line(overlap)}", flush=True)
+    found = score(predictions, model.threshold)
     checkpoint, name, limit = model.checkpoint, POSITIVE[model.task], TASKS[model.task]
     return Network(
         model,
@@ -219,9 +220,9 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
             cohort=checkpoint["cohort"],
             unit="hemisphere" if limit is None else "patient",
             positive_class=name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
-            ceiling=ceilings(float(selection.phantom))[model.task] if selection.phantom else None,
+            ceiling=ceiling_of(model.task, found, selection.phantom),
             notes=notes_on(model, selection),
-            scores=score(predictions, model.threshold),
+            scores=found,
             coverage=coverage(predictions),
             subgroups=None if limit is None else score_subgroups(patients, predictions, model.threshold),
             readers=readings,
@@ -229,6 +230,14 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
         ),
         predictions,
     )
+
+
+def ceiling_of(task: str, scores: Scores, phantom: str) -> Estimate | None:
+    """Return of phantoms the best AUC on average, with where the scored patients may put it by chance."""
+    if not phantom:
+        return None
+    interval = chance_interval(task, float(phantom), scores.n, scores.n_positive)
+    return Estimate(ceilings(float(phantom))[task], interval or (0.0, 1.0))
 
 
 def notes_on(model: Model, selection: Selection) -> tuple[str, ...]:
@@ -268,7 +277,7 @@ def write_network(network: Network, selection: Selection) -> None:
     folder = selection.folder(model)
     write_predictions(folder / "predictions.csv", predictions)
     write_json(folder / "metrics.json", as_json(row))
-    _draw_roc(folder / "roc.png", row, phantom_note(selection.phantom, row.task))
+    _draw_roc(folder / "roc.png", row, phantom_note(selection.phantom, row.task, row.scored.n, row.scored.n_positive))
     for patient in selection.drawn:
         lines = [line for line in predictions if line.patient == patient.id and line.probability is not None]
         if lines:

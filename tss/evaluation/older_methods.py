@@ -1,14 +1,14 @@
 """The older methods on one's own patients, as predictions that are scored like a network's.
 
-In:  DATA as run_preprocess.py leaves it (registered/<patient>_*.nii.gz); a method, a task, a split.
-Out: Baseline: Predictions and a threshold; Rows: scored on those the method can process and on all.
+In:  DATA as run_preprocess.py leaves it (registered/<patient>_*.nii.gz, hemispheres/); a method, a task, a split.
+Out: Baseline: Predictions and a threshold; Rows: scored on those the method can process, and twice on all.
 Paper: 3, Table 2 ("only 221 of our original 422 patients had large enough ROI"); the tissue clock is that of Petkova
      2010 and Legge 2017.
 See: tests/evaluation/test_older_methods.py
 
     measured = measure_cohort(data)                            # once: every patient of DATA, all splits
     baseline = predict_with(LEE2020, measured, "tss<4.5h", "test")
-    possible, everybody, *cutoffs = rows_of_baseline(baseline)
+    possible, as_wrong, at_neutral, *cutoffs = rows_of_baseline(baseline)
 
 Fitted on the training split alone; settings and the threshold (Youden's J) are chosen on validation (decision 8).
 """
@@ -22,23 +22,28 @@ import numpy as np
 
 from tss.baselines import classifiers, lee2020, tissue_clock
 from tss.baselines.infarct_roi import find_infarct, make_maps
-from tss.data.cohort import Patient
+from tss.data.cohort import SIDES, Patient
+from tss.data.hemispheres import CEILING, CHANNELS
 from tss.data.nifti import load, voxel_sizes
-from tss.data.prepared import read_prepared, registered_file
+from tss.data.prepared import read_hemispheres, read_prepared, read_settings, registered_file
 from tss.data.tasks import POSITIVE, TASKS, lines_of
 from tss.errors import InputError
 from tss.evaluation.inference import SECONDS_BETWEEN_LINES, Prediction
-from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, OLDER, Row, Scores
-from tss.evaluation.scores import coverage, labels_and_probabilities, score, shares_of
+from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, OLDER, SOFT_CLOCK, Row, Scores
+from tss.evaluation.scores import counted_failures, coverage, labels_and_probabilities, score, shares_of
 from tss.metrics import confusion, youden_threshold
+from tss.metrics.failures import NEUTRAL, WRONG
 
 CLOCKS = {f"tissue clock, {name.upper()}": name for name in tissue_clock.SEQUENCES}
 ALONE = {f"{LEE2020}, {name}": name for name in lee2020.CLASSIFIERS}
-METHODS = (*CLOCKS, LEE2020, *ALONE)
-TABLE2 = (*CLOCKS, LEE2020)  # each of Lee's three classifiers alone is not in it
+TABLE2 = (*CLOCKS, SOFT_CLOCK, LEE2020)  # each of Lee's three classifiers alone is not in it
+METHODS = (*TABLE2, *ALONE)
 FEWEST_OF_A_CLASS = 2  # our choice: training and validation patients; Welch's test needs a variance in each class
-# A method is not better for leaving out whom it cannot process (STARD 2015).
-AGAINST = "Patients that the method cannot process are counted against it: each as if called wrongly."
+# A method is not better for leaving out whom it cannot process (STARD 2015), nor does it call them all wrongly.
+COUNTED = (
+    "Patients that an older method cannot process are counted in two ways (decision 8): each as if called wrongly, the "
+    "worst that can be; and each with the median of the method's answers, as if nothing were known of it."
+)
 
 
 class Measured(NamedTuple):
@@ -48,6 +53,7 @@ class Measured(NamedTuple):
     ratios: dict[str, float]  # of tss.baselines.tissue_clock
     features: dict[str, float]  # of tss.baselines.lee2020
     reason: str = ""
+    soft: float | None = None  # of tss.baselines.tissue_clock; every preprocessed patient has one
 
 
 class Baseline(NamedTuple):
@@ -57,7 +63,7 @@ class Baseline(NamedTuple):
     task: str
     split: str
     predictions: list[Prediction]
-    everybody: list[Prediction]  # the same, with the method's failures counted against it: see AGAINST
+    failed: dict[str, str]  # preprocessed patients with a known time that the method cannot process -> why
     threshold: float
     chosen: str  # what was chosen on training and validation patients, in words
     ratios: list[Prediction]  # of the FLAIR clock: minus the ratio in the place of a probability
@@ -72,19 +78,32 @@ def measure_cohort(data: str, drawn: bool = False) -> list[Measured]:
         InputError: DATA is no prepared folder, or a file of a prepared patient is missing or unreadable.
     """
     measured, said = [], time.monotonic()
-    patients = read_prepared(data)
+    patients, grid = read_prepared(data), read_settings(data)["grid"]
     for number, patient in enumerate(patients, 1):
-        measured.append(measure_patient(patient, data, drawn))
+        measured.append(measure_patient(patient, data, grid, drawn))
         if time.monotonic() - said > SECONDS_BETWEEN_LINES:
             said = time.monotonic()
             print(f"  {number} of {len(patients)} patients measured", flush=True)
     return measured
 
 
-def measure_patient(patient: Patient, data: str, drawn: bool = False) -> Measured:
-    """Measure one patient; what the method cannot do with it becomes the reason."""
+def measure_patient(patient: Patient, data: str, grid: Sequence[int], drawn: bool = False) -> Measured:
+    """Measure one patient; what the methods cannot do with it becomes the reason."""
     if patient.status != "ok":
         return Measured(patient, {}, {}, patient.reason)
+    soft = soft_clock_of(patient, data, grid)
+    return measure_infarct(patient, data, drawn)._replace(soft=soft)
+
+
+def soft_clock_of(patient: Patient, data: str, grid: Sequence[int]) -> float:
+    """Return the soft clock of the hemispheres with stroke: what the networks are given; of both if no side is known."""
+    chosen = [SIDES.index(patient.side)] if patient.side in SIDES else [*range(len(SIDES))]
+    hemispheres = read_hemispheres(data, patient.id, grid)[chosen].astype(np.float32)  # (1 or 2, C, D, H, W)
+    return tissue_clock.soft_clock(*(hemispheres[:, CHANNELS.index(name)] * CEILING[name] for name in CHANNELS))
+
+
+def measure_infarct(patient: Patient, data: str, drawn: bool) -> Measured:
+    """Measure what needs the infarct as a region, found or drawn."""
     lesion = registered_file(data, patient.id, "lesion")
     if drawn and not lesion.is_file():
         return Measured(patient, {}, {}, "no lesion mask")
@@ -127,25 +146,27 @@ def predict_with(method: str, measured: Sequence[Measured], task: str, split: st
     train, val = (_known(measured, method, task, name) for name in ("train", "val"))
     probability, words = _fit(method, train, val, seed)
     threshold = youden_threshold(val[1], probability(val[0]))
-    predictions, everybody = [], []
+    predictions, failed = [], {}
     for one in chosen:
         numbers, ((side, label),) = _numbers(one, method), lines_of(one.patient, task)
         p = float(probability(np.array([numbers]))[0]) if numbers else None
         predictions.append(Prediction(one.patient.id, side, label, p, "" if numbers else one.reason))
-        failed = not numbers and label >= 0 and one.patient.status == "ok"
-        everybody.append(predictions[-1]._replace(probability=1.0 - label, remark="") if failed else predictions[-1])
+        if not numbers and label >= 0 and one.patient.status == "ok":
+            failed[one.patient.id] = one.reason
     ratios = [
         line._replace(probability=-one.ratios["flair"] if one.ratios else None)
         for one, line in zip(chosen, predictions, strict=True)
         if method == FLAIR_CLOCK
     ]
-    return Baseline(method, task, split, predictions, everybody, threshold, words, ratios)
+    return Baseline(method, task, split, predictions, failed, threshold, words, ratios)
 
 
 def _numbers(one: Measured, method: str) -> list[float]:
     """Return what the method looks at, or an empty list."""
     if method in CLOCKS:
         return [one.ratios[CLOCKS[method]]] if one.ratios else []
+    if method == SOFT_CLOCK:
+        return [] if one.soft is None else [one.soft]
     return list(one.features.values())
 
 
@@ -168,7 +189,7 @@ def _known(measured: Sequence[Measured], method: str, task: str, split: str) -> 
 
 def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Return the function x (N, F) -> (N,) in 0..1, and what was chosen."""
-    if method in CLOCKS:
+    if method in CLOCKS or method == SOFT_CLOCK:
         curve = classifiers.fit_curve(-train[0][:, 0], train[1])
         return lambda x: curve.probability(-x[:, 0]), "a logistic curve of minus the ratio"
     names = lee2020.CLASSIFIERS if method == LEE2020 else [ALONE[method]]
@@ -181,32 +202,39 @@ def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np
 
 
 def rows_of_baseline(baseline: Baseline) -> list[Row]:
-    """Return a baseline's rows: those it can process; all, with its failures counted against it; published cut-offs.
+    """Return a baseline's rows: those it can process; all, failures counted both ways; published cut-offs.
 
-    A failure's probability is 0 where the answer is 1, and 1 where it is 0. Patients that failed preprocessing or were
-    rejected are excluded from both, as for a network.
+    A method that fails on nobody has one row in the place of three. Patients that failed preprocessing or were rejected
+    are excluded from all, as for a network.
     """
+    found, failed = baseline.predictions, baseline.failed
     can = Row(
         kind=OLDER,
-        name=f"{baseline.method}, where it can be used",
+        name=f"{baseline.method}, {'where it can be used' if failed else 'all patients'}",
         task=baseline.task,
         split=baseline.split,
         positive_class=POSITIVE[baseline.task],
-        scores=score(baseline.predictions, baseline.threshold),
-        coverage=coverage(baseline.predictions),
+        scores=replace(score(found, baseline.threshold), over_all=None),  # rows of their own
+        coverage=coverage(found),
         method=baseline.method,
         chosen=baseline.chosen,
     )
-    failed, covered = coverage(baseline.predictions).no_probability, coverage(baseline.everybody)
-    against = {patient: reason for patient, reason in failed.items() if patient not in covered.no_probability}
-    every = replace(
-        can,
-        name=f"{baseline.method}, all patients",
-        notes=(AGAINST,),
-        scores=score(baseline.everybody, baseline.threshold),
-        coverage=replace(covered, counted_against=against),
-    )
-    return [can, every, *_cutoff_rows(baseline, can)]
+    rows = [can]
+    for how in (WRONG, NEUTRAL) if failed else ():
+        known = [line for line in found if line.label >= 0 and (line.probability is not None or line.patient in failed)]
+        counted = {line.patient: line._replace(remark="") for line in counted_failures(known, how)}
+        every = [counted.get(line.patient, line) for line in found]
+        rows.append(
+            replace(
+                can,
+                name=f"{baseline.method}, all patients, {how}",
+                notes=(COUNTED,),
+                scores=replace(score(every, baseline.threshold), over_all=None),
+                coverage=replace(coverage(every), failures_counted=failed),
+                failures=how,
+            )
+        )
+    return rows + _cutoff_rows(baseline, can)
 
 
 def _cutoff_rows(baseline: Baseline, can: Row) -> list[Row]:

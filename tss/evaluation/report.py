@@ -29,6 +29,7 @@ from tss.evaluation.results import (
     NETWORK,
     OLDER,
     READER,
+    SOFT_CLOCK,
     Comparison,
     MapMean,
     MapShare,
@@ -59,13 +60,19 @@ LIMITS = (
     "are frozen: they see less contrast than they were trained with.",
     "The clock's ratios are measured after histogram matching, which may move a contrast by 4 %: as much as lies "
     "between published cut-offs.",
-    "The older methods find the infarct automatically and fail on some patients; they are reported twice, on those "
-    "that they can process and on all, with failures counted against them.",
+    "The older methods find the infarct automatically and fail on some patients; they are reported on those that "
+    "they can process, and twice on all: with failures as wrong, the worst that can be, and at one neutral score.",
     "Sensitivity at a reader's specificity is read off this test set's own curve: it ranks readers and networks and "
     "predicts nothing.",
     "A Grad-CAM map shows where evidence came from, coarsely; it does not show that the verdict is right.",
     "Subgroups were looked at afterwards; their intervals are not corrected for how many there are.",
 )
+
+
+ONE_NUMBER = {  # of older methods, in words
+    FLAIR_CLOCK: "how bright the lesion is on FLAIR beside its mirror region, where it can be measured",
+    SOFT_CLOCK: "how bright FLAIR is where DWI is bright",
+}
 
 
 class Findings(NamedTuple):
@@ -208,14 +215,13 @@ def _in_short(found: Findings) -> str:
                 f"{scores.n - scores.n_positive} who were scanned later. AUC {with_interval(scores.auc, 3)}."
             )
         lines += [
-            f"{POSITIVE[task]}, one number instead of a network, how bright the lesion is on FLAIR beside its "
-            f"mirror region: AUC {with_interval(row.scored.auc, 3)}, in the {row.scored.n} patients in whom it can be "
-            "measured."
+            f"{POSITIVE[task]}, one number instead of a network, {ONE_NUMBER[row.method or '']}: AUC "
+            f"{with_interval(row.scored.auc, 3)}, in {row.scored.n} patients."
             for row in report_plots.where_used(found.rows)
-            if (row.task, row.method) == (task, FLAIR_CLOCK)
+            if row.task == task and row.method in ONE_NUMBER
         ]
         lines += [
-            f"{POSITIVE[task]}: {CEILING_NOTE} is {row.ceiling:.3f}."
+            f"{POSITIVE[task]}: {CEILING_NOTE} is {row.ceiling.value:.3f}{table2.chance_text(row.ceiling)}."
             for row in found.of_task(task)
             if row.ceiling is not None
         ][:1]
@@ -296,8 +302,8 @@ def _roc(folder: Path, found: Findings) -> str:
         )
         if TASKS[task] is not None:
             caption += (
-                " Black in every panel: the FLAIR ratio alone, of the patients in whom it can be measured; a "
-                "network that cannot beat it is seen not to. Yellow dots: published cut-offs of the FLAIR "
+                " Black in every panel: the FLAIR ratio alone, of the patients in whom it can be measured; brown: the "
+                "soft tissue clock, FLAIR where DWI is bright, of all. A network that cannot beat them is seen not to. Yellow dots: published cut-offs of the FLAIR "
                 "ratio (Table 2 names their sources)."
             )
         if any(row.task == task and row.kind == READER for row in found.run):

@@ -12,13 +12,14 @@ from pathlib import Path
 from tss.data.tasks import POSITIVE
 from tss.display import calibration_plots, roc_plots
 from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, kind_of_weights
-from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, NETWORK, OLDER, READER, Row, with_interval
-from tss.evaluation.table2 import NOT_RUN
+from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, NETWORK, OLDER, READER, SOFT_CLOCK, Row, with_interval
+from tss.evaluation.table2 import NOT_RUN, chance_text
+from tss.metrics.failures import WRONG
 
 ATTENTION = PREVIOUS + 1  # kinds after those of first weights
 SLOTS = {RANDOM: "random", IMAGENET: "ImageNet", MEDICAL: "medical", PREVIOUS: "phase before", ATTENTION: "attention"}
 MODELS = {"2d": "2D networks", "3d": "3D networks"}
-OLDER_DRAWN = {FLAIR_CLOCK: ATTENTION + 1, LEE2020: ATTENTION + 3}
+OLDER_DRAWN = {FLAIR_CLOCK: ATTENTION + 1, LEE2020: ATTENTION + 3, SOFT_CLOCK: ATTENTION + 4}
 OTHERS = ATTENTION + 2  # the other tissue clocks
 MOST_CURVES = 4  # our choice: of networks in one panel; more are hard to follow
 
@@ -26,12 +27,12 @@ MOST_CURVES = 4  # our choice: of networks in one panel; more are hard to follow
 def draw_roc(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     """Draw all ROC curves of a task: networks of each kind, then the older methods with the published cut-offs.
 
-    Readers are points of every panel, and the FLAIR ratio is a curve of every one: it is what must be beaten.
+    Readers are points of every panel, and FLAIR ratio and soft clock are curves of every one: they must be beaten.
     """
     here = [row for row in rows if row.task == task and row.scores]
     networks = [row for row in here if row.kind == NETWORK and row.scored.roc]
     older = [row for row in where_used(here) if row.scored.roc]
-    clock = [_curve(row) for row in older if row.method == FLAIR_CLOCK]
+    clock = [_curve(row) for row in older if row.method in (FLAIR_CLOCK, SOFT_CLOCK)]
     readers = {
         f"{row.name}: sensitivity {sensitivity:.2f}, specificity {specificity:.2f}": (1 - specificity, sensitivity)
         for row, sensitivity, specificity in _points(here, READER)
@@ -90,7 +91,7 @@ def draw_bars(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
         return []
     path = folder / f"auc_{_stem(task)}.png"
     best = {
-        f"the best that can be reached on average on such phantoms: {row.ceiling:.3f}": row.ceiling
+        f"the best possible on average on such phantoms: {row.ceiling.value:.3f}{chance_text(row.ceiling)}": row.ceiling
         for row in networks
         if row.ceiling is not None
     }
@@ -125,7 +126,8 @@ def draw_calibration(folder: Path, rows: Sequence[Row], task: str) -> list[Path]
     beside = [
         row
         for row in rows
-        if row.task == task and row.method in OLDER_DRAWN and row.about_everybody and row.scored.cases_sha256 in same
+        if row.task == task and row.method in OLDER_DRAWN and row.scores and row.scores.cases_sha256 in same
+        if row.failures != WRONG  # at one neutral score, or without failures
     ]
     calibration_plots.draw_decision(
         names[1], {row.name: row.scored.decision_curve or [] for row in last + beside}, title

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 from tss.metrics import Confusion
 
 NETWORK, OLDER, CUTOFF, READER = KINDS = ("network", "older method", "published cut-off", "reader")
-FLAIR_CLOCK, LEE2020 = "tissue clock, FLAIR", "Lee 2020"
+FLAIR_CLOCK, SOFT_CLOCK, LEE2020 = "tissue clock, FLAIR", "soft tissue clock", "Lee 2020"
 TABLE_ONLY = {"json": "not there"}  # how as_json() writes a field, where that is not as `name: value`
 INLINE = {"json": "its fields"}
 
@@ -46,6 +46,26 @@ class Optimistic:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Scores of all patients, failures counted in one of two ways (tss.metrics.failures)."""
+
+    auc: Estimate | None
+    shares: Shares = field(metadata=INLINE)
+    counts: Confusion = field(metadata=INLINE)
+
+
+@dataclass(frozen=True)
+class OverAll:
+    """Scores of all cases whose label is known, where some have no probability: failures counted both ways."""
+
+    n: int
+    n_positive: int
+    failures: int
+    as_wrong: Counted
+    at_neutral: Counted
+
+
+@dataclass(frozen=True)
 class RocCurve:
     false_positive_rate: list[float]
     true_positive_rate: list[float]
@@ -69,6 +89,7 @@ class Scores:
     decision_curve: list[dict] | None = None  # points of tss.metrics.decision_curve
     roc: RocCurve | None = None
     youden_on_this_split_optimistic: Optimistic | None = None
+    over_all: OverAll | None = None  # where every case has a probability these scores are of all
 
 
 class Covered(NamedTuple):
@@ -89,7 +110,7 @@ class Coverage:
     no_probability: dict[str, str]  # patient -> reason
     label_unknown: list[str]
     side_chosen_by_phase_1: list[str]
-    counted_against: dict[str, str] | None = None  # of an older method on all patients: whom it failed on, and why
+    failures_counted: dict[str, str] | None = None  # of an older method on all patients: whom it failed on, and why
 
     @property
     def counts(self) -> Covered:
@@ -264,13 +285,14 @@ class Row:
     cohort: str | None = None
     unit: str = "patient"
     positive_class: str = ""
-    ceiling: float | None = None  # of phantoms: the AUC that can be reached on average
+    ceiling: Estimate | None = None  # of phantoms: the best AUC on average; where as many patients put it
     notes: tuple[str, ...] = ()
     scores: Scores | None = field(default=None, metadata=INLINE)  # None: not run
     coverage: Coverage | None = None
     subgroups: list[Subgroup] | None = None
     readers: Readings | None = None
     gradcam: GradcamScores | None = None
+    failures: str | None = None  # of an older method on all patients: how its failures are counted
     method: str | None = None  # of older methods: its name, and what was chosen on training and validation patients
     chosen: str | None = None
     reason: str | None = None  # why it was not run
@@ -289,8 +311,8 @@ class Row:
 
     @property
     def about_everybody(self) -> bool:
-        """Is it an older method with its failures counted against it?"""
-        return self.coverage is not None and self.coverage.counted_against is not None
+        """Is it an older method on all patients, failures counted in whichever way?"""
+        return self.failures is not None
 
 
 def as_json(found: Any) -> Any:

@@ -16,7 +16,19 @@ from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import Coverage, Estimate, Optimistic, RocCurve, Row, Scores, Shares, with_interval
+from tss.evaluation.results import (
+    Counted,
+    Coverage,
+    Estimate,
+    Optimistic,
+    OverAll,
+    RocCurve,
+    Row,
+    Scores,
+    Shares,
+    with_interval,
+)
+from tss.metrics.failures import NEUTRAL, WRONG
 
 
 def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
@@ -48,6 +60,47 @@ def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
         decision_curve=[point._asdict() for point in metrics.decision_curve(y, p)] if len(y) else None,
         roc=roc,
         youden_on_this_split_optimistic=best,
+        over_all=over_all(predictions, threshold),
+    )
+
+
+def over_all(predictions: Sequence[Prediction], threshold: float) -> OverAll | None:
+    """Score all cases whose label is known, failures counted both ways; None where nothing failed, or all did."""
+    known = [line for line in predictions if line.label >= 0]
+    answered = counted_lines(known)
+    if len(answered) in (0, len(known)):
+        return None
+    both = (counted_failures(known, how) for how in (WRONG, NEUTRAL))
+    return OverAll(
+        len(known),
+        sum(line.label for line in known),
+        len(known) - len(answered),
+        *(_counted(lines, threshold) for lines in both),
+    )
+
+
+def counted_failures(predictions: Sequence[Prediction], how: str) -> list[Prediction]:
+    """Give lines without a probability one: WRONG or NEUTRAL of tss.metrics.failures. Their labels are known."""
+    y = np.array([line.label for line in predictions])
+    p = np.array([np.nan if line.probability is None else line.probability for line in predictions], float)
+    filled = metrics.failures_as_wrong(y, p) if how == WRONG else metrics.failures_at_neutral(p)
+    return [line._replace(probability=float(value)) for line, value in zip(predictions, filled, strict=True)]
+
+
+def _counted(lines: Sequence[Prediction], threshold: float) -> Counted:
+    y, p = labels_and_probabilities(lines)
+    counts = metrics.confusion(y, p, threshold)
+    auc = Estimate(metrics.roc_auc(y, p), auc_interval(y, p, lines)) if 0 < y.sum() < len(y) else None
+    return Counted(auc, shares_of(counts), counts)
+
+
+def over_all_line(found: OverAll) -> str:
+    """Say in a line what a method is worth over all, failures counted both ways."""
+    ways = ((WRONG, found.as_wrong), (NEUTRAL, found.at_neutral))
+    return f"over all {found.n} cases, {found.failures} of them failed: " + "; ".join(
+        f"{how}: AUC {with_interval(counted.auc, 3)}, sensitivity {with_interval(counted.shares.sensitivity, 2)}, "
+        f"specificity {with_interval(counted.shares.specificity, 2)}"
+        for how, counted in ways
     )
 
 
@@ -127,19 +180,23 @@ def coverage_line(covered: Coverage) -> str:
 
 
 def summary_table(results: Sequence[Row]) -> str:
-    """Return a line a network, for the screen; those of phantoms have the best reachable AUC beside theirs."""
+    """Return a line a network, for the screen; those of phantoms have the best possible AUC on average beside theirs.
+
+    In brackets there: where the ideal observer's AUC lies on 95 % of cohorts of as many patients.
+    """
     phantoms = any(row.ceiling is not None for row in results)
-    head = ["", "positive class", "n", "positive", "AUC [95% CI]"] + ["ceiling"] * phantoms
+    head = ["", "positive class", "n", "positive", "AUC [95% CI]"] + ["best on average"] * phantoms
     lines, remarks, optimistic = [head + ["sensitivity", "specificity", "accuracy", "threshold"]], [], []
     for row in results:
         found = row.scored
-        ceiling = "-" if row.ceiling is None else f"{row.ceiling:.3f}"
         lines.append(
             [row.name, POSITIVE[row.task], str(found.n), str(found.n_positive), with_interval(found.auc, 3)]
-            + [ceiling] * phantoms
+            + [with_interval(row.ceiling, 3)] * phantoms
             + [with_interval(share, 2) for share in found.shares.values()]
             + [f"{found.threshold:.3f}"]
         )
+        if found.over_all:
+            remarks.append(f"{row.name}: {over_all_line(found.over_all)}.")
         if found.auc_reason:
             remarks.append(f"{row.name}: {found.auc_reason}.")
         if best := found.youden_on_this_split_optimistic:

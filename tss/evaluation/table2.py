@@ -24,10 +24,12 @@ from tss.evaluation.results import (
     Comparison,
     Covered,
     Estimate,
+    OverAll,
     Row,
     Scores,
     with_interval,
 )
+from tss.evaluation.scores import over_all_line
 from tss.phantom.ideal_observer import CEILING_NOTE, PHANTOM_NOTE
 
 NAMES = ("table2.md", "table2.csv")
@@ -130,13 +132,25 @@ def _flat(row: Row) -> dict[str, object]:
         | {"threshold": found and found.threshold, "threshold_from": found and found.threshold_from}
         | dict(zip(("tp", "fp", "tn", "fn"), found.counts if found else [None] * 4, strict=True))
         | dict(zip(Covered._fields, row.covering or [None] * 4, strict=True))
-        | {"cases_sha256": found and found.cases_sha256, "ceiling": row.ceiling}
+        | {"cases_sha256": found and found.cases_sha256, "failures": row.failures}
+        | _over_all_columns(found.over_all if found else None)
+        | _columns("ceiling", row.ceiling)
         | {"phantoms": None if row.ceiling is None else "yes: not clinical results"}
         | {name: getattr(row, name) for name in ("checkpoint", "checkpoint_sha256", "parent", "cohort", "chosen")}
         | {"threshold_optimistic": best and best.threshold}
         | {column: value for name, share in at_best for column, value in _columns(name, share, "_optimistic").items()}
         | {"not_run": row.reason}
     )
+
+
+def _over_all_columns(found: OverAll | None) -> dict[str, float | None]:
+    """What a method is worth over all cases, failures counted both ways; empty where nothing failed."""
+    columns: dict[str, float | None] = {"n_over_all": found.n if found else None}
+    for name, counted in (("wrong", found and found.as_wrong), ("neutral", found and found.at_neutral)):
+        values = [counted.auc, *counted.shares.values()] if counted else [None] * 4
+        for score, estimate in zip(("auc", *SHARES), values, strict=True):
+            columns |= _columns(score, estimate, f"_failures_{name}")
+    return columns
 
 
 def _columns(name: str, estimate: Estimate | None, ending: str = "") -> dict[str, float | None]:
@@ -168,9 +182,15 @@ def to_markdown(
 
 
 def _of_phantoms(rows: Sequence[Row]) -> list[str]:
-    best = {POSITIVE[row.task]: f"{row.ceiling:.3f}" for row in rows if row.ceiling is not None}
-    words = ", ".join(f"{task} {auc}" for task, auc in best.items())
+    best = {POSITIVE[row.task]: row.ceiling for row in rows if row.ceiling is not None}
+    words = ", ".join(f"{task} {auc.value:.3f}{chance_text(auc)}" for task, auc in best.items())
     return [f"**{PHANTOM_NOTE}** {CEILING_NOTE[0].upper()}{CEILING_NOTE[1:]}: {words}."] if best else []
+
+
+def chance_text(ceiling: Estimate) -> str:
+    """Where the ideal observer's AUC lies on 95 % of cohorts of as many patients; "" where it is certain."""
+    low, high = ceiling.ci
+    return f" (on 95 % of cohorts of this size {low:.2f}-{high:.2f})" if low < high else ""
 
 
 def not_run(rows: Sequence[Row]) -> list[str]:
@@ -181,6 +201,7 @@ def not_run(rows: Sequence[Row]) -> list[str]:
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return what has to be said of the rows, each sentence once; that they are phantoms is said elsewhere."""
     said = [note for row in rows for note in row.notes if note != PHANTOM_NOTE]
+    said += [f"{row.name}: {over_all_line(row.scores.over_all)}." for row in rows if row.scores and row.scores.over_all]
     said += [f"{row.name}: {row.scores.auc_reason}." for row in rows if row.scores and row.scores.auc_reason]
     return list(dict.fromkeys(said))
 

@@ -1,6 +1,6 @@
 """Tissue clocks: how bright the infarct is on FLAIR; one number per patient.
 
-In:  Maps of a patient and a region, found (tss.baselines.infarct_roi) or drawn; or, for the soft clock, three sequences.
+In:  Maps of a patient and a region, found (tss.baselines.infarct_roi) or drawn; for the soft clock, three sequences.
 Out: ratios region / mirror region of FLAIR, DWI and ADC; or FLAIR averaged where DWI is bright.
 Paper: - (Petkova 2010, Legge 2017; the soft clock is ours: a network that cannot beat one number should be seen not to)
 See: tests/baselines/test_tissue_clock.py
@@ -14,8 +14,8 @@ patients chance may look like a clock that runs backwards.
 The volumes are histogram-matched, which may change the contrast of two tissues by 4 % (tss.preprocessing.intensity): as
 much as lies between the published CUTOFFS.
 
-The soft clock needs no region, so that it fails on nobody: every voxel counts by how far its DWI is above healthy brain.
-It is not divided by the mirror region's FLAIR, which would add that region's noise: matching has made healthy brain 1.
+The soft clock needs no region, so that it fails on nobody: a voxel counts by how far its DWI is above healthy brain. It
+is not divided by the mirror region's FLAIR, which would add that region's noise: matching has made healthy brain 1.
 
 CSF is excluded on both sides. It is dark on FLAIR, so its share of a voxel makes tissue look dark, and an infarct
 found by its low ADC has no CSF where its mirror region has some.

@@ -96,7 +96,7 @@ def measure_patient(patient: Patient, data: str, grid: Sequence[int], drawn: boo
 
 
 def soft_clock_of(patient: Patient, data: str, grid: Sequence[int]) -> float:
-    """Return the soft clock of the hemispheres with stroke: what the networks are given; of both if no side is known."""
+    """Return the soft clock of the hemisphere with stroke, as the networks get it; of both if it is not one."""
     chosen = [SIDES.index(patient.side)] if patient.side in SIDES else [*range(len(SIDES))]
     hemispheres = read_hemispheres(data, patient.id, grid)[chosen].astype(np.float32)  # (1 or 2, C, D, H, W)
     return tissue_clock.soft_clock(*(hemispheres[:, CHANNELS.index(name)] * CEILING[name] for name in CHANNELS))

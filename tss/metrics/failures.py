@@ -5,8 +5,8 @@ Out: p (n,) without gaps.
 Paper: none; the paper scores Lee 2020 on 221 of its 422 patients (STARD 2015 asks for all).
 See: tests/metrics/test_failures.py
 
-As wrong is adversarial: a fifth of the patients failed, and an AUC of 0.8 falls to chance. At one neutral score a failure
-says nothing: it ranks in the middle of the answers. The truth of a useful method lies between them (decision 8).
+As wrong is adversarial: with a fifth of the patients failed, an AUC of 0.8 falls to chance. At one neutral score a
+failure says nothing: it ranks in the middle of the answers (decision 8).
 """
 
 import numpy as np

@@ -1,10 +1,18 @@
 """Measures of quality against values worked out by hand, flags at their limits."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tss.data.nifti import Volume
+from tss.data.nifti import Volume, load
 from tss.preprocessing import quality_control
+from tss.preprocessing.atlas import Atlas
+from tss.preprocessing.brain_extraction import find_brain
+
+REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../shared/real")
 
 
 def test_dice_by_hand():
@@ -49,7 +57,9 @@ def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
         "brain mask of 300 ml: part of the brain is missing, or more than brain is in it"
     ]
     assert quality_control.flags(sound | {"flair_coverage": 0.5})[0].startswith("the FLAIR shows 50% of the brain")
-    assert len(quality_control.flags({name: -1 for name in quality_control.LIMITS})) == len(quality_control.LIMITS)
+    sides = {f"{name}_void_{side}_ml": 0 for name in ("dwi", "t2w", "flair") for side in ("left", "right")}
+    beyond = {name: -1 for name in quality_control.LIMITS}
+    assert len(quality_control.flags(beyond | sides)) == len(quality_control.LIMITS)
 
 
 def test_contrast_by_hand_at_mirrored_places_of_scans_that_lie_differently():
@@ -92,3 +102,74 @@ def test_a_contrast_that_has_changed_by_more_than_bias_and_blur_explain_is_flagg
 def test_histogram_counts_shares_in_medians():
     shares = quality_control.histogram(np.array([0.01, 1.01, 1.02, 2.99, 7.0]))
     assert shares[[0, 20, 59]] == pytest.approx([0.2, 0.4, 0.2]) and shares.sum() == pytest.approx(0.8)
+
+
+def evidence(scan: Volume, brain: np.ndarray, **matched: np.ndarray) -> quality_control.Evidence:
+    """A brain that lies on the atlas grid as it is, and fills the atlas' brain but for what it lacks."""
+    full = np.zeros(scan.data.shape, np.float32)
+    full[4:-4, 4:-4, 4:-4] = 1
+    atlas = Atlas(scan, scan.data.shape, scan.affine, full, "none", full > 0)
+    volumes = {name: matched.get(name, full) for name in ("dwi", "t2w", "flair")}
+    same = dict.fromkeys(volumes, np.eye(4))
+    return quality_control.Evidence(
+        dict.fromkeys(volumes, scan), dict.fromkeys(volumes, scan), {}, same, np.eye(4), volumes, brain, atlas
+    )
+
+
+GRID_AFFINE = np.diag([2.0, 2, 4, 1])
+
+
+def test_a_hole_in_the_mask_is_measured_where_the_other_side_has_brain():
+    brain = np.zeros((60, 70, 30), bool)
+    brain[4:-4, 4:-4, 4:-4] = True
+    dwi = Volume(np.ones(brain.shape, np.float32), GRID_AFFINE)
+    assert quality_control.hole_ml(evidence(dwi, brain)) == 0
+    brain[4:12, 50:66, 4:10] = False  # 16 x 32 x 24 mm at the edge of the base
+    assert quality_control.hole_ml(evidence(dwi, brain)) == pytest.approx(12.3, abs=1.5)
+    thin = brain | True
+    thin[4:6] = False  # a rim of 4 mm: the two sides are never quite alike
+    assert quality_control.hole_ml(evidence(dwi, thin & (brain | brain[::-1]))) == 0
+    assert quality_control.flags({"hole_ml": 12.3}) == [
+        "the brain mask lacks 12 ml in one place where the other side has brain: a hole"
+    ]
+
+
+def test_voids_are_measured_by_hemisphere_and_csf_is_none():
+    brain = np.ones((60, 70, 30), bool)
+    dwi = Volume(np.ones(brain.shape, np.float32), GRID_AFFINE)
+    flair, dark, b0 = (np.ones(brain.shape, np.float32) for _ in range(3))
+    flair[:10, 20:40] = 0  # 20 x 40 x 120 mm on the left: a wedge out of the field of view
+    flair[50, 50, 15] = 0  # a speck
+    dark[25:35, 30:40] = 0
+    b0[25:35, 30:40] = 4  # ventricles, black on DWI
+    measures = quality_control.voids_ml(evidence(dwi, brain, dwi=dark, t2w=b0, flair=flair))
+    assert measures["flair_void_left_ml"] == pytest.approx(96, abs=3) and measures["flair_void_right_ml"] == 0
+    assert measures["dwi_void_ml"] == measures["t2w_void_ml"] == 0
+    assert quality_control.flags(measures) == [
+        "FLAIR has no signal in 96 ml of the brain (96 left, 0 right): lost slices or a cut field of view"
+    ]
+
+
+def test_a_brain_at_the_edge_of_the_field_of_view():
+    brain = np.zeros((60, 70, 30), bool)
+    brain[10:50, 10:60, :] = True
+    scan = np.ones(brain.shape, np.float32)
+    scan[:, :, 25:] = brain[:, :, 25:] = 0  # padding that a converter has added
+    measures = quality_control.cut_cm2(brain, Volume(scan, GRID_AFFINE))
+    assert measures == {"cut_above_cm2": 80, "cut_below_cm2": 80, "cut_aside_cm2": 0}  # 80 x 100 mm
+    assert quality_control.flags(measures) == [
+        "the brain touches the upper edge of the DWI's field of view over 80 cm2: brain above is missing",
+        "the brain touches the lower edge of the DWI's field of view over 80 cm2: brain below is missing",
+    ]
+    stripped = np.where(brain, 1, 0).astype(np.float32)  # cropped to the brain by its zeros, not by the scanner
+    stripped[:, :, :4] = 0
+    assert quality_control.cut_cm2(stripped > 0, Volume(stripped, GRID_AFFINE))["cut_below_cm2"] == 0
+
+
+@needs_real
+def test_a_real_field_of_view_that_cuts_off_brain_is_flagged():
+    """100 ml lie beyond the sagittal slab; the share of the brain that is seen, 0.95, had said nothing."""
+    dwi, b0 = (load(REAL / "cases" / "canon11000_cut" / f"canon11000_{name}.nii.gz") for name in ("dwi", "b0"))
+    measures = quality_control.cut_cm2(find_brain(dwi, b0), dwi)
+    assert measures["cut_aside_cm2"] > 50
+    assert "touches the side of the DWI's field of view over 70 cm2" in quality_control.flags(measures)[0]

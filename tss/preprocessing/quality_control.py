@@ -16,11 +16,23 @@ from scipy.linalg import polar
 from tss.data.nifti import Volume, apply_affine, resample, voxel_sizes
 from tss.preprocessing import registration
 from tss.preprocessing.atlas import Atlas
+from tss.preprocessing.brain_extraction import is_stripped
 
 EVERY = 10  # our choice: every tenth voxel is checked against the field of view
 LEVELS = 32  # our choice: histogram bins of the correlation ratio
 FEWEST_PAIRS = 10  # our choice: of lesion voxels with a mirror, for a contrast to be more than noise
 BINS = np.linspace(0, 3, 61)  # our choice: edges of the histograms, in medians; on T2w CSF lies beyond
+
+EDGE = "the brain touches the"
+VOID = (
+    "has no signal in {{:.0f}} ml of the brain ({{{0}_void_left_ml:.0f}} left, {{{0}_void_right_ml:.0f}} right): "
+    "lost slices or a cut field of view"
+)
+HOLE_MM = 4.0  # our choice: what is nowhere so deep is no hole but the brain's edge, where atlas and patient differ
+VOID_MM = 3.0  # our choice: the same for voids; specks in cisterns are thinner
+NO_SIGNAL = 0.02  # our choice: of the brain's median
+CSF = 1.5  # our choice: of b0's median; where b0 is brighter, DWI and FLAIR may well be dark
+EMPTY = 0.01  # our choice: a slice with a smaller share of voxels with signal is padding, not field of view
 
 # measure: lowest and highest that are believed, and what to say beyond. Our choice, from two real patients and ten
 # phantoms: aligned, overlap was 0.91 to 0.95, similarity to the atlas 0.10 to 0.42, of FLAIR and b0 0.29 to 0.85;
@@ -38,6 +50,13 @@ LIMITS = {
     "flair_side": (-0.05, 1, "FLAIR fits b0 better with left and right exchanged ({:+.2f}): one of them is mirrored"),
     "dwi_coverage": (0.93, 1, "the DWI shows {:.0%} of the brain: its field of view is cut"),
     "flair_coverage": (0.93, 1, "the FLAIR shows {:.0%} of the brain: its field of view is cut"),
+    "cut_above_cm2": (0, 20, f"{EDGE} upper edge of the DWI's field of view over {{:.0f}} cm2: brain above is missing"),
+    "cut_below_cm2": (0, 20, f"{EDGE} lower edge of the DWI's field of view over {{:.0f}} cm2: brain below is missing"),
+    "cut_aside_cm2": (0, 5, f"{EDGE} side of the DWI's field of view over {{:.0f}} cm2: brain beyond is missing"),
+    "hole_ml": (0, 5, "the brain mask lacks {:.0f} ml in one place where the other side has brain: a hole"),
+    "dwi_void_ml": (0, 5, f"DWI {VOID}".format("dwi")),
+    "t2w_void_ml": (0, 5, f"b0 {VOID}".format("t2w")),
+    "flair_void_ml": (0, 5, f"FLAIR {VOID}".format("flair")),
     "turn_deg": (0, 35, "the head is turned by {:.0f} degrees against the atlas: check left and right"),
     "flair_turn_deg": (0, 30, "FLAIR and b0 are turned by {:.0f} degrees against each other: check left and right"),
     "dwi_contrast_kept": (0.8, 1.25, "the lesion's contrast on DWI is {:.2f} of the raw scan's"),
@@ -75,7 +94,56 @@ def measure(of: Evidence) -> dict[str, float]:
         "flair_turn_deg": turn_deg(of.flair_to_b0),
         "size": size(of.to_atlas["t2w"]),
         "flair_side": likeness_of_sides(of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0),
+        **cut_cm2(of.brains["dwi"], of.raw["dwi"]),
+        "hole_ml": hole_ml(of),
+        **voids_ml(of),
     }
+
+
+def cut_cm2(brain: np.ndarray, scan: Volume) -> dict[str, float]:
+    """Return over what area the brain (X, Y, Z) touches the edge of a scan's field of view: above, below, aside.
+
+    Slices without signal, with which a scan was padded, are not field of view.
+    """
+    signal = np.ones(scan.data.shape, bool) if is_stripped(scan.data) else scan.data != 0
+    face = np.prod(voxel_sizes(scan.affine)) / voxel_sizes(scan.affine) / 100
+    areas = []
+    for axis in range(3):
+        seen = np.flatnonzero(signal.mean(tuple({0, 1, 2} - {axis})) > EMPTY)
+        ends = (seen[0], seen[-1]) if seen.size else (0, -1)
+        areas += [float(np.count_nonzero(brain.take(end, axis)) * face[axis]) for end in ends]
+    return {"cut_above_cm2": areas[5], "cut_below_cm2": areas[4], "cut_aside_cm2": max(areas[:4])}
+
+
+def hole_ml(of: Evidence) -> float:
+    """Return the largest part of the brain that the mask lacks on one side and has on the other, atlas agreeing."""
+    missing = _compact(of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0), of.atlas.affine, HOLE_MM)
+    parts, count = ndimage.label(missing)
+    return float(np.bincount(parts.ravel())[1:].max() * np.prod(voxel_sizes(of.atlas.affine)) / 1000) if count else 0.0
+
+
+def voids_ml(of: Evidence) -> dict[str, float]:
+    """Return how much of the brain has no signal on each channel, in all, left and right; on DWI and FLAIR CSF apart."""
+    measures: dict[str, float] = {}
+    csf = of.matched["t2w"] > CSF
+    for name, volume in of.matched.items():
+        void = of.mask & (volume <= NO_SIGNAL)
+        if name != "t2w":
+            void &= ~csf
+        void = _compact(void, of.atlas.affine, VOID_MM)
+        ml = np.prod(voxel_sizes(of.atlas.affine)) / 1000
+        left, right = (float(half.sum() * ml) for half in np.split(void, 2))
+        measures |= {f"{name}_void_ml": left + right, f"{name}_void_left_ml": left, f"{name}_void_right_ml": right}
+    return measures
+
+
+def _compact(mask: np.ndarray, affine: np.ndarray, mm: float) -> np.ndarray:
+    """Return the mask without what is nowhere deeper than mm."""
+    sizes = voxel_sizes(affine)
+    if not mask.any():
+        return mask
+    core = ndimage.distance_transform_edt(mask, sizes) > mm
+    return mask & (ndimage.distance_transform_edt(~core, sizes) <= mm + sizes.min()) if core.any() else core
 
 
 def likeness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray) -> float:
@@ -201,7 +269,7 @@ def histograms(of: Evidence, medians: Mapping[str, float]) -> dict[str, np.ndarr
 def flags(measures: Mapping[str, float]) -> list[str]:
     """Return a sentence for each measure beyond its limits."""
     return [
-        sentence.format(measures[name])
+        sentence.format(measures[name], **measures)
         for name, (low, high, sentence) in LIMITS.items()
         if name in measures and not low <= measures[name] <= high
     ]

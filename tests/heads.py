@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from tss.phantom.cohort_phantom import Difficulty
+
 BRAIN_MM = np.array([66.0, 84.0, 62.0])  # half axes
 LESION_MM, LESION_RADIUS = np.array([34.0, -20.0, 16.0]), 15.0  # on the patient's right
 # tissue: value on DWI, b0, FLAIR and the T2w atlas
@@ -23,6 +25,20 @@ VALUES = {
     "lesion": (220, 300, 320, 0),
 }
 CHANNELS = ("dwi", "b0", "flair", "atlas")
+# Phantoms far from ordinary: the neck in view, a strong bias field, much noise, old infarcts, some without skull.
+HARD = Difficulty(
+    tilt=20.0,
+    shift=30.0,
+    neck=70.0,
+    cut_top=12.0,
+    bias=(0.3, 0.6),
+    snr=(9.0, 18.0),
+    stripped=0.15,
+    volume_ml=(17.0, 2.0),
+    volume_range=(0.4, 260.0),
+    old_infarct=0.4,
+    midline_shift=8.0,
+)
 
 
 def sample(

@@ -27,9 +27,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: seconds on one core
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
+sys.path[:0] = map(str, Path(__file__).parents[1:3])
 import numpy as np  # noqa: E402
+from heads import HARD
 
 from tss.data import hemispheres, nifti
 from tss.data.cohort import Patient, read_cohort
@@ -44,7 +44,7 @@ from tss.preprocessing.tools import NAMES, find_tools
 
 PLAIN = replace(cohort_phantom.ORDINARY, volume_ml=(40.0, 0.5))
 HUGE = replace(cohort_phantom.ORDINARY, volume_ml=(240.0, 0.01), volume_range=(230.0, 250.0), both=0.0)
-SETS = {"ordinary": (cohort_phantom.ORDINARY, 41), "hard": (cohort_phantom.HARD, 42), "huge": (HUGE, 43)}
+SETS = {"ordinary": (cohort_phantom.ORDINARY, 41), "hard": (HARD, 42), "huge": (HUGE, 43)}
 ALONE = {  # each of HARD's difficulties by itself and beyond it, where a middling draw is hard already
     "tilt 35": replace(PLAIN, tilt=35.0),
     "shift 50": replace(PLAIN, shift=50.0),

@@ -143,7 +143,7 @@ def test_results_are_not_overwritten_and_pictures_of_before_do_not_stay(made, tm
 
 def test_a_split_that_was_trained_on_is_called_optimistic(made, tmp_path, capsys):
     assert run(made, tmp_path, "--gradcam", "0", "--split", "val") == 0
-    assert "The val split was used to make these models: its figures are optimistic." in capsys.readouterr().out
+    assert "The val split was used to make these models: its scores are optimistic." in capsys.readouterr().out
 
 
 def test_phantoms_are_called_phantoms(made, tmp_path, capsys, monkeypatch):

@@ -237,7 +237,7 @@ def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, know
     assert run_eval.main(line) == 0
     three, four = (json.loads((tmp_path / name / "patient.json").read_text()) for name in ("three", "series"))
     assert four["results"][0]["probability"] == pytest.approx(three["results"][0]["probability"], abs=1e-4)
-    assert four["scans"]["second"] == "-" and four["figures"] == pytest.approx(three["figures"], abs=1e-3)
+    assert four["scans"]["second"] == "-" and four["measures"] == pytest.approx(three["measures"], abs=1e-3)
     with pytest.raises(SystemExit):
         run_eval.main([*line, "--adc"])
     assert "--adc says that the second scan is the ADC map, and - that there is none" in capsys.readouterr().err

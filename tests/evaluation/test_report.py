@@ -274,7 +274,7 @@ def test_a_page_of_patients_does_not_speak_of_phantoms_and_does_without_what_the
     assert run_eval.main(words) == 0
     text = (tmp_path / "eval" / "report.html").read_text(encoding="utf-8")
     assert "hantom" not in text and "the probability of a stroke in each half of the brain" in text
-    assert "which were used to make the programs: the figures are optimistic" in text
+    assert "which were used to make the programs: the scores are optimistic" in text
     headings = Content(text).headings
     assert "The patients" in headings and "Beside the readers" not in headings and "In short" not in headings
     assert (tmp_path / "eval" / "table2.csv").is_file()

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import phantom_bids
 import pytest
+from heads import HARD
 from scipy import ndimage
 
 from tss.data import bids, nifti
@@ -259,7 +260,7 @@ def test_infarcts_have_the_volume_asked_for_and_stay_in_their_territory(mean_sub
 @pytest.mark.slow
 def test_hard_patients_are_hard(tmp_path):
     """Neck in view, skull removed, unknown time and side, strong noise: each by its own switch."""
-    hard = replace(cohort_phantom.HARD, stripped=1.0, unknown_onset=1.0, unknown_side=1.0, old_infarct=1.0)
+    hard = replace(HARD, stripped=1.0, unknown_onset=1.0, unknown_side=1.0, old_infarct=1.0)
     row = cohort_phantom.make_stroke_patient(tmp_path, "h", np.random.default_rng(5), hard)
     assert row["onset_to_mri_min"] == "" and row["stroke_side"] == ""
     dwi = nifti.load(tmp_path / row["dwi"])

@@ -64,7 +64,6 @@ def image(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> nibabel.Nifti1I
 
 
 def test_command_lines():
-    assert fsl.fslreorient2std_command("in.nii.gz", "out.nii.gz") == ["fslreorient2std", "in.nii.gz", "out.nii.gz"]
     assert fsl.bet_command("dwi.nii.gz", "brain") == ["bet", "dwi.nii.gz", "brain", "-m", "-R", "-f", "0.3"]
     assert fsl.bet_command("b0.nii.gz", "brain", ()) == ["bet", "b0.nii.gz", "brain", "-m"]
     search = "-searchrx -30 30 -searchry -30 30 -searchrz -30 30"

@@ -40,18 +40,16 @@ def table(rows: Sequence[Sequence[str]], caption: str, kind: str = "") -> str:
     """
     head, *lines = rows
     cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "\n".join(_group(line[0], len(head)) if len(line) == 1 else _line(line) for line in lines)
+    body = "\n".join(_line(line, len(head)) for line in lines)
     return (
         f'<figure class="table {kind}"><figcaption>{caption}</figcaption><div class="wide"><table>\n'
         f"<thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>"
     )
 
 
-def _group(name: str, columns: int) -> str:
-    return f'<tr><th class="group" colspan="{columns}" scope="rowgroup"><span>{escape(name)}</span></th></tr>'
-
-
-def _line(line: Sequence[str]) -> str:
+def _line(line: Sequence[str], columns: int) -> str:
     """Return a row; an interval in brackets is never broken over two lines."""
+    if len(line) == 1:
+        return f'<tr><th class="group" colspan="{columns}" scope="rowgroup"><span>{escape(line[0])}</span></th></tr>'
     first, *others = (re.sub(r"\[[^\]]*\]", r'<span class="whole">\g<0></span>', escape(cell)) for cell in line)
     return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'

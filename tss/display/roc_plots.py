@@ -12,16 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tss.display.panel import (
-    KIND_COLOURS,
-    KIND_DASHES,
-    MARKERS,
-    Style,
-    draw_diagonal,
-    open_panel,
-    save,
-    save_with_legend,
-)
+from tss.display import panel
+from tss.display.panel import KIND_COLOURS, KIND_DASHES, MARKERS, Style
 
 CUTOFF_COLOUR = "#F0E442"
 
@@ -44,15 +36,15 @@ def draw_roc(
     title: the positive class, for instance "TSS < 4.5 h".
     cases: how many, for instance "82 patients, 42 positive".
     """
-    figure, axes = open_panel(f"{title}\n{cases}", width=4.2, height=4.4)
-    draw_diagonal(axes, "chance")
+    figure, axes = panel.open_panel(f"{title}\n{cases}", width=4.2, height=4.4)
+    panel.draw_diagonal(axes, "chance")
     area = f"AUC {auc:.3f} [{interval[0]:.3f}-{interval[1]:.3f}]"
     axes.plot(*curve, color="tab:blue", linewidth=1.8, clip_on=False, zorder=3, label=area)
     at = f"validation threshold {threshold:.3f}:\nsensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}"
     axes.plot(*point, "o", color="tab:red", markersize=7, clip_on=False, zorder=4, label=at)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")
     axes.legend(loc="lower right", fontsize=8, frameon=True, edgecolor="none", framealpha=0.9)
-    save(figure, path, dpi=300)
+    panel.save(figure, path, dpi=300)
 
 
 class Curve(NamedTuple):
@@ -75,8 +67,8 @@ def draw_rocs(
 
     readers, cutoffs: name -> false and true positive rate. Cut-offs are named in the picture too.
     """
-    figure, axes = open_panel(title, len(curves) + len(readers) + bool(cutoffs) + 1, height=4.9)
-    draw_diagonal(axes, "chance: AUC 0.5")
+    figure, axes = panel.open_panel(title, len(curves) + len(readers) + bool(cutoffs) + 1, height=4.9)
+    panel.draw_diagonal(axes, "chance: AUC 0.5")
     for number, curve in enumerate(curves):
         nth = sum(other.kind == curve.kind for other in curves[:number])
         style: Style = {"color": KIND_COLOURS[curve.kind], "linestyle": KIND_DASHES[nth % len(KIND_DASHES)]}
@@ -94,7 +86,7 @@ def draw_rocs(
         axes.annotate(names, point, shift, textcoords="offset points", ha=align, fontsize=8, zorder=7)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")
     axes.grid(color="0.92")
-    save_with_legend(figure, path)
+    panel.save_with_legend(figure, path)
 
 
 class Bar(NamedTuple):
@@ -118,7 +110,7 @@ def draw_bars(
     lines: name -> an AUC with its interval, drawn as a horizontal line in a band, such as the best on average.
     """
     count = sum(map(len, groups.values())) + len(groups) - 1
-    figure, axes = open_panel(title, len(lines), width=max(4.6, 0.55 * count + 1.2), height=4.2)
+    figure, axes = panel.open_panel(title, len(lines), width=max(4.6, 0.55 * count + 1.2), height=4.2)
     first, lowest = 0, 0.4
     ticks: list[tuple[int, str]] = []
     for name, bars in groups.items():
@@ -143,4 +135,4 @@ def draw_bars(
     axes.set_title(title, fontsize=10, pad=18)
     places, labels = zip(*ticks, strict=True)
     axes.set_xticks(places, labels, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
-    save_with_legend(figure, path)
+    panel.save_with_legend(figure, path)

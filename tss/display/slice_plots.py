@@ -135,14 +135,9 @@ def draw_qc(
         bottom = (height - QC_TITLE - (number + 1) * tall) / height
         axes = figure.add_axes((0, bottom, wide / width, tall / height))
         axes.imshow(row(scan), cmap="gray", vmin=0, vmax=QC_WHITE[name], aspect="auto", interpolation="bilinear")
-        line: Style = {
-            "color": QC_COLOURS["midline"],
-            "linewidth": PIXEL,
-            "linestyle": (0, (2, 8)),
-            "antialiased": False,
-        }
+        line: Style = {"color": QC_COLOURS["midline"], "linestyle": (0, (2, 8))}
         for k in range(len(slices)):
-            axes.axvline(k * each + midline, **line)
+            axes.axvline(k * each + midline, linewidth=PIXEL, antialiased=False, **line)
         for part, outlined in outlines.items():
             if row(outlined).any():
                 axes.contour(row(outlined), levels=[0.5], colors=QC_COLOURS[part], linewidths=PIXEL, antialiased=False)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tss.data.cohort import SPLITS, Patient, is_number
-from tss.data.tasks import TASKS
+from tss.data.tasks import label_of
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -53,8 +53,8 @@ def table1_rows(patients: list[Patient]) -> list[list[str]]:
         ),
         "NIHSS": lambda g: numbers(g, "nihss"),
         "Onset to MRI (min)": lambda g: numbers(g, "onset_to_mri_min"),
-        "TSS < 3 h": lambda g: share(g, [p.minutes is not None and p.minutes < TASKS["tss<3h"] for p in g]),
-        "TSS < 4.5 h": lambda g: share(g, [p.minutes is not None and p.minutes < TASKS["tss<4.5h"] for p in g]),
+        "TSS < 3 h": lambda g: share(g, [label_of(p, "tss<3h") == 1 for p in g]),
+        "TSS < 4.5 h": lambda g: share(g, [label_of(p, "tss<4.5h") == 1 for p in g]),
         "Side left/right/both/unknown": lambda g: "/".join(
             str(sum(p.side == s for p in g)) for s in ("left", "right", "both", "")
         ),

@@ -22,7 +22,7 @@ import torch
 from tss.data.cohort import Patient
 from tss.data.files import as_csv, read_json, sha256, write_json, write_text
 from tss.data.patients_seen import Hashes, hashes_of, why_not_new
-from tss.data.prepared import Settings, differing_settings, read_prepared, read_settings
+from tss.data.prepared import Settings, cohort_file, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
 from tss.display.tables import aligned
@@ -122,7 +122,7 @@ def select(options: Options) -> Selection:
     patients = [patient for patient in cohort if patient.split == options.split]
     if not patients:
         raise InputError(
-            f"{options.data}/cohort.csv has no patient in the split {options.split!r}. Give another --split."
+            f"{cohort_file(options.data)} has no patient in the split {options.split!r}. Give another --split."
         )
     side_unknown = any(patient.status == "ok" and not patient.side for patient in patients)
     pickers = [side_picker(model, models) if side_unknown else None for model in models]
@@ -160,7 +160,7 @@ def check_fits(model: Model, cohort: list[Patient], settings: Settings, hashes: 
     if why := why_not_new(hashes, model.checkpoint["patients_seen"], own):
         raise InputError(
             f"{model.path} {why}. Scores of patients that a model has seen say nothing: reject them in "
-            f"{data}/cohort.csv (column verdict) or take them out of your table; where hashes are missing, "
+            f"{cohort_file(data)} (column verdict) or take them out of your table; where hashes are missing, "
             "run_preprocess.py --overwrite makes them."
         )
     differs = differing_settings(model.checkpoint["settings"].get("preprocessing", {}), settings)
@@ -210,14 +210,10 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
             name=model.name,
             task=model.task,
             split=options.split,
-            phase=checkpoint["phase"],
-            model=checkpoint["model"],
-            attention=checkpoint["attention"],
+            **{name: checkpoint[name] for name in ("phase", "model", "attention", "parent", "cohort")},
             weights=first_weights(model, selection),
-            parent=checkpoint["parent"],
             checkpoint=str(model.path),
             checkpoint_sha256=sha256(model.path),
-            cohort=checkpoint["cohort"],
             unit="hemisphere" if limit is None else "patient",
             positive_class=name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
             ceiling=ceiling_of(model.task, found, selection.phantom),
@@ -247,7 +243,7 @@ def notes_on(model: Model, selection: Selection) -> tuple[str, ...]:
     if TASKS[model.task] is None:
         notes.append(HEMISPHERES_NOTE)
     if split != "test":
-        notes.append(f"The {split} split was used to make these models: its figures are optimistic.")
+        notes.append(f"The {split} split was used to make these models: its scores are optimistic.")
     if differs := differing_settings(model.checkpoint["settings"].get("preprocessing", {}), selection.settings):
         notes.append(
             f"{model.name} was trained on hemispheres that were preprocessed with different settings from those in "

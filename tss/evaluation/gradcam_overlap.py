@@ -34,7 +34,7 @@ from torch import nn
 from tss.data.cohort import SIDES, Patient
 from tss.data.hemispheres import split
 from tss.data.nifti import load, voxel_sizes
-from tss.data.prepared import read_settings, registered_file
+from tss.data.prepared import cohort_file, read_settings, registered_file
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
@@ -82,7 +82,7 @@ def lesions_of(patients: Sequence[Patient], data: str | Path) -> dict[str, dict[
     marked = [patient for patient in patients if patient.path("lesion")]
     if not marked:
         raise InputError(
-            f"{data}/cohort.csv names no lesion mask of these patients, and --gradcam-scores measures on "
+            f"{cohort_file(data)} names no lesion mask of these patients, and --gradcam-scores measures on "
             "it. Omit the flag, or give masks in the column lesion and run run_preprocess.py again."
         )
     files = {

@@ -69,7 +69,7 @@ def read_patient(options: PatientOptions) -> dict[str, Any]:
         "results": [result_of(model, predictions[model.name]) for model in models],
         "tools": tools.describe(),
         "atlas": str(options.atlas),
-        "figures": prepared.measures,
+        "measures": prepared.measures,
         "b0_to_atlas": prepared.b0_to_atlas.tolist(),
         "flair_to_b0": prepared.flair_to_b0.tolist(),
         "note": RESEARCH_NOTE,

@@ -22,7 +22,7 @@ from tss.display import html_page
 from tss.display.tables import table1_rows
 from tss.evaluation import report_plots, table2
 from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows
-from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, Step, patient_flow
+from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, patient_flow
 from tss.evaluation.readers import EXPLAINED, readers_rows
 from tss.evaluation.results import (
     FLAIR_CLOCK,
@@ -120,7 +120,8 @@ class Findings(NamedTuple):
         return escape(text) + f" <strong>{PHANTOMS}</strong>" * self.phantoms
 
     def table(self, rows: Sequence[Sequence[str]], caption: str, kind: str = "") -> str:
-        return html_page.table(rows, self.caption(caption), kind)
+        """Return a table; nothing where it has a header alone."""
+        return html_page.table(rows, self.caption(caption), kind) if len(rows) > 1 else ""
 
     def pictures(self, paths: Iterable[Path], caption: str, kind: str = "panels") -> str:
         """Return pictures side by side under one caption; nothing where there are none."""
@@ -132,23 +133,9 @@ class Findings(NamedTuple):
 
 def write_report(folder: Path, found: Findings) -> None:
     """Write report.html and the pictures of figures/."""
-    parts = [
-        _heading(found),
-        _in_short(found),
-        _flow(found),
-        _table2(found),
-        _roc(folder, found),
-        _bars(folder, found),
-        _comparisons(found),
-        _readers(found),
-        _calibration(folder, found),
-        _subgroups(found),
-        _measured(found),
-        _thresholds(found),
-        _limits(found),
-        _origin(found),
-        _maps(found),
-    ]
+    parts = [_heading(found), _in_short(found), _flow(found), _table2(found), _roc(folder, found), _bars(folder, found)]
+    parts += [_comparisons(found), _readers(found), _calibration(folder, found), _subgroups(found), _measured(found)]
+    parts += [_thresholds(found), _limits(found), _origin(found), _maps(found)]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     title = "Time since stroke from MRI" + ", phantoms: not clinical results" * found.phantoms
     write_text(folder / NAMES[0], html_page.frame(title, style, "\n".join(filter(None, parts)), narrow=True))
@@ -186,7 +173,7 @@ def _heading(found: Findings) -> str:
     seen = (
         "None of them was used to train the programs or to choose their thresholds."
         if found.split == "test"
-        else f"They are the {found.split} patients, which were used to make the programs: the figures are optimistic."
+        else f"They are the {found.split} patients, which were used to make the programs: the scores are optimistic."
     )
     made_up = (
         " <strong>These patients are phantoms: made-up scans with a known answer. Phantom scores are not "
@@ -245,7 +232,9 @@ def _flow(found: Findings) -> str:
             for patient, reason in row.coverage.no_probability.items()
         }
         steps = patient_flow(found.patients, task, found.split, no_answer)
-        rows = [["Patients", *SPLITS], *map(_step_row, steps)]
+        signs = {IN_TABLE: "", TAKING_PART: "= "}
+        rows = [["Patients", *SPLITS]]
+        rows += [[signs.get(s.name, "\N{MINUS SIGN} ") + s.name, *map(str, s.counts.values())] for s in steps]
         reasons += [
             f"{count} {step.name}: {reason}"
             for step in steps
@@ -267,11 +256,6 @@ def _flow(found: Findings) -> str:
         _list(dict.fromkeys(reasons)),
         found.table(groups, "The cohort (the paper's Table 1): n (%), or median and interquartile range."),
     )
-
-
-def _step_row(step: Step) -> list[str]:
-    before = {IN_TABLE: "", TAKING_PART: "= "}.get(step.name, "\N{MINUS SIGN} ")
-    return [before + step.name, *(str(count) for count in step.counts.values())]
 
 
 def _table2(found: Findings) -> str:
@@ -351,20 +335,15 @@ def _readers(found: Findings) -> str:
     if shown is None:
         return ""
     beside = (
-        ""
-        if len(shown.beside) == 1
-        else found.table(
-            shown.beside,
-            f"The last network of 2D and of 3D beside each reader. {EXPLAINED} Holm: over one network's "
-            "readers. metrics.json has the other networks.",
-        )
+        f"The last network of 2D and of 3D beside each reader. {EXPLAINED} Holm: over one network's readers. "
+        "metrics.json has the other networks."
     )
     known = next(row.readers.n_onset_known for row in found.last_networks if row.readers)
     return _section(
         "Beside the readers",
         found.table(shown.readers, f"{shown.heading}; onset known in {known} patients. 95 % intervals by Wilson."),
         _list(shown.remarks),
-        beside,
+        found.table(shown.beside, beside),
     )
 
 
@@ -392,9 +371,7 @@ def _calibration(folder: Path, found: Findings) -> str:
             rows,
             "Brier score: mean squared distance of the probability from what was true; 0 is perfect, and 0.25 is "
             "what always saying one half gets.",
-        )
-        if len(rows) > 1
-        else "",
+        ),
     )
 
 
@@ -486,7 +463,6 @@ def _maps(found: Findings) -> str:
 
 
 def _thresholds(found: Findings) -> str:
-    best = table2.best_rows(found.run)
     return _section(
         "How the thresholds were chosen",
         "<p>A network's threshold is the probability from which it calls positive. "
@@ -495,12 +471,10 @@ def _thresholds(found: Findings) -> str:
         "fitted to the training patients and had their thresholds chosen in the same way; published cut-offs are used "
         "as published; a reader needs none.</p>",
         found.table(
-            best,
+            table2.best_rows(found.run),
             "Optimistic, for comparison only: the scores at the threshold that would "
             "be best for these very patients. Nobody knows it beforehand.",
-        )
-        if len(best) > 1
-        else "",
+        ),
     )
 
 

@@ -81,19 +81,6 @@ class Difficulty:
 
 
 ORDINARY = Difficulty()
-HARD = Difficulty(
-    tilt=20.0,
-    shift=30.0,
-    neck=70.0,
-    cut_top=12.0,
-    bias=(0.3, 0.6),
-    snr=(9.0, 18.0),
-    stripped=0.15,
-    volume_ml=(17.0, 2.0),
-    volume_range=(0.4, 260.0),
-    old_infarct=0.4,
-    midline_shift=8.0,
-)
 
 
 def make_cohort(

@@ -164,9 +164,10 @@ def mean_head() -> Head:
     cerebellum = (hindbrain < 0) & (above < -1.2) & (petrous > 1) & ~cistern & behind & (envelope < 0)
     depth, crown = depth_and_surface(cerebrum, points)
 
+    # z is squeezed so that this tube is taller than wide: the lateral ventricle's body is a slit.
     ventricle = union(
         [
-            tube(scale_height(points), lift(FRONTAL_HORN)),
+            tube((x, y, z * np.float32(0.75)), [(*at, up * 0.75, r) for *at, up, r in FRONTAL_HORN]),
             tube(points, TEMPORAL_HORN),
             ellipsoid(points, *THIRD_VENTRICLE),
             tube(points, AQUEDUCT),
@@ -184,18 +185,8 @@ def mean_head() -> Head:
     dark = np.maximum(dark, 0.8 * np.maximum(falx, tent))
 
     label = outer_tissues(points, envelope, stem, petrous)
-    fields = [
-        -envelope,
-        depth,
-        ventricle,
-        callosum,
-        share(grey),
-        share(shapes(points, IRON)),
-        distance_into(cerebellum) - STEP[0] / 2,
-        share(stem),
-        dark,
-    ]
-    return assemble(label, crown, fields)
+    iron, folia = share(shapes(points, IRON)), distance_into(cerebellum) - STEP[0] / 2
+    return assemble(label, crown, [-envelope, depth, ventricle, callosum, share(grey), iron, folia, share(stem), dark])
 
 
 def assemble(label: np.ndarray, crown: list[np.ndarray], fields: list[np.ndarray]) -> Head:
@@ -215,16 +206,6 @@ def assemble(label: np.ndarray, crown: list[np.ndarray], fields: list[np.ndarray
     place = voxels * np.array(STEP, np.float32)[:, None] + affine[:3, 3:].astype(np.float32)
     flat = [mirror(np.broadcast_to(f, label.shape)).astype(np.float32).ravel()[inside] for f in fields]
     return Head(affine, mirror(label), box, surface, inside, boxed, place, surface.reshape(3, -1)[:, boxed], *flat)
-
-
-def scale_height(points):
-    """Squeeze z so that tubes become taller than wide: the lateral ventricle's body is a slit."""
-    x, y, z = points
-    return x, y, z * np.float32(0.75)
-
-
-def lift(axis):
-    return [(x, y, z * 0.75, r) for x, y, z, r in axis]
 
 
 def depth_and_surface(inside: np.ndarray, points) -> tuple[np.ndarray, list[np.ndarray]]:

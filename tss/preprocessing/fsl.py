@@ -96,7 +96,7 @@ def _hand_over(volume: Volume, path: Path) -> Path:
     """
     as_given = path.with_name(f"as_given_{path.name}")
     save(as_given, volume.data, volume.affine)
-    run(fslreorient2std_command(as_given.name, path.name), makes=path)
+    run(["fslreorient2std", as_given.name, path.name], makes=path)
     return path
 
 
@@ -135,11 +135,6 @@ def _voxel_to_flirt(image: nibabel.Nifti1Image) -> np.ndarray:
         to_mm[0, 0] = -sizes[0]
         to_mm[0, 3] = sizes[0] * (image.shape[0] - 1)
     return to_mm
-
-
-def fslreorient2std_command(image: str, output: str) -> list[str]:
-    """Return the command that turns an image by right angles until its axes run as the MNI atlas' do."""
-    return ["fslreorient2std", image, output]
 
 
 def bet_command(image: str, output: str, options: Sequence[str] = BET_OPTIONS) -> list[str]:

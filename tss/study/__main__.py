@@ -26,6 +26,7 @@ from tss.training.phases import FROZEN, PHASES
 from tss.training.run_setup import PHASE_SETTINGS
 
 PROG = "python -m tss.study"
+AS_TYPED = ("data", "imagenet", "genesis", "tumours", "seed", "device", "precision")  # flags and fields of a Study
 OF_ONE_MODEL = {"imagenet": "2d", "medical_2d": "2d", "medical_3d": "3d", "genesis": "3d"}
 
 
@@ -47,17 +48,11 @@ def study_of_phantoms(given: dict[str, Any]) -> int:
 def study_of_patients(given: dict[str, Any]) -> int:
     values = {name: given[name] for name in ("width", *PHASE_SETTINGS) if name in given}
     study = Study(
-        data=given["data"],
         out=given.get("out", Path("study")),
         models=models_of(given),
-        imagenet=given.get("imagenet"),
-        genesis=given.get("genesis"),
-        tumours=given.get("tumours"),
         medical={model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
-        seed=given["seed"],
-        device=given["device"],
-        precision=given["precision"],
         values={(model, number): values for model in FROZEN for number in (None, *PHASES)},
+        **{name: given[name] for name in AS_TYPED if name in given},
     )
     return run_study(study, given.get("shard"), "dry_run" in given)
 

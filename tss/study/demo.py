@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tss.data.prepared import qc_page
 from tss.phantom import cohort_phantom, tumour_phantom
 from tss.study.programs import EVALUATE, PREPROCESS, TRAIN, type_in
 from tss.study.table2_study import Study, run_study
@@ -65,7 +66,7 @@ def run(out: Path, model: str, seed: int, patients: int = PATIENTS, grid: tuple[
         return code
     print(
         f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
-        f"  {data / 'qc' / 'index.html'}        every patient, before and after\n"
+        f"  {qc_page(data)}        every patient, before and after\n"
         f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
         f"  {results / 'table2.md'}    the paper's Table 2\n"
         f"  {results / 'phase4' / 'roc.png'}    the test patients\n"

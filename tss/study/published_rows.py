@@ -35,6 +35,10 @@ LARGEST = 250  # patients searched where n is not given; our choice, three times
 # How far the true share may lie below and above the printed one, in halves of its last digit.
 READINGS = {"rounded": (1, 1), "truncated": (1, 2), "last digit one off": (3, 3)}
 FIGURE = r"(?:0?\.\d{1,17}|[01](?:\.0{1,17})?)|(?:\d{1,2}(?:\.\d{1,15})?|100(?:\.0{1,15})?)\s*%"
+SHOWN = (
+    "Shown: the fewest patients that give the printed figures, with Wilson's interval; the AUC's is Hanley and "
+    "McNeil's (1982)."
+)
 NAME = "python -m tss.study.published_rows"
 
 
@@ -90,30 +94,13 @@ def explain_table(path: str | os.PathLike) -> str:
         remarks += [f"{ways} ways on these patients"] * (ways > 1) + _others(fits)
         remarks += ["figures of different precision: were trailing zeros lost?"] * (len(set(_units(row))) > 1)
         auc = "-" if row.auc is None else "{:.3f} [{:.2f}-{:.2f}]".format(row.auc, *hanley_mcneil(row.auc, p, n))
-        table.append(
-            [
-                row.name,
-                f"{p} + {n} = {p + n}",
-                *map(str, (tp, p - tp, tn, n - tn)),
-                _share(tp, p),
-                _share(tn, n),
-                auc,
-                "; ".join(remarks),
-            ]
-        )
+        counts = [f"{p} + {n} = {p + n}", *map(str, (tp, p - tp, tn, n - tn))]
+        table.append([row.name, *counts, _share(tp, p), _share(tn, n), auc, "; ".join(remarks)])
     lines = [aligned(table)]
     for group in dict.fromkeys(row.group for row in rows):
         members = [row for row in rows if row.group == group]
         lines += ["", *_one_test_set(group, members, found)] if len(members) > 1 else []
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Shown: the fewest patients that give the printed figures, with Wilson's interval; "
-            "the AUC's is Hanley and McNeil's (1982).",
-            *unused,
-        ]
-    )
+    return "\n".join([*lines, "", SHOWN, *unused])
 
 
 def explain_row(row: Row) -> tuple[str, list[Fit]]:

@@ -170,17 +170,8 @@ def make_plan(study: Study) -> Plan:
             check_classes(study.data, patients, PHASES[training.phase])
             if training.init in learned:
                 continue
-            options = Options(
-                data=study.data,
-                out=training.out,
-                model=training.model,
-                width=width,
-                seed=study.seed,
-                device=study.device,
-                precision=study.precision,
-                resume=True,
-                values=values,
-            )
+            same = {name: getattr(study, name) for name in ("data", "seed", "device", "precision")}
+            options = Options(out=training.out, model=training.model, width=width, resume=True, values=values, **same)
             widths[training.out] = set_up_run(options, training.phase, _word(training.init)).about["width"]
     x, y, z = read_settings(study.data)["grid"]
     return Plan(chains, not_run, patients, (x, y, z), widths)

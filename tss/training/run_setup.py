@@ -127,6 +127,10 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
             f"{phase.shift * STRIDE}. Run run_preprocess.py with a larger --grid."
         )
     learned = [patient for patient in patients if patient.split in ("train", "val") and patient.status == "ok"]
+    weights = parent.origin if parent else "random"
+    settings = settings_of(
+        options, phase, weights=weights, train_patients=options.train_patients, preprocessing=preprocessing
+    )
     about = {
         "model": model,
         "width": options.width or given.get("width") or WIDTH[model],
@@ -137,20 +141,14 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         "parent": sha256(parent.path) if parent else "random",
         "cohort": split_hash(cohort),
         "patients_seen": together(hashes_of(options.data, learned), given.get("patients_seen", {})),
-        "settings": settings_of(
-            options,
-            phase,
-            weights=parent.origin if parent else "random",
-            train_patients=options.train_patients,
-            preprocessing=preprocessing,
-        ),
+        "settings": settings,
     }
     if parent:
         tested = [patient for patient in cohort if patient.split == "test" and patient.status == "ok"]
         check_parent(parent, phase, about, hashes_of(options.data, tested))
     check_classes(options.data, patients, phase)
     folder = default_out(options, model) / f"phase{number}"
-    check_out_folder(options, folder)
+    check_folder(options, folder)
     note = PHANTOMS if cohort[0].row.get("phantom") else ""
     return Run(options, phase, folder, choose_device(options.device), about, patients, parent, note)
 
@@ -224,7 +222,7 @@ def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
             )
 
 
-def check_out_folder(options: Options, folder: Path) -> None:
+def check_folder(options: Options, folder: Path) -> None:
     """Refuse a folder that cannot be written, or that holds this phase already, without --resume or --overwrite."""
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):

@@ -40,7 +40,7 @@ from tss.training.run_setup import (
     TrainState,
     announce,
     check_classes,
-    check_out_folder,
+    check_folder,
     default_out,
     phases_of,
     set_up_run,
@@ -64,7 +64,7 @@ def train_all(options: Options, init: str | None = None) -> list[Path]:
     patients = training_cohort(options, read_prepared(options.data))
     for phase in phases:  # what would stop phase 4 hours later is refused now
         check_classes(options.data, patients, phase)
-        check_out_folder(options, default_out(options, model) / f"phase{phase.number}")
+        check_folder(options, default_out(options, model) / f"phase{phase.number}")
     best: list[Path] = []
     for phase in phases:
         init = str(best[-1]) if best else init
@@ -83,7 +83,7 @@ def train_phase(options: Options, number: int, init: str | None = None) -> Path:
     run = set_up_run(options, number, init)
     task, grid = run.phase.task, run.about["grid"]
     with alone_in(run.folder):
-        check_out_folder(options, run.folder)  # again: another run may have ended since
+        check_folder(options, run.folder)  # again: another run may have ended since
         train, val = (load_split(options.data, run.patients, task, split, grid) for split in ("train", "val"))
         announce(run, train, val)
         return train_run(run, RESTORATION if task == RESTORE else CLASSIFICATION, train, val)

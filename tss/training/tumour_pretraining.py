@@ -30,16 +30,7 @@ from tss.training.dataset import Split
 from tss.training.device import choose_device
 from tss.training.epoch import predict
 from tss.training.phases import LEARN_TUMOURS, WIDTH
-from tss.training.run_setup import (
-    MODEL,
-    Options,
-    Run,
-    TrainState,
-    check_out_folder,
-    default_out,
-    options_from,
-    settings_of,
-)
+from tss.training.run_setup import MODEL, Options, Run, TrainState, check_folder, default_out, options_from, settings_of
 from tss.training.train import Objective, shifted_batches, train_run
 from tss.training.tumour_scans import channels_in_words, load_tumours, read_tumours, types_of
 
@@ -80,7 +71,7 @@ def train_on_tumours(options: Options, table: Path, grid: Sequence[int]) -> Path
     """
     run = set_up_tumour_run(options, table, grid)
     with alone_in(run.folder):
-        check_out_folder(options, run.folder)  # again: another run may have ended since
+        check_folder(options, run.folder)  # again: another run may have ended since
         train, val = (load_tumours(run.patients, run.about["model"], grid, name) for name in ("train", "val"))
         announce_tumours(run, train, val)
         objective = Objective(shifted_batches, TUMOUR_LOSSES[run.phase.task], tumour_scores)
@@ -102,7 +93,7 @@ def set_up_tumour_run(options: Options, table: Path, grid: Sequence[int]) -> Run
         "settings": settings_of(options, phase, weights="random", tumours=str(table)),
     }  # fmt: skip
     folder = default_out(options, model) / phase.name
-    check_out_folder(options, folder)
+    check_folder(options, folder)
     return Run(options, phase, folder, choose_device(options.device), about, patients)
 
 

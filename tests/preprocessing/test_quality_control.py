@@ -58,7 +58,7 @@ def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
     ]
     assert quality_control.flags(sound | {"flair_coverage": 0.5})[0].startswith("the FLAIR shows 50% of the brain")
     sides = {f"{name}_void_{side}_ml": 0 for name in ("dwi", "t2w", "flair") for side in ("left", "right")}
-    beyond = {name: -1 for name in quality_control.LIMITS}
+    beyond = {name: low - 1 for name, (low, _, _) in quality_control.LIMITS.items()}
     assert len(quality_control.flags(beyond | sides)) == len(quality_control.LIMITS)
 
 

@@ -235,9 +235,9 @@ def refuse_twins(records: list[Record | None]) -> list[Record | None]:
     wrong cannot be seen, and one may be in training and the other in test: neither takes part.
     """
     owners: dict[str, list[tuple[Record, str]]] = {}
-    for record in records:
-        for channel, voxels in (record or {}).get("voxels", {}).items():
-            owners.setdefault(voxels, []).append((cast(Record, record), channel))
+    for record in filter(None, records):
+        for channel, voxels in record.get("voxels", {}).items():
+            owners.setdefault(voxels, []).append((record, channel))
     reasons: dict[str, str] = {}
     for sharing in owners.values():
         for record, channel in sharing:
@@ -248,7 +248,7 @@ def refuse_twins(records: list[Record | None]) -> list[Record | None]:
                     "voxels: two patients are not one scan. Correct the table, or omit one of them."
                 )
     return [
-        cast(Record, record | {"status": "failed", "reason": reasons[record["patient"]]})
+        {**record, "status": "failed", "reason": reasons[record["patient"]]}
         if record and record["patient"] in reasons
         else record
         for record in records

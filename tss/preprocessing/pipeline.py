@@ -16,6 +16,7 @@ from tss.data.nifti import Volume, resample
 from tss.errors import InputError
 from tss.preprocessing import intensity, quality_control
 from tss.preprocessing.atlas import Atlas
+from tss.preprocessing.roles import check_not_exchanged
 from tss.preprocessing.scans import Scans, check_same_space, hash_voxels
 from tss.preprocessing.tools import Tools
 
@@ -57,6 +58,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
     brain = tools.find_brain(clean["dwi"], clean["t2w"])
     if not brain.any():
         raise InputError(f"{dwi.path or 'the DWI'}: no brain was found in it.")
+    check_not_exchanged(dwi, b0, brain)
 
     # "N4 bias field correction was applied to all sequences"
     brains = {"dwi": brain, "t2w": brain}

@@ -17,6 +17,7 @@ from tss.data.cohort import SCANS, Patient
 from tss.data.diffusion import B0_MOST, B_WANTED, check_weighting, load_dwi
 from tss.data.nifti import Volume, apply_affine, load
 from tss.errors import InputError
+from tss.preprocessing.roles import doubts
 
 SAME_SPACE_MM = 0.5  # our choice: how far corners of DWI and b0 may lie apart; converters round
 ADC_UNITS = {  # unit -> range of the brain's median (0.6 to 1.2 10^-3 mm^2/s), factor to units of b = 1000 s/mm^2
@@ -52,21 +53,24 @@ def load_scans(patient: Patient) -> Scans:
     dwi, b, b0 = diffusion.dwi, diffusion.b, diffusion.b0
     flair = load(paths["flair"])
     lesion = load(paths["lesion"], mask=True) if "lesion" in paths else None
+    given = {"dwi": dwi, "flair": flair}
     if "b0" in paths:
-        b0 = load(paths["b0"])
+        b0 = given["b0"] = load(paths["b0"])
         check_same_space(dwi, b0)
         check_weighting(diffusion, b0)
     elif b0 is None and "adc" in paths:
-        adc = load(paths["adc"])
+        adc = given["adc"] = load(paths["adc"])
+        check_different(given)
         check_same_space(dwi, adc)
         b0 = b0_from_adc(dwi, adc, b)
+    check_different(given)
     if b0 is None:
         raise InputError(
             patient.row.get("not_found")
             or f"{dwi.path} holds no b0 (b <= {B0_MOST:.0f}), and neither b0 nor adc is given. Name one of the two."
         )
-    check_different({"dwi": dwi, "b0": b0, "flair": flair})
-    return Scans(dwi, b0, flair, lesion)
+    said = doubts(dwi, given.get("b0"), given.get("adc"))
+    return Scans(dwi._replace(notes=(*dwi.notes, *said)), b0, flair, lesion)
 
 
 def check_different(scans: Mapping[str, Volume]) -> None:

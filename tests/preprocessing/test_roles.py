@@ -81,7 +81,9 @@ def test_a_t2w_image_given_as_flair_is_flagged(folder):
 
 
 def test_the_flair_of_another_patient_is_flagged(folder):
-    assert "is it of another patient, or misplaced?" in said(prepared(folder, dwi="p1_dwi", b0="p1_b0", flair="p2_flair"))
+    assert "is it of another patient, or misplaced?" in said(
+        prepared(folder, dwi="p1_dwi", b0="p1_b0", flair="p2_flair")
+    )
 
 
 @pytest.mark.parametrize(("one", "other"), [("b0", "flair"), ("dwi", "flair"), ("dwi", "adc")])

@@ -51,7 +51,11 @@ LIMITS = {
     "flair_side": (-0.05, 1, "FLAIR fits b0 better with left and right exchanged ({:+.2f}): one of them is mirrored"),
     "csf_on_dwi": (-9, -0.25, "CSF is as bright on the DWI as on b0 ({:+.2f}): is it a b1000, or a T2w image?"),
     "flair_csf": (0, 0.9, "CSF is as bright as brain on FLAIR ({:.2f}): is it a FLAIR, or a T2w image?"),
-    "flair_moved": (0, 0.37, "FLAIR fits b0 moved by 6 mm nearly as well ({:.2f}): is it of another patient, or misplaced?"),
+    "flair_moved": (
+        0,
+        0.37,
+        "FLAIR fits b0 moved by 6 mm nearly as well ({:.2f}): is it of another patient, or misplaced?",
+    ),
     "dwi_coverage": (0.93, 1, "the DWI shows {:.0%} of the brain: its field of view is cut"),
     "flair_coverage": (0.93, 1, "the FLAIR shows {:.0%} of the brain: its field of view is cut"),
     "cut_above_cm2": (0, 20, f"{EDGE} upper edge of the DWI's field of view over {{:.0f}} cm2: brain above is missing"),

@@ -68,7 +68,9 @@ def doubts(dwi: Volume, b0: Volume | None, adc: Volume | None) -> tuple[str, ...
     if b0 is not None and (found := grain(dwi.data, b0.data)) is not None and found < GRAIN_OF_B0:
         return (f"{_name(b0)}, given as b0, looks like an ADC map: its grain is the DWI's upside down ({found:+.2f})",)
     if adc is not None and (found := grain(dwi.data, adc.data)) is not None and found > GRAIN_OF_ADC:
-        return (f"{_name(adc)}, given as ADC, does not look like one: its grain is not the DWI's upside down ({found:+.2f})",)
+        return (
+            f"{_name(adc)}, given as ADC, does not look like one: its grain is not the DWI's upside down ({found:+.2f})",
+        )
     return ()
 
 

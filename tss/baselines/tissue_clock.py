@@ -49,8 +49,7 @@ def clock_ratios(maps: Maps, region: np.ndarray) -> dict[str, float]:
     region, since a narrow one on the cortex may have nothing but CSF on the other side. Where both sides have
     infarcts, those are excluded from it.
 
-    Raises:
-        InputError: no tissue in the region; too little healthy tissue, or no signal, in the mirror region.
+    Raises InputError: no tissue in the region; too little healthy tissue, or no signal, in the mirror region.
     """
     ill = region & maps.solid
     if not ill.any():
@@ -69,8 +68,7 @@ def soft_clock(dwi: np.ndarray, t2w: np.ndarray, flair: np.ndarray) -> float:
 
     The lower the shorter the time. Nothing is found, drawn or learned.
 
-    Args:
-        dwi, t2w, flair: arrays of one shape, whichever: a hemisphere or both, in medians of healthy brain.
+    dwi, t2w, flair: arrays of one shape, whichever: a hemisphere or both, in medians of healthy brain.
     """
     weights = np.clip(dwi - HEALTHY_DWI, 0, None, dtype=np.float64) ** 2 * (t2w < LEAST_T2W_OF_CSF)
     total = float(weights.sum())

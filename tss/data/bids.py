@@ -141,8 +141,7 @@ def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 def _apply_description(facts: dict[str, dict[str, str]], path: Path) -> None:
     """Bring codes into words and numbers into our units, as the JSON beside a table says what they are.
 
-    Raises:
-        InputError: it gives a unit that is none of UNITS.
+    Raises InputError: it gives a unit that is none of UNITS.
     """
     described = read_object(path)
     for row in facts.values():

@@ -102,8 +102,7 @@ class Patient:
 def read_cohort(path: str | os.PathLike) -> list[Patient]:
     """Read and check a cohort table. Scans are not opened yet.
 
-    Raises:
-        InputError: all that is wrong with the table, line by line.
+    Raises InputError: all that is wrong with the table, line by line.
     """
 
     def problems(patient: Patient) -> list[str]:
@@ -123,13 +122,11 @@ def read_table(
 ) -> list[Patient]:
     """Read a CSV table with a header and a line for each patient.
 
-    Args:
-        known: names of columns that the header may spell with capitals, blanks or brackets.
-        missing_columns: header -> names of the columns that are missing.
-        problems_of: patient -> problems of the line, a sentence each.
+    known: names of columns that the header may spell with capitals, blanks or brackets.
+    missing_columns: header -> names of the columns that are missing.
+    problems_of: patient -> problems of the line, a sentence each.
 
-    Raises:
-        InputError: unreadable, no header, no patient, or all that is wrong with it, line by line.
+    Raises InputError: unreadable, no header, no patient, or all that is wrong with it, line by line.
     """
     table = read_text_table(path)
     if not table.lines and not table.problems:

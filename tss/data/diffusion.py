@@ -43,12 +43,10 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
     the trace image of a scanner. The b0 is the plain mean: repetitions of one image. A direction without signal
     in a voxel has no say there, unless most have none; nor has a volume in a slice that it has lost: notes say which.
 
-    Args:
-        bval: the b-values of a 4-D file, one for each volume. A 3-D file needs none.
-        b: what the table says of the DWI, in s/mm^2. Of a 3-D file it is believed.
+    bval: the b-values of a 4-D file, one for each volume. A 3-D file needs none.
+    b: what the table says of the DWI, in s/mm^2. Of a 3-D file it is believed.
 
-    Raises:
-        InputError: a file is missing or unusable, b-values do not fit, or none is near 1000.
+    Raises InputError: a file is missing or unusable, b-values do not fit, or none is near 1000.
     """
     volumes = count_volumes(path)
     there = bval if bval is not None and bval.is_file() else None
@@ -89,8 +87,7 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
 def check_weighting(diffusion: Diffusion, b0: Volume) -> None:
     """Refuse a DWI that may be the b0 of its series by its .bval, and by the images is.
 
-    Raises:
-        InputError: DWI and b0 hardly differ but by a factor: CSF is as bright on the one as on the other.
+    Raises InputError: DWI and b0 hardly differ but by a factor: CSF is as bright on the one as on the other.
     """
     dwi = diffusion.dwi
     head = (b0.data > TISSUE * b0.data[b0.data > 0].mean()) & (dwi.data > 0)
@@ -112,8 +109,7 @@ def shells(bvals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_bvals(path: Path) -> np.ndarray:
     """Read the b-values (N,) in s/mm^2 of a .bval file: numbers separated by blanks, on one line or several.
 
-    Raises:
-        InputError: unreadable, empty, or not numbers of 0 or more.
+    Raises InputError: unreadable, empty, or not numbers of 0 or more.
     """
     try:
         bvals = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.float64)

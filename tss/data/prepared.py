@@ -114,8 +114,9 @@ def read_prepared(data: str | os.PathLike) -> list[Patient]:
     ]
     if others:
         raise InputError(
-            f"{path}: the verdict of {', '.join(others)} is of another picture than is in {qc_picture(data, '*').parent} "
-            "now. Run run_preprocess.py again, which drops such verdicts, and judge again."
+            f"{path}: the verdict of {', '.join(others)} is of another picture than is in "
+            f"{qc_picture(data, '*').parent} now. Run run_preprocess.py again, which drops such verdicts, and judge "
+            "again."
         )
     return patients
 

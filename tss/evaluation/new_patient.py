@@ -36,8 +36,7 @@ RESEARCH_NOTE = "Research software: not a medical device, not for treatment deci
 def read_patient(options: PatientOptions) -> dict[str, Any]:
     """Prepare, predict, print and draw one patient; returns what patient.json holds.
 
-    Raises:
-        InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
+    Raises InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
     """
     models = open_models(options.checkpoints)
     picker = side_picker(models[0], models)

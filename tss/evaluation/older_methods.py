@@ -74,8 +74,7 @@ def measure_cohort(data: str, drawn: bool = False) -> list[Measured]:
 
     drawn: take the lesion masks of the cohort instead of finding the infarct.
 
-    Raises:
-        InputError: DATA is no prepared folder, or a file of a prepared patient is missing or unreadable.
+    Raises InputError: DATA is no prepared folder, or a file of a prepared patient is missing or unreadable.
     """
     measured, said = [], time.monotonic()
     patients, grid = read_prepared(data), read_settings(data)["grid"]
@@ -130,8 +129,7 @@ def predict_with(method: str, measured: Sequence[Measured], task: str, split: st
 
     LEE2020 is the one of its three classifiers with the best AUC on validation patients.
 
-    Raises:
-        InputError: no such method, a task without a time, an empty split, or too few patients to fit or choose.
+    Raises InputError: no such method, a task without a time, an empty split, or too few patients to fit or choose.
     """
     if method not in METHODS:
         raise InputError(f"{method!r} is none of the methods {', '.join(METHODS)}.")
@@ -262,8 +260,7 @@ def run_older_methods(
 ) -> tuple[dict[str, dict[str, list[Prediction]]], list[Row]]:
     """Run each method of TABLE2 in each task about time; what could not be run is said on the screen too.
 
-    Returns:
-        task -> method -> predictions; the rows of all, those that could not be run among them.
+    Returns task -> method -> predictions; the rows of all, those that could not be run among them.
     """
     wanted = [(method, task) for task in tasks if TASKS[task] is not None for method in TABLE2]
     baselines, not_run = [], []

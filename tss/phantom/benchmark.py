@@ -76,8 +76,7 @@ MISMATCH_MIN = TASKS["tss<4.5h"]  # what a mismatch stands for (paper 4)
 def make_benchmark(folder: Path, level: str, n: int = PATIENTS, jobs: int = 1) -> None:
     """Make the first n patients, or those of them that are missing, and describe them in FOLDER/tss-phantom.json.
 
-    Raises:
-        InputError: n is too large; the folder holds something else; this machine draws another table.
+    Raises InputError: n is too large; the folder holds something else; this machine draws another table.
     """
     if not 1 <= n <= PATIENTS:
         raise InputError(f"--patients {n}: TSS-Phantom has 1 to {PATIENTS}")

@@ -152,8 +152,7 @@ def share_of_best(y: np.ndarray, latent: np.ndarray, scores: Sequence[np.ndarray
 
     Patients are drawn anew, the same for both, so that what makes a draw easy or hard for both cancels.
 
-    Args:
-        y, latent: (N,) of the patients. scores: (N,) of each run of the method, such as seeds; their mean AUC counts.
+    y, latent: (N,) of the patients. scores: (N,) of each run of the method, such as seeds; their mean AUC counts.
     """
 
     def share(chosen: np.ndarray) -> float:

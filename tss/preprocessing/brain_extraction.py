@@ -33,8 +33,7 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     The brain is what is bright on DWI, for its place in the coil, and stays connected when thin bridges are cut; b0
     adds the CSF around it (decision 12). Where the skull has been removed already, what is left is kept as it is.
 
-    Raises:
-        InputError: nothing like a brain is found.
+    Raises InputError: nothing like a brain is found.
     """
     if not (dwi.data > 0).any():
         raise InputError(f"{dwi.path or 'the DWI'} has no positive voxels. Export the scan again.")

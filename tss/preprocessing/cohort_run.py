@@ -75,8 +75,7 @@ class Options:
 def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
     """Preprocess every patient of the shard that is not finished. Returns 0, or 1 where patients failed.
 
-    Raises:
-        InputError: the table, the atlas or DATA cannot be used, or DATA was made with other settings.
+    Raises InputError: the table, the atlas or DATA cannot be used, or DATA was made with other settings.
     """
     patients = bids.read(options.cohort) if options.cohort.is_dir() else read_cohort(options.cohort)
     atlas, settings = _settings(options)
@@ -230,8 +229,8 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
     training = [patient for patient in patients if patient.split == "train"]
     if not training:
         raise InputError(
-            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least one "
-            "there, or empty the column split."
+            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least "
+            "one there, or empty the column split."
         )
     if options.reference:
         training = [patient for patient in training if patient.id == options.reference]

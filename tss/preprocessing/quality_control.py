@@ -132,7 +132,7 @@ def hole_ml(of: Evidence) -> float:
 
 
 def voids_ml(of: Evidence) -> dict[str, float]:
-    """Return how much of the brain has no signal on each channel, in all, left and right; on DWI and FLAIR CSF apart."""
+    """Return how much brain has no signal on each channel, in all, left and right; on DWI and FLAIR CSF apart."""
     measures: dict[str, float] = {}
     csf = of.matched["t2w"] > CSF
     for name, volume in of.matched.items():

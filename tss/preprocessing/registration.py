@@ -55,12 +55,10 @@ class Images(NamedTuple):
 def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
     """Return the world affine (4, 4) moving -> fixed.
 
-    Args:
-        dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
-        fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
+    dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
+    fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
 
-    Raises:
-        InputError: one of the two is empty.
+    Raises InputError: one of the two is empty.
     """
     mask = fixed.data > 0 if fixed_mask is None else fixed_mask
     if not mask.any() or not moving.data.any():
@@ -86,14 +84,12 @@ def _centre(weights: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: list) -> np.ndarray:
     """Find the affine that aligns moving with fixed.
 
-    Args:
-        moving, fixed: volumes (X, Y, Z); outside the moving scan's field of view nothing is compared.
-        masks: for each of the three levels where to compare, (X, Y, Z) bool on the fixed grid.
-        dof: 6 = rigid, 12 = affine.
-        centres: world positions in the moving scan (mm), each one guess of where the first mask's centre lies in it.
+    moving, fixed: volumes (X, Y, Z); outside the moving scan's field of view nothing is compared.
+    masks: for each of the three levels where to compare, (X, Y, Z) bool on the fixed grid.
+    dof: 6 = rigid, 12 = affine.
+    centres: world positions in the moving scan (mm), each one guess of where the first mask's centre lies in it.
 
-    Returns:
-        World affine (4, 4) moving -> fixed.
+    Returns World affine (4, 4) moving -> fixed.
     """
     centre = apply_affine(fixed.affine, np.argwhere(masks[0]).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)

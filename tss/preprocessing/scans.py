@@ -40,8 +40,7 @@ class Scans(NamedTuple):
 def load_scans(patient: Patient) -> Scans:
     """Load a patient's scans. The b0 is the one that is named, else the one within a 4-D DWI, else made from the ADC.
 
-    Raises:
-        InputError: a file is missing or unusable, or two that share a space differ in shape or place.
+    Raises InputError: a file is missing or unusable, or two that share a space differ in shape or place.
     """
     paths = {name: path for name in SCANS if (path := patient.path(name))}
     for name in ("dwi", "flair"):
@@ -74,11 +73,7 @@ def load_scans(patient: Patient) -> Scans:
 
 
 def check_different(scans: Mapping[str, Volume]) -> None:
-    """Refuse one scan in two roles (decision 19).
-
-    Raises:
-        InputError: two hold the same voxels.
-    """
+    """Refuse one scan in two roles (decision 19). Raises InputError: two hold the same voxels."""
     for (one, scan), (other, again) in itertools.combinations(scans.items(), 2):
         if np.array_equal(scan.data, again.data):
             raise InputError(
@@ -97,8 +92,7 @@ def hash_voxels(scan: Volume) -> str:
 def check_same_space(dwi: Volume, other: Volume) -> None:
     """Refuse a b0, ADC or lesion that does not lie voxel on voxel with the DWI (decision 12).
 
-    Raises:
-        InputError: shapes differ, or corners lie more than SAME_SPACE_MM apart.
+    Raises InputError: shapes differ, or corners lie more than SAME_SPACE_MM apart.
     """
     names = f"{dwi.path or 'DWI'} and {other.path or 'b0'}"
     if dwi.data.shape != other.data.shape:
@@ -118,8 +112,7 @@ def check_same_space(dwi: Volume, other: Volume) -> None:
 def b0_from_adc(dwi: Volume, adc: Volume, b: float = B_WANTED) -> Volume:
     """Return b0 = DWI * exp(b * ADC), b in s/mm^2. The ADC's unit is recognised by its size.
 
-    Raises:
-        InputError: the ADC's median fits no unit that ADC maps have.
+    Raises InputError: the ADC's median fits no unit that ADC maps have.
     """
     median = float(np.median(adc.data[(adc.data > 0) & (dwi.data > 0)]))
     for low, high, factor in ADC_UNITS.values():

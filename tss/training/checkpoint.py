@@ -93,8 +93,7 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: dict) -> None:
 def read_torch_file(path: str | os.PathLike) -> object:
     """Read what torch.save wrote, if it is tensors and plain values only, onto the CPU.
 
-    Raises:
-        InputError: missing, cut short, damaged, or holding code instead of tensors.
+    Raises InputError: missing, cut short, damaged, or holding code instead of tensors.
     """
     try:
         content = io.BytesIO(Path(path).read_bytes())
@@ -127,8 +126,7 @@ def read_torch_file(path: str | os.PathLike) -> object:
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read a checkpoint of this suite onto the CPU.
 
-    Raises:
-        InputError: as read_torch_file(); or another program wrote it.
+    Raises InputError: as read_torch_file(); or another program wrote it.
     """
     return check_checkpoint(path, read_torch_file(path))
 
@@ -258,8 +256,7 @@ def load_tensors(
     """Copy tensors into a network by name; any unexpected difference stops the run.
 
     may_be_new, may_be_left: how a tensor's name may begin -> why it is in the network only, or in `given` only.
-    Returns:
-        a phrase with all counts and reasons.
+    Returns a phrase with all counts and reasons.
     """
     own = network.state_dict()
     shared = own.keys() & given.keys()

@@ -75,10 +75,8 @@ def train_all(options: Options, init: str | None = None) -> list[Path]:
 def train_phase(options: Options, number: int, init: str | None = None) -> Path:
     """Train one phase from `init`: "random", the path of a checkpoint, or None (random, where the phase allows it).
 
-    Returns:
-        the path of the phase's best checkpoint.
-    Raises:
-        InputError: options, data and checkpoint do not match, or the loss is no longer a finite number.
+    Returns the path of the phase's best checkpoint.
+    Raises InputError: options, data and checkpoint do not match, or the loss is no longer a finite number.
     """
     run = set_up_run(options, number, init)
     task, grid = run.phase.task, run.about["grid"]

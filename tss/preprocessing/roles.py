@@ -75,11 +75,7 @@ def doubts(dwi: Volume, b0: Volume | None, adc: Volume | None) -> tuple[str, ...
 
 
 def check_not_exchanged(dwi: Volume, b0: Volume, brain: np.ndarray) -> None:
-    """Refuse a DWI and a b0 that are each other's.
-
-    Raises:
-        InputError: CSF is bright on the DWI and dark on b0.
-    """
+    """Refuse a DWI and a b0 that are each other's. Raises InputError: CSF is bright on the DWI and dark on b0."""
     if csf_on_dwi(dwi.data, b0.data, brain) > EXCHANGED:
         raise InputError(
             f"{dwi.path or 'the DWI'} and {b0.path or 'the b0'} are exchanged: CSF is bright on the one given as DWI and "

@@ -6,10 +6,11 @@
     python run_eval.py runs/2d/phase*/best.pt --table             and the paper's Table 2: table2.md, table2.csv
     python run_eval.py runs/2d/phase*/best.pt --report            all of it on one page: report.html
     python run_eval.py runs/2d/phase*/best.pt --gradcam-scores    and how much of its maps lies in the lesions
+    python run_eval.py runs/2d/phase4/best.pt --data other        another hospital's, from run_preprocess.py --like
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
 
-Leaves predictions.csv, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
-checkpoints, and OUT/comparisons.json where two have the same task), or patient.json and gradcam/patient.png for a new
+Leaves predictions.csv, without_prediction.csv where patients have none, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
+checkpoints, and OUT/comparisons.json where two have the same task), or result.json and gradcam/patient.png for a new
 patient. Exit code 0: done; 2: wrong use or unusable input.
 """
 
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 
 import tss
-from tss.data.cohort import SIDES, SPLITS
+from tss.data.cohort import EXTERNAL, SIDES, SPLITS
 from tss.errors import InputError
 from tss.evaluation.options import Options, PatientOptions
 
@@ -98,9 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     cohort.add_argument(
         "--split",
-        choices=list(SPLITS),
+        choices=[*SPLITS, EXTERNAL],
         default=GIVEN,
-        help=f"which patients; the numbers of train and val are optimistic (default: {Options.split})",
+        help="which patients; the numbers of train and val are optimistic (default: test; of DATA that was prepared with "
+        "--like, all: external)",
     )
     cohort.add_argument(
         "--table",

@@ -4,6 +4,7 @@
     python run_preprocess.py cohort.csv --out data --atlas mni_icbm152_t2_tal_nlin_sym_09a.nii --jobs 8
     python run_preprocess.py cohort.csv --out data --shard $SLURM_ARRAY_TASK_ID/20
     python run_preprocess.py bids_folder --out data
+    python run_preprocess.py other_hospital.csv --out other --like runs/2d/phase4/best.pt --atlas atlas.nii
 
 The same command continues an interrupted run: finished patients are skipped, failed ones are tried again.
 Exit codes: 0 done, 1 some patients failed (the rest is complete), 2 wrong use or unusable input.
@@ -14,10 +15,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tss
 from tss.data.shards import read_shard
 from tss.errors import InputError
+
+if TYPE_CHECKING:
+    from tss.preprocessing.pattern import Pattern
+
+
+GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
+OF_THE_CHECKPOINT = ("tools", "grid", "reference", "seed")  # with --like
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -45,16 +54,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tools",
         choices=NAMES,
-        default="auto",
-        help="who finds brain and affines; auto = FSL where it is installed, else the suite's own (builtin); "
+        default=GIVEN,
+        help="who finds brain and affines (default: auto); auto = FSL where it is installed, else the suite's own (builtin); "
         "literal = FSL in the paper's literal order, to compare with: BET on b0 and, after registration, once more",
     )
     parser.add_argument(
-        "--grid", type=int, nargs=3, default=GRID, metavar=("X", "Y", "Z"), help="voxels of the atlas grid; X even"
+        "--grid",
+        type=int,
+        nargs=3,
+        default=GIVEN,
+        metavar=("X", "Y", "Z"),
+        help=f"voxels of the atlas grid; X even (default: {' '.join(map(str, GRID))})",
     )
     parser.add_argument(
         "--reference",
         metavar="PATIENT",
+        default=GIVEN,
         help="training patient whose histogram the others are matched to; "
         "unset = the first training patient that can be preprocessed",
     )
@@ -66,8 +81,16 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="do the I-th of N parts, for Slurm arrays; all parts write to one --out",
     )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="CKPT",
+        help="prepare other patients than a checkpoint's own exactly as these were, another hospital's or new ones: grid, "
+        "tools and reference intensities are the checkpoint's, and so must be the atlas. No split is drawn; onset and side "
+        "may be unknown. Then: run_eval.py CKPT --data DATA",
+    )
     parser.add_argument("--overwrite", action="store_true", help="do every patient again, with new settings if any")
-    parser.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
+    parser.add_argument("--seed", type=int, default=GIVEN, help="of the split into train, val and test (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="check the table and say what would be done")
     parser.add_argument("--version", action="version", version=f"tss {tss.__version__}")
     return parser
@@ -77,30 +100,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, preprocess, return the exit code."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
     parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error(f"--jobs {args.jobs}: at least 1")
-    if min(args.grid) < 8:
-        parser.error(f"--grid {' '.join(map(str, args.grid))}: at least 8 each")
-    if args.seed < 0:
-        parser.error(f"--seed {args.seed}: 0 or more")
+    given = vars(parser.parse_args(argv))
+    checkpoint = given.pop("like")
+    if checkpoint and (idle := [name for name in OF_THE_CHECKPOINT if name in given]):
+        parser.error(f"--{idle[0]} is the checkpoint's with --like: omit one")
+    if given["jobs"] < 1:
+        parser.error(f"--jobs {given['jobs']}: at least 1")
+    if (grid := given.get("grid")) and min(grid) < 8:
+        parser.error(f"--grid {' '.join(map(str, grid))}: at least 8 each")
+    if given.get("seed", 0) < 0:
+        parser.error(f"--seed {given['seed']}: 0 or more")
 
+    from tss.data.prepared import GRID
     from tss.preprocessing.atlas import find_atlas
     from tss.preprocessing.cohort_run import Options, preprocess_cohort
     from tss.preprocessing.tools import find_tools
 
+    dry_run = given.pop("dry_run")
     try:
-        given = vars(args) | {"tools": find_tools(args.tools).name, "grid": tuple(args.grid)}
-        dry_run = given.pop("dry_run")
-        return preprocess_cohort(Options(**given | {"atlas": find_atlas(args.atlas)}), dry_run)
+        given |= {"tools": given.get("tools", "auto"), "grid": tuple(given.get("grid", GRID))}
+        if checkpoint:
+            pattern = read_pattern(checkpoint)
+            given |= {"pattern": pattern, "tools": pattern.tools, "grid": pattern.grid}
+        given |= {"tools": find_tools(given["tools"]).name, "atlas": find_atlas(given["atlas"])}
+        return preprocess_cohort(Options(**given), dry_run)
     except InputError as error:
         print(f"run_preprocess.py: {error}", file=sys.stderr)
     except OSError as error:
         print(f"run_preprocess.py: {error}. Check who may read the scans and write to --out.", file=sys.stderr)
     except KeyboardInterrupt:
-        how = ", without --overwrite," if args.overwrite else ""
+        how = ", without --overwrite," if given["overwrite"] else ""
         print(f"\nrun_preprocess.py: interrupted. The same command{how} continues.", file=sys.stderr)
     return 2
+
+
+def read_pattern(checkpoint: Path) -> "Pattern":
+    """Return what a checkpoint says of how its patients were prepared, and of who they are."""
+    from tss.data.files import sha256
+    from tss.preprocessing.pattern import Pattern
+    from tss.training.checkpoint import load_checkpoint  # torch is loaded for this alone
+
+    content = load_checkpoint(checkpoint)
+    settings = content["settings"].get("preprocessing", {})
+    return Pattern(checkpoint, sha256(checkpoint), settings, content["patients_seen"])
 
 
 if __name__ == "__main__":

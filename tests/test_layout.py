@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "errors", "data", "metrics", "models", "display", "phantom", "baselines", "preprocessing", "training",
         "evaluation",
     },
-    "run_preprocess": {"errors", "data", "preprocessing"},
+    "run_preprocess": {"errors", "data", "preprocessing", "training"},  # training: to read a checkpoint, for --like
     "run_train": {"errors", "data", "training", "study"},
     "run_eval": {"errors", "data", "evaluation"},
 }  # fmt: skip

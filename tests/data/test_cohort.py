@@ -62,7 +62,7 @@ def test_unknown_split_word_and_duplicates_are_refused_together(tmp_path):
     path = table(tmp_path, GOOD + ",train", GOOD.replace("p1", "P1") + ",testing", header=HEADER + ",split")
     with pytest.raises(InputError) as refusal:
         cohort.read_cohort(path)
-    assert "line 3: split is 'testing'; write train, val or test" in str(refusal.value)
+    assert "line 3: split is 'testing'; write train, val, test or external" in str(refusal.value)
     assert "line 3: patient 'P1' is already on line 2" in str(refusal.value)
 
 

@@ -56,6 +56,7 @@ def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
         "eval/metrics.json",
         "eval/predictions.csv",
         "eval/roc.png",
+        "eval/without_prediction.csv",
     ]
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["positive_class"] == "TSS < 4.5 h (onset_to_mri_min < 270)"
@@ -79,7 +80,7 @@ def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6 of 8 patients scored; 1 predicted without a known label; p29 has no probability" in said
     assert "onset to MRI  0-3 h" in said and "n < 5: withheld" in said
-    assert f"p30: side unknown; chosen by {made.resolve()}/runs/phase1/best.pt" in said
+    assert f"side unknown of 1 patients; chosen by {made.resolve()}/runs/phase1/best.pt: p30 " in said
 
 
 def test_probabilities_are_the_networks(made, tmp_path):
@@ -133,7 +134,10 @@ def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
 def test_results_are_not_overwritten_and_pictures_of_before_do_not_stay(made, tmp_path, capsys):
     assert run(made, tmp_path, "--gradcam", "2") == 0
     assert run(made, tmp_path, "--gradcam", "1") == 2
-    assert "already holds predictions.csv, metrics.json, roc.png, gradcam" in capsys.readouterr().err
+    assert (
+        "already holds predictions.csv, without_prediction.csv, metrics.json, roc.png, gradcam"
+        in capsys.readouterr().err
+    )
     assert run(made, tmp_path, "--gradcam", "1", "--overwrite", "--device", "cuda:99") == 2
     assert "--device cuda:99 cannot be used here" in capsys.readouterr().err
     assert (tmp_path / "metrics.json").is_file()  # refused before anything is taken away

@@ -1,5 +1,6 @@
 """Grad-CAM laid on lesions: by hand, by another way through the picture's own map, and what is counted and refused."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -200,7 +201,8 @@ def test_run_eval_measures_and_counts_everybody(made, tmp_path, capsys, kind):
     # Phase 4's mean again, from the pictures' maps on the atlas grid and the masks as they lie in the files.
     path = made / "runs" / kind / "phase4" / "best.pt"
     model = Model(path, "phase4", *load_model(path))
-    lines = [line.split(",") for line in (tmp_path / "phase4" / "predictions.csv").read_text().splitlines()[1:]]
+    with open(tmp_path / "phase4" / "predictions.csv", newline="") as file:
+        lines = [(line["patient"], line["side"], line["label"], line["probability"]) for line in csv.DictReader(file)]
     patients = {patient.id: patient for patient in read_prepared(made / "data")}
     shares = []
     for patient, side, label, probability in lines:

@@ -40,7 +40,10 @@ BRIGHT_RIGHT = torch.stack([torch.full((3, 2, 4, 2), value) for value in (0.25, 
 
 def test_stroke_has_a_line_a_hemisphere():
     lines = inference.predict_patient(model("stroke"), None, patient("right"), BRIGHT_RIGHT, CPU)
-    assert lines == [Prediction("p1", "left", 0, chance(0.25)), Prediction("p1", "right", 1, chance(0.75))]
+    assert lines == [
+        Prediction("p1", "left", 0, chance(0.25), side_from="each hemisphere"),
+        Prediction("p1", "right", 1, chance(0.75), side_from="each hemisphere"),
+    ]
 
 
 @pytest.mark.parametrize(("side", "labels"), [("both", [1, 1]), ("left", [1, 0]), ("", [-1, -1])])
@@ -62,24 +65,24 @@ def test_labels_of_tss(minutes, label):
     assert line.label == label
 
 
-def test_an_unknown_side_is_chosen_by_phase_1_and_said(capsys):
+def test_an_unknown_side_is_chosen_by_phase_1_and_said():
     (line,) = inference.predict_patient(
         model("tss<3h"), model("stroke", "phase1"), patient("", "60"), BRIGHT_RIGHT, CPU
     )
     assert (line.side, line.label, line.probability) == ("right", 1, chance(0.75))
-    assert capsys.readouterr().out == "  p1: side unknown; chosen by phase1/best.pt: right\n"
+    assert line.side_from == inference.BY_PHASE_1
 
 
 def test_an_unknown_side_without_phase_1_has_no_probability_and_says_why():
     (line,) = inference.predict_patient(model("tss<3h"), None, patient("", "60"), BRIGHT_RIGHT, CPU)
-    assert line.probability is None and "no checkpoint of phase 1" in line.remark
+    assert line.probability is None and "no checkpoint of phase 1" in line.reason
 
 
 @pytest.mark.parametrize(("task", "lines"), [("stroke", 2), ("tss<3h", 1)])
 def test_a_failed_patient_keeps_its_lines_with_the_reason(task, lines):
     failed = patient("left", "60", status="failed", reason="b0.nii.gz is cut off")
     predictions = inference.predict_patients(model(task), None, [failed], "nowhere", CPU)
-    assert [(line.probability, line.remark) for line in predictions] == [(None, "b0.nii.gz is cut off")] * lines
+    assert [(line.probability, line.reason) for line in predictions] == [(None, "b0.nii.gz is cut off")] * lines
 
 
 def test_outputs_that_are_not_numbers_are_refused():

@@ -88,7 +88,7 @@ def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     dwi = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair.data[5, 8, 5] = 1
-    prepared = Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [], {})
+    prepared = Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [], {}, {})
     model = Model(Path("x"), "phase4", None, {"model": "2d", "task": "tss<4.5h", "threshold": 0.5})
     new_patient.draw_on_scan(
         tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared, Scans(dwi, dwi, flair)
@@ -150,7 +150,7 @@ def words(folder, out, checkpoint="phase4/best.pt", *more):
 def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsys):
     folder, prepared = patient
     assert run_eval.main(words(folder, tmp_path)) == 0
-    report = json.loads((tmp_path / "patient.json").read_text())
+    report = json.loads((tmp_path / "result.json").read_text())
     (line,) = report["results"]
     network = new_patient.open_models([str(folder / "phase4" / "best.pt")])[0].network
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsy
     assert f"probability {line['probability']:.3f}, threshold 0.500: {line['verdict'].upper()}" in said
     assert "from phase 1 (left " in said and "not a medical device" in said
     assert run_eval.main(words(folder, tmp_path)) == 2
-    assert "patient.json exists already" in capsys.readouterr().err
+    assert "result.json exists already" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -203,11 +203,11 @@ def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_pa
     line = words(folder, tmp_path / "out", "alone/phase4/best.pt", "--gradcam", "0")
     line[line.index("--atlas") + 1] = str(tmp_path / "other.nii.gz")
     assert run_eval.main(line) == 0
-    report = json.loads((tmp_path / "out" / "patient.json").read_text())
+    report = json.loads((tmp_path / "out" / "result.json").read_text())
     assert report["side"] == "right" and report["side_from"] == "DWI asymmetry"
     assert any("is not the atlas of the training patients" in flag for flag in report["flags"])
     assert "FLAG      SIDE FROM DWI ASYMMETRY" in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient.json"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
 
 
 @pytest.mark.slow
@@ -235,7 +235,7 @@ def test_a_4d_dwi_brings_its_b0_and_a_dash_stands_for_it(patient, tmp_path, know
     assert run_eval.main(line) == 0
     line[2:4], line[line.index("--out") + 1] = [str(tmp_path / "series.nii.gz"), "-"], str(tmp_path / "series")
     assert run_eval.main(line) == 0
-    three, four = (json.loads((tmp_path / name / "patient.json").read_text()) for name in ("three", "series"))
+    three, four = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("three", "series"))
     assert four["results"][0]["probability"] == pytest.approx(three["results"][0]["probability"], abs=1e-4)
     assert four["scans"]["second"] == "-" and four["measures"] == pytest.approx(three["measures"], abs=1e-3)
     with pytest.raises(SystemExit):

@@ -28,10 +28,11 @@ SIDES = ("left", "right")
 VERDICTS = ("accept", "reject", "unsure")  # of the person who looks at qc/index.html
 VERDICT_COLUMNS = ("verdict", "verdict_remark")
 SPLITS = {"train": 0.64, "val": 0.16, "test": 0.20}  # paper 2.1
+EXTERNAL = "external"  # the split of patients that are in none: of another hospital, or new (decision 20)
 READER = re.compile(r"reader_\d+")  # columns: 1 = DWI-FLAIR mismatch seen, 0 = not seen, empty = not read
 LABELS = ("onset_to_mri_min", "stroke_side")  # columns that may be absent: nothing is known then
 NUMBERS = ("onset_to_mri_min", "age", "nihss", "dwi_b", "field_strength")  # columns in which 3,5 may mean 3.5
-WORDS = {"stroke_side": (*SIDES, "both"), "split": (*SPLITS,)}  # what a cell may say, in whatever capitals
+WORDS = {"stroke_side": (*SIDES, "both"), "split": (*SPLITS, EXTERNAL)}  # what a cell may say, in whatever capitals
 KNOWN = ("patient", *SCANS, *NUMBERS, *WORDS, "sex", "session")  # columns whose header may be spelt with blanks
 SEXES = ("", "f", "female", "m", "male", "other", "unknown")  # codes are asked about: 1 is male here and female there
 SOONEST_MIN = 10.0  # our choice: nobody is scanned so soon after onset; such a number is in hours
@@ -235,8 +236,8 @@ def row_problems(row: dict[str, str]) -> list[str]:
             f"dwi_b is {b!r}; write the DWI's b in s/mm^2, between {B_RANGE[0]:.0f} and {B_RANGE[1]:.0f}, "
             "or leave it empty"
         )
-    if row.get("split", "") not in (*SPLITS, ""):
-        problems.append(f"split is {row['split']!r}; write train, val or test, or leave it empty")
+    if row.get("split", "") not in (*SPLITS, EXTERNAL, ""):
+        problems.append(f"split is {row['split']!r}; write train, val, test or external, or leave it empty")
     if row.get("verdict", "") not in (*VERDICTS, ""):
         problems.append(
             f"verdict is {row['verdict']!r}; write accept, reject or unsure, or leave it empty; "

@@ -33,6 +33,13 @@ class Reference(TypedDict, total=False):
     histograms: dict[str, str]  # channel -> shares of the brain's voxels, numbers between blanks
 
 
+class Like(TypedDict):
+    """The checkpoint like whose patients DATA was prepared."""
+
+    checkpoint: str
+    sha256: str
+
+
 class Settings(TypedDict, total=False):
     """What DATA was made with. Checkpoints carry it along."""
 
@@ -45,6 +52,7 @@ class Settings(TypedDict, total=False):
     seed: int  # of the split
     reference: Reference
     versions: dict[str, str]
+    like: Like  # of another cohort than the checkpoint's own
 
 
 def cohort_file(data: str | os.PathLike) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tss.data.cohort import SPLITS, Patient
+from tss.data.cohort import EXTERNAL, SPLITS, Patient
 from tss.errors import InputError
 
 BANDS_MIN = (180.0, 270.0)  # bands that the split is stratified by: < 3 h, 3-4.5 h, > 4.5 h (decision 7)
@@ -76,6 +76,9 @@ def fewer_to_train(patients: list[Patient], n: int, seed: int) -> list[Patient]:
 
 
 def split_hash(patients: list[Patient]) -> str:
-    """Return the SHA-256 of who is in which split: equal hashes mean that no test patient was trained on."""
-    lines = sorted(f"{patient.id},{patient.split}\n" for patient in patients)
+    """Return the SHA-256 of who is in which split: equal hashes mean that no test patient was trained on.
+
+    External patients are in none: more of them change nothing.
+    """
+    lines = sorted(f"{patient.id},{patient.split}\n" for patient in patients if patient.split != EXTERNAL)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

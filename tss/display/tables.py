@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tss.data.cohort import SPLITS, Patient, is_number
+from tss.data.cohort import EXTERNAL, SPLITS, Patient, is_number
 from tss.data.tasks import label_of
 
 
@@ -29,7 +29,7 @@ def table1(patients: list[Patient]) -> str:
 
 def table1_rows(patients: list[Patient]) -> list[list[str]]:
     """Return the rows of the paper's Table 1, the header first: n (%) or median (interquartile range), by split."""
-    groups = {"All": patients} | {name: [p for p in patients if p.split == name] for name in SPLITS}
+    groups = {"All": patients} | {name: [p for p in patients if p.split == name] for name in (*SPLITS, EXTERNAL)}
     groups = {name: group for name, group in groups.items() if group}
 
     def numbers(group: list[Patient], column: str) -> str:
@@ -43,6 +43,11 @@ def table1_rows(patients: list[Patient]) -> list[list[str]]:
     def share(group: list[Patient], true: list[bool]) -> str:
         return f"{sum(true)} ({100 * sum(true) / len(group):.0f}%)"
 
+    def shorter(group: list[Patient], task: str) -> str:
+        if all(p.minutes is None for p in patients):
+            return "-"
+        return share(group, [label_of(p, task) == 1 for p in group])
+
     rows = {
         "Patients": lambda g: str(len(g)),
         "Age (years)": lambda g: numbers(g, "age"),
@@ -53,8 +58,8 @@ def table1_rows(patients: list[Patient]) -> list[list[str]]:
         ),
         "NIHSS": lambda g: numbers(g, "nihss"),
         "Onset to MRI (min)": lambda g: numbers(g, "onset_to_mri_min"),
-        "TSS < 3 h": lambda g: share(g, [label_of(p, "tss<3h") == 1 for p in g]),
-        "TSS < 4.5 h": lambda g: share(g, [label_of(p, "tss<4.5h") == 1 for p in g]),
+        "TSS < 3 h": lambda g: shorter(g, "tss<3h"),
+        "TSS < 4.5 h": lambda g: shorter(g, "tss<4.5h"),
         "Side left/right/both/unknown": lambda g: "/".join(
             str(sum(p.side == s for p in g)) for s in ("left", "right", "both", "")
         ),

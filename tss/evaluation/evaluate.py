@@ -1,7 +1,7 @@
 """Scores of trained checkpoints on patients they have not seen, at the threshold they bring with them.
 
 In:  checkpoints of run_train.py; DATA as run_preprocess.py leaves it; the name of a split.
-Out: predictions.csv, metrics.json, roc.png and gradcam/<patient>.png for each checkpoint; comparisons.json where two
+Out: predictions.csv (and without_prediction.csv), metrics.json, roc.png and gradcam/<patient>.png for each checkpoint; comparisons.json where two
      have the same task; on request Table 2, with the older methods.
 Paper: 3, Table 2, Figs 8 and 9.
 See: tests/evaluation/test_evaluate.py
@@ -11,7 +11,7 @@ probability keep a row, and table and metrics.json say how many they cover (deci
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -19,19 +19,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tss.data.cohort import Patient
-from tss.data.files import as_csv, read_json, sha256, write_json, write_text
+from tss.data.cohort import EXTERNAL, Patient
+from tss.data.cohort_profile import Difference, differences, profile
+from tss.data.files import read_json, sha256, write_json
 from tss.data.patients_seen import Hashes, hashes_of, why_not_new
 from tss.data.prepared import Settings, cohort_file, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.evaluation import gradcam_overlap, readers, table2
+from tss.evaluation import gradcam_overlap, predictions_table, readers, table2
 from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_rows
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.evaluation.options import Options
+from tss.evaluation.predictions_table import write_predictions
 from tss.evaluation.results import NETWORK, Comparison, Estimate, Row, Scores, as_json
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import score_subgroups
@@ -42,8 +44,13 @@ HEMISPHERES_NOTE = (
     "Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
     "DeLong's test, count a patient's two hemispheres as if independent."
 )
-OF_A_NETWORK = ("predictions.csv", "metrics.json", "roc.png", "gradcam")
+EXTERNAL_NOTE = (
+    "External patients, in no split of the cohort that the models were trained on: none of their scans is among those "
+    "that a model has learned from, by their content."
+)
+OF_A_NETWORK = (*predictions_table.NAMES, "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
+DIFFERENCES = "external.json"
 USED = ("train", "val")  # splits whose patients the models may have learned from
 REPORT = ("report.html", "figures")  # as tss.evaluation.report has them
 
@@ -65,6 +72,12 @@ class Selection:
     @property
     def out(self) -> Path:
         return Path(self.options.out)
+
+    @property
+    def split(self) -> str:
+        """The split that is evaluated; EXTERNAL where all patients are."""
+        assert self.options.split  # select() has settled it
+        return self.options.split
 
     @property
     def drawn(self) -> list[Patient]:
@@ -99,18 +112,20 @@ def evaluate(options: Options) -> list[Row]:
         networks.append(score_network(model, picker, selection))
         write_network(networks[-1], selection)
     results = [network.row for network in networks]
+    differ = differences_of(selection)
+    write_differences(differ, selection)
     beside: dict[str, dict[str, list[Prediction]]] = {}
     older: list[Row] = []
     if options.table or options.report:
         from tss.evaluation.older_methods import run_older_methods  # scipy's statistics take a second to load
 
         tasks = [task for task in TASKS if any(row.task == task for row in results)]
-        beside, older = run_older_methods(options.data, tasks, options.split)
+        beside, older = run_older_methods(selection.cohort, options.data, tasks, selection.split)
     compared = compare(networks, beside, chosen=bool(selection.study))
     write_comparisons(compared, selection)
     if options.table or options.report:
         planned = [Row(**row) for row in selection.study.get("not_run", [])]
-        write_tables(table2.in_order(results, [*older, *planned]), results, compared, selection)
+        write_tables(table2.in_order(results, [*older, *planned]), results, compared, differ, selection)
     return results
 
 
@@ -119,6 +134,10 @@ def select(options: Options) -> Selection:
     models = open_models(options.checkpoints)
     study = read_json(options.study) if options.study else {}
     cohort, settings = read_prepared(options.data), read_settings(options.data)
+    if whole := "like" in settings and options.split is None:  # whatever the table calls them, they are new to CKPT
+        for patient in cohort:
+            patient.row["split"] = EXTERNAL
+    options = replace(options, split=options.split or (EXTERNAL if whole else "test"))
     patients = [patient for patient in cohort if patient.split == options.split]
     if not patients:
         raise InputError(
@@ -126,7 +145,9 @@ def select(options: Options) -> Selection:
         )
     side_unknown = any(patient.status == "ok" and not patient.side for patient in patients)
     pickers = [side_picker(model, models) if side_unknown else None for model in models]
-    new = [patient for patient in patients if patient.status == "ok" and options.split not in USED]
+    new = [
+        patient for patient in patients if patient.status == "ok" and ("like" in settings or options.split not in USED)
+    ]
     hashes = hashes_of(options.data, new)
     for model in [*models, *filter(None, pickers)]:
         check_fits(model, cohort, settings, hashes, options.data)
@@ -141,7 +162,7 @@ def select(options: Options) -> Selection:
         )
     for model in models:
         make_free(selection.folder(model), OF_A_NETWORK, options.overwrite)
-    make_free(selection.out, [COMPARISONS, *table2.NAMES, *REPORT], options.overwrite)
+    make_free(selection.out, [COMPARISONS, DIFFERENCES, *table2.NAMES, *REPORT], options.overwrite)
     return selection
 
 
@@ -192,7 +213,8 @@ def make_free(folder: Path, names: Sequence[str], overwrite: bool) -> None:
 def score_network(model: Model, picker: Model | None, selection: Selection) -> Network:
     """Predict the patients of the split and score the predictions."""
     patients, options = selection.patients, selection.options
-    print(f"{model.name}: {POSITIVE[model.task]}, {len(patients)} patients of the {options.split} split", flush=True)
+    of = "external cohort" if selection.split == EXTERNAL else f"{selection.split} split"
+    print(f"{model.name}: {POSITIVE[model.task]}, {len(patients)} patients of the {of}", flush=True)
     predictions = predict_patients(model, picker, patients, options.data, selection.device)
     readings = overlap = None
     if model.task == readers.TASK and readers.names_of(patients):
@@ -209,7 +231,7 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
             kind=NETWORK,
             name=model.name,
             task=model.task,
-            split=options.split,
+            split=selection.split,
             **{name: checkpoint[name] for name in ("phase", "model", "attention", "parent", "cohort")},
             weights=first_weights(model, selection),
             checkpoint=str(model.path),
@@ -238,11 +260,13 @@ def ceiling_of(task: str, scores: Scores, phantom: str) -> Estimate | None:
 
 def notes_on(model: Model, selection: Selection) -> tuple[str, ...]:
     """Return what has to be said with a network's scores."""
-    split, data = selection.options.split, selection.options.data
+    split, data = selection.split, selection.options.data
     notes = []
     if TASKS[model.task] is None:
         notes.append(HEMISPHERES_NOTE)
-    if split != "test":
+    if split == EXTERNAL:
+        notes.append(EXTERNAL_NOTE)
+    elif split != "test":
         notes.append(f"The {split} split was used to make these models: its scores are optimistic.")
     if differs := differing_settings(model.checkpoint["settings"].get("preprocessing", {}), selection.settings):
         notes.append(
@@ -271,7 +295,7 @@ def write_network(network: Network, selection: Selection) -> None:
     """Write a network's results to its folder, and draw them."""
     model, row, predictions = network
     folder = selection.folder(model)
-    write_predictions(folder / "predictions.csv", predictions)
+    write_predictions(folder, model, predictions, selection.patients)
     write_json(folder / "metrics.json", as_json(row))
     _draw_roc(folder / "roc.png", row, phantom_note(selection.phantom, row.task, row.scored.n, row.scored.n_positive))
     for patient in selection.drawn:
@@ -283,13 +307,6 @@ def write_network(network: Network, selection: Selection) -> None:
             draw_on_atlas(folder / "gradcam" / f"{patient.id}.png", model, likelier, hemispheres, patient, scans)
     if row.coverage:
         print(f"  {coverage_line(row.coverage)}\n  written to {folder}", flush=True)
-
-
-def write_predictions(path: Path, predictions: list[Prediction]) -> None:
-    """Write predictions.csv; an unknown label and a missing probability are empty cells."""
-    rows = [line._asdict() | {"label": None if line.label < 0 else line.label} for line in predictions]
-    columns = ("patient", "side", "label", "probability")
-    write_text(path, as_csv([{name: row[name] for name in columns} for row in rows]))
 
 
 def _draw_roc(path: Path, row: Row, note: str) -> None:
@@ -310,6 +327,26 @@ def _draw_roc(path: Path, row: Row, note: str) -> None:
         f"{row.name}: {POSITIVE[row.task]}",
         f"{cases}\n{note}" if note else cases,
     )
+
+
+def differences_of(selection: Selection) -> list[Difference]:
+    """Return in what external patients differ from the first model's training patients; [] of others."""
+    training = selection.models[0].checkpoint["settings"].get("profile")
+    if selection.split != EXTERNAL or not training:
+        return []
+    here = [patient for patient in selection.patients if patient.status == "ok"]
+    return differences(training, profile(selection.options.data, here))
+
+
+def write_differences(differ: Sequence[Difference], selection: Selection) -> None:
+    """Write external.json where the patients are, and print what was never seen in training."""
+    if differ:
+        write_json(selection.out / DIFFERENCES, [line._asdict() for line in differ])
+    for line in differ:
+        if line.outside:
+            print(
+                f"  outside the training patients' range: {line.what}: {line.here}; there {line.training}", flush=True
+            )
 
 
 def compare(
@@ -341,7 +378,11 @@ def write_comparisons(compared: Mapping[str, Sequence[Comparison]], selection: S
 
 
 def write_tables(
-    rows: list[Row], results: list[Row], compared: dict[str, list[Comparison]], selection: Selection
+    rows: list[Row],
+    results: list[Row],
+    compared: dict[str, list[Comparison]],
+    differ: Sequence[Difference],
+    selection: Selection,
 ) -> None:
     """Write Table 2, and where it is asked for the report. rows: in the table's order. results: the networks'."""
     out, how_compared = selection.out, CLAIMS if selection.study else ""
@@ -353,6 +394,6 @@ def write_tables(
         maps = {model.name: sorted(selection.folder(model).glob("gradcam/*.png")) for model in selection.models}
         write_report(
             out,
-            Findings(selection.cohort, selection.options.split, rows, compared, how_compared, maps, selection.settings),
+            Findings(selection.cohort, selection.split, rows, compared, how_compared, maps, selection.settings, differ),
         )
         print(f"report.html written to {out}", flush=True)

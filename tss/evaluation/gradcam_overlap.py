@@ -204,7 +204,7 @@ def evidence_of(model: Model, lines: Sequence[Prediction], sides: Mapping[str, L
     """
     for line in lines:
         if line.probability is None:
-            return line.remark
+            return line.reason
     if not sides:
         return "no lesion voxel on the grid"
     if model.task == "stroke":

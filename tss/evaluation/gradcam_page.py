@@ -19,7 +19,7 @@ from tss.data.prepared import registered_file
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, grad_cam
-from tss.evaluation.inference import Model, Prediction
+from tss.evaluation.inference import CALLED_POSITIVE, Model, Prediction
 from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
@@ -97,7 +97,7 @@ def _outline(path: Path) -> np.ndarray | None:
 
 def verdict(model: Model, prediction: Prediction) -> bool:
     """Positive? At the threshold that validation chose."""
-    return prediction.chance >= model.threshold
+    return model.verdict(prediction.chance) == CALLED_POSITIVE
 
 
 def amount(model: Model, contribution: float) -> str:
@@ -110,7 +110,7 @@ def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
     numbers = "what it adds to the logit" if model.checkpoint["model"] == "2d" else "its share of the map"
     return (
         f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.chance:.3f}, threshold "
-        f"{model.threshold:.3f}: {'positive' if verdict(model, prediction) else 'negative'}\n"
+        f"{model.threshold:.3f}: {model.verdict(prediction.chance)}\n"
         f"{last}; {model.name}; above each slice: {numbers}"
     )
 

@@ -22,6 +22,10 @@ from tss.training.checkpoint import load_model
 from tss.training.epoch import predict, probability
 
 SECONDS_BETWEEN_LINES = 15
+MOST_NAMES = 8  # our choice: patients named in a line; predictions.csv names them all
+VERDICTS = CALLED_POSITIVE, CALLED_NEGATIVE, UNSURE = ("positive", "negative", "unsure")
+# How the side of a prediction is known.
+EACH, TABLE, LIKELIER, BY_PHASE_1 = ("each hemisphere", "table", "table: both, the likelier", "phase 1")
 
 
 class Model(NamedTuple):
@@ -40,6 +44,10 @@ class Model(NamedTuple):
     def threshold(self) -> float:
         return self.checkpoint["threshold"]
 
+    def verdict(self, probability: float) -> str:
+        """Return one of VERDICTS, by the threshold that validation chose (decision 8)."""
+        return CALLED_POSITIVE if probability >= self.threshold else CALLED_NEGATIVE
+
 
 class Prediction(NamedTuple):
     """One line of predictions.csv: a hemisphere (task "stroke") or a patient (TSS tasks)."""
@@ -48,13 +56,14 @@ class Prediction(NamedTuple):
     side: str  # the hemisphere that the probability is of; where there is none, what the cohort says
     label: int  # 1, 0, or -1 = unknown
     probability: float | None
-    remark: str = ""  # why there is no probability, or who chose the side
+    reason: str = ""  # why there is no probability
+    side_from: str = ""  # how the side is known: EACH, TABLE, ...
 
     @property
     def chance(self) -> float:
         """The probability of a line that has one."""
         if self.probability is None:
-            raise ValueError(f"{self.patient} has no probability: {self.remark}")
+            raise ValueError(f"{self.patient} has no probability: {self.reason}")
         return self.probability
 
 
@@ -110,6 +119,10 @@ def predict_patients(
         if time.monotonic() - said > SECONDS_BETWEEN_LINES:
             said = time.monotonic()
             print(f"  {number} of {len(patients)} patients", flush=True)
+    if picker and (chosen := [line for line in predictions if line.side_from == BY_PHASE_1]):
+        named = ", ".join(f"{line.patient} {line.side}" for line in chosen[:MOST_NAMES])
+        more = ", ..." if len(chosen) > MOST_NAMES else ""
+        print(f"  side unknown of {len(chosen)} patients; chosen by {picker.path}: {named}{more}", flush=True)
     return predictions
 
 
@@ -125,27 +138,29 @@ def predict_patient(
     lines = lines_of(patient, model.task)
     if model.task == "stroke":
         chances = probabilities(model, hemispheres, device)
-        return [Prediction(patient.id, side, label, chances[side]) for side, label in lines]
+        return [Prediction(patient.id, side, label, chances[side], side_from=EACH) for side, label in lines]
     ((side, label),) = lines
-    remark = ""
+    side_from = LIKELIER if side == "both" else TABLE
     if not side:
         if picker is None:
             return [Prediction(patient.id, "", label, None, "side unknown, and no checkpoint of phase 1 to find it")]
-        side, remark = strokes_side(picker, hemispheres, device), f"side unknown; chosen by {picker.path}"
-        print(f"  {patient.id}: {remark}: {side}", flush=True)
+        side, side_from = strokes_side(picker, hemispheres, device), BY_PHASE_1
     sides = SIDES if side == "both" else (side,)
     chances = probabilities(model, hemispheres, device, sides)
     side = max(sides, key=chances.__getitem__)
-    return [Prediction(patient.id, side, label, chances[side], remark)]
+    return [Prediction(patient.id, side, label, chances[side], side_from=side_from)]
 
 
 def probabilities(
     model: Model, hemispheres: torch.Tensor, device: torch.device, sides: Sequence[str] = SIDES
 ) -> dict[str, float]:
-    """Return side -> probability of the positive class, for (2, C, D, H, W) hemispheres."""
+    """Return side -> probability of the positive class, for (2, C, D, H, W) hemispheres.
+
+    Each hemisphere is a batch of its own: a patient's probability is the same to the last bit whatever else is asked.
+    """
     chosen = hemispheres[[SIDES.index(side) for side in sides]]
     try:
-        logits = predict(model.network.to(device), chosen, len(sides), device, "fp32")
+        logits = predict(model.network.to(device), chosen, 1, device, "fp32")
     except FloatingPointError as error:
         raise InputError(f"{model.path}: {error}. Train its phase again.") from error
     return dict(zip(sides, probability(logits).tolist(), strict=True))

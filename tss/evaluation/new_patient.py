@@ -1,7 +1,7 @@
 """One new patient: three scans in, and out come side, probability, verdict, what to distrust, and a picture.
 
 In:  checkpoints, which carry grid, reference intensities and atlas hash of their training; DWI, b0 or ADC, FLAIR.
-Out: OUT/patient.json and OUT/gradcam/patient.png, drawn on the patient's own DWI grid (X, Y, Z); DATA is not needed.
+Out: OUT/result.json and OUT/gradcam/patient.png, drawn on the patient's own DWI grid (X, Y, Z); DATA is not needed.
 Paper: 2.1 (the same steps as in training), 3 (Grad-CAM); the side where it is unknown is ours (decision 14).
 See: tests/evaluation/test_new_patient.py
 """
@@ -17,12 +17,14 @@ import torch
 from tss.data.cohort import SIDES, Patient
 from tss.data.files import read_json, sha256, write_json
 from tss.data.nifti import Volume, resample, voxel_sizes
+from tss.data.patients_seen import find_seen
 from tss.data.prepared import Settings, differing_settings
 from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
-from tss.evaluation.inference import Model, Prediction, open_models, probabilities, side_picker
+from tss.evaluation.inference import EACH, Model, Prediction, open_models, probabilities, side_picker
 from tss.evaluation.options import PatientOptions
+from tss.evaluation.predictions_table import line_of
 from tss.preprocessing.atlas import load_atlas
 from tss.preprocessing.pipeline import Prepared, prepare
 from tss.preprocessing.scans import Scans, load_scans
@@ -34,7 +36,7 @@ RESEARCH_NOTE = "Research software: not a medical device, not for treatment deci
 
 
 def read_patient(options: PatientOptions) -> dict[str, Any]:
-    """Prepare, predict, print and draw one patient; returns what patient.json holds.
+    """Prepare, predict, print and draw one patient; returns what result.json holds.
 
     Raises InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
     """
@@ -43,7 +45,7 @@ def read_patient(options: PatientOptions) -> dict[str, Any]:
     settings = settings_of([*models, picker] if picker else models)
     folder = Path(options.out)
     pictures = pictures_of(folder, [model.name for model in models]) if options.gradcam else {}
-    for file in (folder / "patient.json", *pictures.values()):
+    for file in (folder / "result.json", *pictures.values()):
         if file.exists() and not options.overwrite:
             raise InputError(f"{file} exists already. Give another --out, or --overwrite.")
     device, tools = choose_device(options.device), find_tools(options.tools)
@@ -58,14 +60,16 @@ def read_patient(options: PatientOptions) -> dict[str, Any]:
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
 
     side, side_from, doubts = choose_side(options.side, picker, hemispheres, device)
-    predictions = {model.name: predict_side(model, hemispheres, side, device) for model in models}
+    predictions = {model.name: predict_side(model, hemispheres, side, side_from, device) for model in models}
     dwi, second, flair = options.patient
+    flags = [*prepared.flags, *unlike_training(settings, options.atlas, atlas.skull, tools.describe()), *doubts]
+    flags += [flag for model in models for flag in learned_from(model, prepared)]
     report = {
         "scans": {"dwi": dwi, "second": second, "flair": flair, "second_is_adc": options.adc},
         "side": side,
         "side_from": side_from,
-        "flags": [*prepared.flags, *unlike_training(settings, options.atlas, atlas.skull, tools.describe()), *doubts],
-        "results": [result_of(model, predictions[model.name]) for model in models],
+        "flags": flags,
+        "results": [result_of(model, predictions[model.name], flags) for model in models],
         "tools": tools.describe(),
         "atlas": str(options.atlas),
         "measures": prepared.measures,
@@ -74,10 +78,10 @@ def read_patient(options: PatientOptions) -> dict[str, Any]:
         "note": RESEARCH_NOTE,
     }
     remove_report(folder)
-    write_json(folder / "patient.json", report)
+    write_json(folder / "result.json", report)
     for model in models if options.gradcam else ():
         draw_on_scan(pictures[model.name], model, predictions[model.name], hemispheres, prepared, volumes)
-    print(report_text(report, [folder / "patient.json", *pictures.values()]), flush=True)
+    print(report_text(report, [folder / "result.json", *pictures.values()]), flush=True)
     return report
 
 
@@ -108,6 +112,14 @@ def unlike_training(settings: Settings, atlas: str, skull: str, tools: str) -> l
     return flags
 
 
+def learned_from(model: Model, prepared: Prepared) -> list[str]:
+    """Return a sentence where the network has learned from this patient."""
+    found = find_seen({"": list(prepared.voxels.values())}, model.checkpoint["patients_seen"])
+    return [
+        f"{model.path} has learned from this patient, there {name}: its answer says nothing" for name in found.values()
+    ]
+
+
 def pictures_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """Return model's name -> its picture in OUT."""
     return {name: folder / "gradcam" / (f"patient_{name}.png" if len(names) > 1 else "patient.png") for name in names}
@@ -115,7 +127,7 @@ def pictures_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 
 def remove_report(folder: Path) -> None:
     """Remove the report of another patient and its pictures: none of them may pass for this patient's."""
-    report = folder / "patient.json"
+    report = folder / "result.json"
     if report.is_file():
         for picture in pictures_of(folder, [line["name"] for line in read_json(report)["results"]]).values():
             picture.unlink(missing_ok=True)
@@ -174,23 +186,22 @@ def brightest_dwi(hemispheres: np.ndarray) -> dict[str, float]:
     return means
 
 
-def predict_side(model: Model, hemispheres: torch.Tensor, side: str, device: torch.device) -> Prediction:
+def predict_side(
+    model: Model, hemispheres: torch.Tensor, side: str, side_from: str, device: torch.device
+) -> Prediction:
     """Predict the chosen hemisphere; for task "stroke" the one where it is likelier."""
     chances = probabilities(model, hemispheres, device)
     side = max(SIDES, key=chances.__getitem__) if model.task == "stroke" else side
-    return Prediction("patient", side, -1, chances[side])
+    return Prediction("patient", side, -1, chances[side], side_from=EACH if model.task == "stroke" else side_from)
 
 
-def result_of(model: Model, prediction: Prediction) -> dict[str, Any]:
-    positive = gradcam_page.verdict(model, prediction)
+def result_of(model: Model, prediction: Prediction, flags: Sequence[str]) -> dict[str, Any]:
+    """Return what a line of predictions.csv has, and of which network it is."""
     return {
         "name": model.name,
         "task": model.task,
         "positive_class": POSITIVE[model.task],
-        "side": prediction.side,
-        "probability": prediction.probability,
-        "threshold": model.threshold,
-        "verdict": "positive" if positive else "negative",
+        **line_of(prediction, model, "; ".join(flags)),
         "checkpoint": str(model.path),
         "checkpoint_sha256": sha256(model.path),
     }

@@ -220,7 +220,7 @@ def rows_of_baseline(baseline: Baseline) -> list[Row]:
     rows = [can]
     for how in (WRONG, NEUTRAL) if failed else ():
         known = [line for line in found if line.label >= 0 and (line.probability is not None or line.patient in failed)]
-        counted = {line.patient: line._replace(remark="") for line in counted_failures(known, how)}
+        counted = {line.patient: line._replace(reason="") for line in counted_failures(known, how)}
         every = [counted.get(line.patient, line) for line in found]
         rows.append(
             replace(
@@ -256,10 +256,11 @@ def _cutoff_rows(baseline: Baseline, can: Row) -> list[Row]:
 
 
 def run_older_methods(
-    data: str, tasks: Sequence[str], split: str
+    patients: Sequence[Patient], data: str, tasks: Sequence[str], split: str
 ) -> tuple[dict[str, dict[str, list[Prediction]]], list[Row]]:
     """Run each method of TABLE2 in each task about time; what could not be run is said on the screen too.
 
+    patients: of DATA, with the split that they are evaluated in.
     Returns task -> method -> predictions; the rows of all, those that could not be run among them.
     """
     wanted = [(method, task) for task in tasks if TASKS[task] is not None for method in TABLE2]
@@ -267,6 +268,8 @@ def run_older_methods(
     if wanted:
         print(f"older methods: {'; '.join(TABLE2)}", flush=True)
         try:
+            if not any(patient.split == "train" for patient in patients):
+                raise InputError(f"{data} has no training patients to fit it to.")
             measured = measure_cohort(data)
         except InputError as error:
             not_run, wanted = [_not_run(*one, error) for one in wanted], []

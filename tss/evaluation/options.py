@@ -16,7 +16,7 @@ class Options:
 
     checkpoints: Sequence[str]
     data: str = "data"
-    split: str = "test"
+    split: str | None = None  # None: test; all of them, where DATA was prepared like a checkpoint's (external)
     out: str = "eval"  # of several checkpoints, the results of each go to out/<name>, named after phases' folders
     gradcam: int = 4  # Grad-CAM of so many patients, the table's first ones: chosen before anything is known of them
     gradcam_scores: bool = False  # measure how much of everybody's Grad-CAM lies in the lesion masks

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tss.data.cohort import SPLITS, Patient
+from tss.data.cohort import EXTERNAL, SPLITS, Patient
 from tss.data.tasks import TASKS
 
 IN_TABLE, TAKING_PART = "in cohort.csv", "taking part"
@@ -34,20 +34,27 @@ def patient_flow(patients: Sequence[Patient], task: str, split: str, no_answer: 
     Every patient is in exactly one of the steps between, or in the last. In the split that is evaluated the last are
     those that every network of the task scored; in the others, those that take part in training and validation.
 
+    External patients are counted where they are the ones that are evaluated.
+
     no_answer: patient -> why some network has no probability for it.
     """
+    patients = [patient for patient in patients if patient.split != EXTERNAL or split == EXTERNAL]
+    splits = [name for name in (*SPLITS, EXTERNAL) if any(patient.split == name for patient in patients)]
+    splits = list(SPLITS) if EXTERNAL not in splits else splits
     ends = {patient.id: _end(patient, task, split, no_answer) for patient in patients}
     lost = [*LOST.values(), NO_LABEL[TASKS[task] is None], NOT_TRAINED, NO_ANSWER]
-    steps = [_step(IN_TABLE, patients, {})]
+    steps = [_step(IN_TABLE, patients, {}, splits)]
     for name in dict.fromkeys(lost):
         there = [patient for patient in patients if ends[patient.id][0] == name]
         if there:
-            steps.append(_step(name, there, Counter(filter(None, (ends[patient.id][1] for patient in there)))))
-    return [*steps, _step(TAKING_PART, [patient for patient in patients if ends[patient.id][0] == TAKING_PART], {})]
+            reasons = Counter(filter(None, (ends[patient.id][1] for patient in there)))
+            steps.append(_step(name, there, reasons, splits))
+    taking_part = [patient for patient in patients if ends[patient.id][0] == TAKING_PART]
+    return [*steps, _step(TAKING_PART, taking_part, {}, splits)]
 
 
-def _step(name: str, patients: Sequence[Patient], reasons: Mapping[str, int]) -> Step:
-    return Step(name, {split: sum(patient.split == split for patient in patients) for split in SPLITS}, dict(reasons))
+def _step(name: str, patients: Sequence[Patient], reasons: Mapping[str, int], splits: Sequence[str]) -> Step:
+    return Step(name, {split: sum(patient.split == split for patient in patients) for split in splits}, dict(reasons))
 
 
 def _end(patient: Patient, task: str, split: str, no_answer: Mapping[str, str]) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tss
-from tss.data.cohort import SPLITS, Patient
+from tss.data.cohort import EXTERNAL, Patient
+from tss.data.cohort_profile import Difference
 from tss.data.files import write_text
 from tss.data.tasks import POSITIVE, TASKS
 from tss.display import html_page
@@ -43,16 +44,20 @@ from tss.phantom.ideal_observer import CEILING_NOTE, PHANTOM_NOTE
 NAMES = ("report.html", "figures")
 PHANTOMS = "Phantoms: not clinical results."  # ends every caption
 MOST_PICTURES = 12e6  # bytes of Grad-CAM in the page; our choice: a mail with it stays under 20 MB
+MOST_WITHOUT = 50  # our choice: patients without a prediction, in the page
 MOST_REASONS = 10  # our choice: shown of a step; all are in cohort.csv
 GRADCAM = {
     "share_in_lesion": "share of the map in the lesion",
     "overlap_over_half": "over half of the lesion lit",
     "pointing": "hottest place in the lesion",
 }  # of tss.evaluation.results.Overlap
+TAKING_PART_MEANS = {  # are the patients external?
+    False: "Taking part: the networks learn from those in train; those in val choose epoch and threshold; those in test "
+    "are kept for the end.",
+    True: "Taking part: those whose answers are scored; external patients have no other use.",
+}
 LIMITS = (
     "With few patients the intervals are wide: a difference that is smaller than they are has not been shown.",
-    "All patients come from one cohort; the networks were trained on another part of it. No other hospital, scanner or "
-    "population was tested.",
     "Whether a patient was scanned within 3 h or 4.5 h is known from the recorded onset; a wrong or "
     "unwitnessed one is counted as if it were right.",
     TRAINED_ONCE,
@@ -75,6 +80,16 @@ ONE_NUMBER = {  # of older methods, in words
 }
 
 
+ONE_COHORT = (
+    "All patients come from one cohort; the networks were trained on another part of it. No other hospital, scanner or "
+    "population was tested."
+)
+ONE_SITE = (
+    "These external patients are of the sites that the table above names, or of one: how the networks do elsewhere is "
+    "not known from them. Nothing was fitted or chosen here; thresholds are those of the training cohort."
+)
+
+
 class Findings(NamedTuple):
     """What an evaluation found."""
 
@@ -85,6 +100,11 @@ class Findings(NamedTuple):
     how_compared: str  # how the pairs were chosen
     maps: Mapping[str, Sequence[Path]]  # name of a network -> its pages of Grad-CAM, <patient>.png
     settings: Mapping  # of preprocessing: DATA/settings.json
+    differences: Sequence[Difference] = ()  # of external patients from those that the networks learned from
+
+    @property
+    def external(self) -> bool:
+        return self.split == EXTERNAL
 
     @property
     def run(self) -> list[Row]:
@@ -133,7 +153,8 @@ class Findings(NamedTuple):
 
 def write_report(folder: Path, found: Findings) -> None:
     """Write report.html and the pictures of figures/."""
-    parts = [_heading(found), _in_short(found), _flow(found), _table2(found), _roc(folder, found), _bars(folder, found)]
+    parts = [_heading(found), _in_short(found), _flow(found), _differences(found), _table2(found)]
+    parts += [_roc(folder, found), _bars(folder, found)]
     parts += [_comparisons(found), _readers(found), _calibration(folder, found), _subgroups(found), _measured(found)]
     parts += [_thresholds(found), _limits(found), _origin(found), _maps(found)]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
@@ -171,7 +192,10 @@ def _heading(found: Findings) -> str:
         if any(row.kind == kind for row in found.run)
     ]
     seen = (
-        "None of them was used to train the programs or to choose their thresholds."
+        "They are external patients, of another hospital or new: none of them was used to train the programs or to "
+        "choose their thresholds, by the content of their scans."
+        if found.external
+        else "None of them was used to train the programs or to choose their thresholds."
         if found.split == "test"
         else f"They are the {found.split} patients, which were used to make the programs: the scores are optimistic."
     )
@@ -182,7 +206,7 @@ def _heading(found: Findings) -> str:
     return (
         "<h1>Time since stroke from MRI: how well it was told</h1>\n<p class='about'>Computer programs (neural "
         f"networks after Zhang, Polson et al. 2021) were given the MRI scans of {scored} patients with an "
-        f"ischaemic stroke, of {len(here)} in the {found.split} group, and answered with {asked}. This page says "
+        f"ischaemic stroke, of {len(here)} in the {found.split} {'cohort' if found.external else 'group'}, and answered with {asked}. This page says "
         f"how often they were right, how sure one can be of that{', and how ' * bool(beside)}{' and '.join(beside)}"
         f"{' did' * bool(beside)}. {seen}{made_up} It is a research result, not a medical device: it may not be "
         "used to diagnose or to treat anyone, nor to choose patients for thrombolysis.</p>"
@@ -197,7 +221,11 @@ def _in_short(found: Findings) -> str:
         for row in report_plots.last_networks(found.rows, task):
             scores, counts = row.scored, row.scored.counts
             lines.append(
-                f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it recognised {counts.tp} of the "
+                f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it answered for "
+                f"{len(row.coverage.label_unknown) if row.coverage else 0} patients whose time is not known; there is "
+                "nothing to score."
+                if not scores.n
+                else f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it recognised {counts.tp} of the "
                 f"{scores.n_positive} patients who were scanned within {time}, and {counts.tn} of the "
                 f"{scores.n - scores.n_positive} who were scanned later. AUC {with_interval(scores.auc, 3)}."
             )
@@ -233,7 +261,7 @@ def _flow(found: Findings) -> str:
         }
         steps = patient_flow(found.patients, task, found.split, no_answer)
         signs = {IN_TABLE: "", TAKING_PART: "= "}
-        rows = [["Patients", *SPLITS]]
+        rows = [["Patients", *steps[0].counts]]
         rows += [[signs.get(s.name, "\N{MINUS SIGN} ") + s.name, *map(str, s.counts.values())] for s in steps]
         reasons += [
             f"{count} {step.name}: {reason}"
@@ -243,9 +271,9 @@ def _flow(found: Findings) -> str:
         tables.append(
             found.table(
                 rows,
-                f"Patient flow, {words}. Taking part: the networks learn from those in train; those in val choose "
-                f"epoch and threshold; those in test are kept for the end. This page is about {found.split}. Every "
-                "patient of cohort.csv is counted in one line between the first and the last, or in the last.",
+                f"Patient flow, {words}. {TAKING_PART_MEANS[found.external]} This "
+                f"page is about {found.split}. Every patient of cohort.csv is counted in one line "
+                "between the first and the last, or in the last.",
             )
         )
     groups = table1_rows(found.patients)
@@ -254,7 +282,47 @@ def _flow(found: Findings) -> str:
         "The patients",
         *tables,
         _list(dict.fromkeys(reasons)),
+        _without(found),
         found.table(groups, "The cohort (the paper's Table 1): n (%), or median and interquartile range."),
+    )
+
+
+def _without(found: Findings) -> str:
+    """Every patient that some network has no answer for, and why."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in found.networks:
+        for patient, reason in row.coverage.no_probability.items() if row.coverage else ():
+            reasons.setdefault((patient, reason), []).append(row.name)
+    rows = [[patient, reason, ", ".join(names)] for (patient, reason), names in reasons.items()]
+    more = f" The first {MOST_WITHOUT} of {len(rows)}; without_prediction.csv of each network has all." * (
+        len(rows) > MOST_WITHOUT
+    )
+    return (
+        found.table(
+            [["Patient", "Why there is no prediction", "Networks"], *rows[:MOST_WITHOUT]],
+            f"Patients without a prediction.{more}",
+        )
+        if rows
+        else ""
+    )
+
+
+def _differences(found: Findings) -> str:
+    """How external patients differ from those that the networks learned from."""
+    rows = [["", "Training patients", "Here", "Outside?"]] + [
+        [line.what, line.training, line.here, "outside" if line.outside else ""] for line in found.differences
+    ]
+    return _section(
+        "How do these patients differ from those that the networks learned from?",
+        found.table(
+            rows,
+            "Scanner columns of the table as value (patients); numbers as median (quartiles; 5th to 95th percentile). Scanner "
+            "units are before, lesions after preprocessing. Outside: the median here lies beyond the training patients' "
+            "5th to 95th percentile, or a value is new. Where something is outside, the networks are asked about what they "
+            "have not seen.",
+        )
+        if found.differences
+        else "",
     )
 
 
@@ -480,7 +548,9 @@ def _thresholds(found: Findings) -> str:
 
 def _limits(found: Findings) -> str:
     own = [f"{PHANTOM_NOTE} Their distortions, diseases and readers are simpler than real ones."] * found.phantoms
-    return _section("What a reader of this page should doubt", _list([*own, *LIMITS]))
+    return _section(
+        "What a reader of this page should doubt", _list([*own, ONE_SITE if found.external else ONE_COHORT, *LIMITS])
+    )
 
 
 def _origin(found: Findings) -> str:
@@ -492,7 +562,11 @@ def _origin(found: Findings) -> str:
     said = [
         f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
         f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
-        f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
+        f"Cohort that the networks were trained on, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
+        "These patients are in none of its splits; their scans were compared with those of its training and validation "
+        "patients, by SHA-256 of the voxels, and none is among them."
+        if found.external
+        else f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
         "All networks were trained with this split: no patient scored here was used to train them. Which patients "
         "first weights from elsewhere were learned from is not known here."
         if found.split == "test"

@@ -15,7 +15,7 @@ from tss import metrics
 from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.evaluation.inference import Prediction
+from tss.evaluation.inference import BY_PHASE_1, MOST_NAMES, Prediction
 from tss.evaluation.results import (
     Counted,
     Coverage,
@@ -165,9 +165,9 @@ def coverage(predictions: Sequence[Prediction]) -> Coverage:
     return Coverage(
         patients=len(who(predictions)),
         scored=len(who(counted_lines(predictions))),
-        no_probability={line.patient: line.remark for line in predictions if line.probability is None},
+        no_probability={line.patient: line.reason for line in predictions if line.probability is None},
         label_unknown=who([line for line in answered if line.label < 0]),
-        side_chosen_by_phase_1=who([line for line in answered if line.remark]),
+        side_chosen_by_phase_1=who([line for line in answered if line.side_from == BY_PHASE_1]),
     )
 
 
@@ -175,7 +175,9 @@ def coverage_line(covered: Coverage) -> str:
     """Say in a line how many patients were scored, and who was not."""
     parts = [f"{covered.scored} of {covered.patients} patients scored"]
     parts += [f"{len(covered.label_unknown)} predicted without a known label"] * bool(covered.label_unknown)
-    parts += [f"{patient} has no probability ({why})" for patient, why in covered.no_probability.items()]
+    failed = list(covered.no_probability.items())
+    parts += [f"{patient} has no probability ({why})" for patient, why in failed[:MOST_NAMES]]
+    parts += [f"{len(failed) - MOST_NAMES} more have none"] * (len(failed) > MOST_NAMES)
     return "; ".join(parts)
 
 

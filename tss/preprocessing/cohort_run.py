@@ -27,7 +27,7 @@ import scipy
 
 import tss
 from tss.data import bids, nifti
-from tss.data.cohort import SPLITS, VERDICT_COLUMNS, Patient, as_table, read_cohort, write_cohort
+from tss.data.cohort import EXTERNAL, SPLITS, VERDICT_COLUMNS, Patient, as_table, read_cohort, write_cohort
 from tss.data.files import sha256, write_json, write_text
 from tss.data.prepared import (
     GRID,
@@ -48,6 +48,7 @@ from tss.display.tables import table1
 from tss.errors import InputError
 from tss.preprocessing.atlas import Atlas, load_atlas
 from tss.preprocessing.patient_record import Record, is_finished, make_record, read_record, refuse_twins, try_to_prepare
+from tss.preprocessing.pattern import Pattern
 from tss.preprocessing.qc_page import index_page
 from tss.preprocessing.tools import find_tools
 
@@ -70,6 +71,7 @@ class Options:
     shard: Shard = Shard()
     overwrite: bool = False
     seed: int = 0
+    pattern: Pattern | None = None  # prepare like the patients of this checkpoint; no split is drawn
 
 
 def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
@@ -79,13 +81,16 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
     """
     patients = bids.read(options.cohort) if options.cohort.is_dir() else read_cohort(options.cohort)
     atlas, settings = _settings(options)
+    if options.pattern:
+        settings = _settings_like(options.pattern, settings)
     stored = _stored_settings(options, settings)
     _settle_splits(patients, options)
     _announce(patients, options, settings, atlas)
-    _say_small_splits(patients)
+    if not options.pattern:
+        _say_small_splits(patients)
 
     mine = options.shard.of(patients)
-    if stored:
+    if stored and not options.pattern:
         settings["reference"] = stored["reference"]
     if dry_run:
         left = [p for p in mine if options.overwrite or not is_finished(p, options.out, settings)]
@@ -95,9 +100,10 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
         )
         return 0
 
-    if not stored:
+    if "reference" not in settings:
         settings["reference"] = _find_reference(patients, options, atlas)
-    print(f"histogram reference: {settings['reference']['patient']}", flush=True)
+    of = f" of {options.pattern.checkpoint}" if options.pattern else ""
+    print(f"histogram reference: {settings['reference']['patient']}{of}", flush=True)
     judged = _verdicts(options.out)
     if options.overwrite:
         for patient in mine:
@@ -139,6 +145,15 @@ def _settings(options: Options) -> tuple[Atlas, Settings]:
     }
 
 
+def _settings_like(pattern: Pattern, settings: Settings) -> Settings:
+    """Return the settings with the reference intensities of a checkpoint, which must have the same otherwise."""
+    pattern.check(settings)
+    return settings | {
+        "reference": pattern.preprocessing["reference"],
+        "like": {"checkpoint": str(pattern.checkpoint), "sha256": pattern.sha256},
+    }
+
+
 def _stored_settings(options: Options, settings: Settings) -> Settings | None:
     """Return DATA/settings.json, or None where DATA is new or --overwrite is given."""
     out = options.out
@@ -154,15 +169,18 @@ def _stored_settings(options: Options, settings: Settings) -> Settings | None:
             )
         return None
     stored = read_settings(out)
-    compared = [
+    compared: list[tuple[str, object, object]] = [
         ("tools", stored.get("tools"), settings["tools"]),
         ("grid", stored.get("grid"), settings["grid"]),
         ("atlas", stored.get("atlas_sha256"), settings["atlas_sha256"]),
         ("skull of the atlas removed", stored.get("atlas_skull"), settings["atlas_skull"]),
         ("seed", stored.get("seed"), settings["seed"]),
         ("format", stored.get("format"), settings["format"]),
+        ("--like", "given" if "like" in stored else "not given", "given" if options.pattern else "not given"),
         ("reference", stored["reference"]["patient"], options.reference or stored["reference"]["patient"]),
     ]
+    if "like" in stored and options.pattern:
+        compared[-1] = ("reference", _in_words(stored["reference"]), _in_words(settings["reference"]))
     if differing := [f"{name} was {then}, now {now}" for name, then, now in compared if then != now]:
         raise InputError(
             f"{out} was made with other settings: {'; '.join(differing)}. "
@@ -175,8 +193,12 @@ def _settle_splits(patients: list[Patient], options: Options) -> None:
     """Give each patient its split: the table's own, else the one DATA has given it before, else a new one.
 
     --overwrite does the scans again, not the split: no patient that was tested on may be trained on. Another --seed
-    draws the split again, for those whose split the table leaves open.
+    draws the split again, for those whose split the table leaves open. A split that has been drawn is not drawn into
+    again: patients who come later are external, as all are with --like (decision 20).
     """
+    if options.pattern:
+        _make_external(patients)
+        return
     table = cohort_file(options.out)
     drawn_again = options.overwrite and not (
         settings_file(options.out).is_file() and read_settings(options.out).get("seed") == options.seed
@@ -185,13 +207,33 @@ def _settle_splits(patients: list[Patient], options: Options) -> None:
         before = {patient.id: patient.split for patient in read_cohort(table)}
         for patient in patients:
             given = before.get(patient.id, "")
-            if given and patient.split and patient.split != given and not options.overwrite:
+            if given not in ("", EXTERNAL) and patient.split not in ("", given) and not options.overwrite:
                 raise InputError(
                     f"{options.cohort}: patient {patient.id} is in split {patient.split}, but in {given} "
                     f"in {table}. Correct the table, or name another --out."
                 )
             patient.row["split"] = patient.split or given
+        if any(before.values()) and (added := _make_external(patients)):
+            print(
+                f"{len(added)} patients without a split have come since it was drawn ({', '.join(added[:MOST_NAMES])}"
+                f"{', ...' if len(added) > MOST_NAMES else ''}): they are {EXTERNAL}. Write their split into "
+                f"{options.cohort} to train on them.",
+                flush=True,
+            )
     assign_splits(patients, np.random.default_rng(options.seed))
+
+
+def _make_external(patients: list[Patient]) -> list[str]:
+    """Put those without a split into none; returns their names."""
+    without = [patient for patient in patients if not patient.split]
+    for patient in without:
+        patient.row["split"] = EXTERNAL
+    return [patient.id for patient in without]
+
+
+def _in_words(reference: Reference) -> str:
+    medians = (f"{name} {values[len(values) // 2]:.5g}" for name, values in reference["landmarks"].items())
+    return f"{reference['patient']} (medians {', '.join(medians)})"
 
 
 def _announce(patients: list[Patient], options: Options, settings: Settings, atlas: Atlas) -> None:
@@ -229,8 +271,8 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
     training = [patient for patient in patients if patient.split == "train"]
     if not training:
         raise InputError(
-            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least "
-            "one there, or empty the column split."
+            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least one "
+            "there, or empty the column split; to score these patients with a network trained on others, add --like CKPT."
         )
     if options.reference:
         training = [patient for patient in training if patient.id == options.reference]
@@ -276,11 +318,12 @@ def _records(patients: list[Patient], options: Options, settings: Settings) -> I
     """Preprocess patients on `jobs` cores and yield each record with its seconds as it is finished."""
     if options.jobs == 1 or len(patients) < 2:
         for patient in patients:
-            yield make_record(patient, options.out, options.tools, settings)
+            yield make_record(patient, options.out, options.tools, settings, options.pattern)
         return
     # spawn: a fork of a process that has run threaded libraries may hang.
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), _start_worker) as pool:
-        tasks = [pool.submit(make_record, patient, options.out, options.tools, settings) for patient in patients]
+        more = options.out, options.tools, settings, options.pattern
+        tasks = [pool.submit(make_record, patient, *more) for patient in patients]
         try:
             for task in as_completed(tasks):
                 yield task.result()
@@ -355,7 +398,7 @@ def _say_rejected(table: list[Patient], options: Options, settings: Settings) ->
             f"{cohort_file(options.out)}): they are excluded from training and evaluation",
             flush=True,
         )
-    if settings["reference"]["patient"] in rejected:
+    if settings["reference"]["patient"] in rejected and not options.pattern:
         print(
             "the histogram reference is one of them, and all others are matched to it: name a better one with "
             "--reference PATIENT --overwrite",
@@ -391,15 +434,14 @@ def _summary(
         f"flagged, {len(failed)} failed"
     )
     splits = Counter(patient.split for patient, record in found if record["status"] == "ok")
-    print("  finished " + ", ".join(f"{splits[split]} {split}" for split in SPLITS))
+    shown = [name for name in (*SPLITS, EXTERNAL) if splits[name] or (name in SPLITS and not options.pattern)]
+    print("  finished " + ", ".join(f"{splits[split]} {split}" for split in shown))
     if excluded := sorted(rejected & mine):
         print(f"  rejected at quality control {len(excluded)}, excluded from what follows")
     _print_kinds("flagged", [(flag, record["patient"]) for record in flagged for flag in record["flags"]])
     _print_kinds("failed", [(record["reason"], record["patient"]) for record in failed])
-    print(
-        f"look at {qc_page(options.out)}; next: python run_train.py --phase all --data {options.out}",
-        flush=True,
-    )
+    after = "run_train.py --phase all" if not options.pattern else f"run_eval.py {options.pattern.checkpoint}"
+    print(f"look at {qc_page(options.out)}; next: python {after} --data {options.out}", flush=True)
     return 1 if failed else 0
 
 

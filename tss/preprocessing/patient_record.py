@@ -25,6 +25,7 @@ from tss.data.prepared import Reference, Settings, hemispheres_file, qc_picture,
 from tss.errors import InputError
 from tss.preprocessing import quality_control
 from tss.preprocessing.atlas import Atlas, load_atlas
+from tss.preprocessing.pattern import Pattern
 from tss.preprocessing.pipeline import Prepared, prepare
 from tss.preprocessing.scans import load_scans
 from tss.preprocessing.tools import find_tools
@@ -46,16 +47,19 @@ class Record(TypedDict):
     settings: list  # `identity` of the settings it was made with
     scans: dict[str, list]  # `identity_of_scans` that were read
     measures: dict[str, float]  # of quality
+    acquired: NotRequired[dict[str, float]]  # of quality_control.describe
     voxels: NotRequired[dict[str, str]]  # channel -> SHA-256 of the scan as it came
     b0_to_atlas: NotRequired[list[list[float]]]
     flair_to_b0: NotRequired[list[list[float]]]
     dwi_to_b0: NotRequired[list[list[float]]]
 
 
-def make_record(patient: Patient, out: Path, tools: str, settings: Settings) -> tuple[Record, float]:
+def make_record(
+    patient: Patient, out: Path, tools: str, settings: Settings, pattern: Pattern | None = None
+) -> tuple[Record, float]:
     """Preprocess one patient and write its files, the record last. Returns the record and the seconds taken.
 
-    Errors of the patient's go into the record.
+    Errors of the patient's go into the record. pattern: whose patients this one may not be one of.
 
     Raises InputError: DATA cannot be written.
     """
@@ -82,8 +86,9 @@ def make_record(patient: Patient, out: Path, tools: str, settings: Settings) -> 
             made.unlink(missing_ok=True)
     else:
         record |= {
-            "flags": prepared.flags,
+            "flags": [*prepared.flags, *(pattern.flags(patient.id, prepared.voxels) if pattern else ())],
             "measures": {name: round(value, 4) for name, value in prepared.measures.items()},
+            "acquired": {name: round(value, 4) for name, value in prepared.acquired.items()},
             "voxels": prepared.voxels,
             "b0_to_atlas": prepared.b0_to_atlas.tolist(),
             "flair_to_b0": prepared.flair_to_b0.tolist(),

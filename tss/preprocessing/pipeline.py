@@ -37,6 +37,7 @@ class Prepared:
     histograms: dict[str, np.ndarray]  # channel -> (2, 60): the brain's on the raw scan, and on the result
     measures: dict[str, float]  # of quality
     flags: list[str]
+    acquired: dict[str, float]  # of the scans as they came: voxel sizes, intensities
     voxels: dict[str, str]  # channel -> SHA-256 of the scan as it came
 
 
@@ -114,6 +115,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
         histograms=quality_control.histograms(evidence, {name: values[3] for name, values in landmarks.items()}),
         measures=measures,
         flags=[*dict.fromkeys([*dwi.notes, *b0.notes, *flair.notes]), *quality_control.flags(measures)],
+        acquired=quality_control.describe(evidence, {name: values[3] for name, values in landmarks.items()}),
         voxels={name: hash_voxels(scan) for name, scan in raw.items()},
     )
 

@@ -274,6 +274,21 @@ def _value(volume: np.ndarray, to_voxel: np.ndarray, places: np.ndarray, order: 
     return ndimage.map_coordinates(volume.astype(np.float32, copy=False), apply_affine(to_voxel, places), order=order)
 
 
+def describe(of: Evidence, medians: Mapping[str, float]) -> dict[str, float]:
+    """Return what tells one scanner from another: voxel sizes in mm, intensities of healthy brain, the brightest 1 %.
+
+    medians: channel -> median of healthy brain in scanner units.
+    """
+    found = {f"{name}_median": value for name, value in medians.items()}
+    found["t2w_over_dwi"] = medians["t2w"] / medians["dwi"]
+    for name in ("dwi", "flair"):
+        in_plane, _, slices = sorted(voxel_sizes(of.raw[name].affine))
+        brain = of.matched[name][of.mask]
+        top = np.sort(brain)[-max(1, brain.size // 100) :]
+        found |= {f"{name}_pixel_mm": in_plane, f"{name}_slice_mm": slices, f"{name}_top": top.mean()}
+    return {name: float(value) for name, value in found.items()}
+
+
 def histogram(values: np.ndarray) -> np.ndarray:
     """Return the shares (60,) of values, in medians, that lie in each of BINS."""
     return np.histogram(values, BINS)[0] / max(values.size, 1)

@@ -101,7 +101,11 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Versions may differ; preprocessing and patients show in the hash of the data, and the first weights in the parent's.
     """
     then, now = ({**run, **run["settings"]} for run in (then, now))
-    names = [name for name in now if name not in ("settings", "patients_seen", "preprocessing", "versions", "weights")]
+    names = [
+        name
+        for name in now
+        if name not in ("settings", "patients_seen", "preprocessing", "profile", "versions", "weights")
+    ]
     return [
         f"{name} {str(then.get(name))[:SHOWN]} then, {str(now[name])[:SHOWN]} now"
         for name in names

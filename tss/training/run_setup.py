@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import tss
 from tss.data.cohort import Patient
+from tss.data.cohort_profile import profile
 from tss.data.files import sha256
 from tss.data.patients_seen import hashes_of, together
 from tss.data.prepared import cohort_file, differing_settings, read_prepared, read_settings
@@ -129,7 +130,12 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
     learned = [patient for patient in patients if patient.split in ("train", "val") and patient.status == "ok"]
     weights = parent.origin if parent else "random"
     settings = settings_of(
-        options, phase, weights=weights, train_patients=options.train_patients, preprocessing=preprocessing
+        options,
+        phase,
+        weights=weights,
+        train_patients=options.train_patients,
+        preprocessing=preprocessing,
+        profile=profile(options.data, [patient for patient in learned if patient.split == "train"]),
     )
     about = {
         "model": model,

@@ -1,6 +1,6 @@
 """Preprocessing on heads that are not our phantom's: made from an open T1w head with skull, warped, posed anew.
 
-    python tests/benchmarks/other_anatomy.py --t1 MNI152_T1_2mm.nii.gz --mask MNI152_T1_2mm_brain_mask.nii.gz --count 100
+    python tests/benchmarks/other_anatomy.py --t1 MNI152_T1_2mm.nii.gz --mask MNI152_T1_2mm_brain_mask.nii.gz
     python tests/benchmarks/other_anatomy.py ... --only-flair --count 500       FLAIR to b0 alone
     python tests/benchmarks/other_anatomy.py ... --n4                           SimpleITK's N4 too, 5 to 40 s a volume
 
@@ -8,7 +8,7 @@ FSL has both files; nothing of them is part of this project. CSF, grey and white
 what lies outside the mask keeps its own: fat bright, muscle grey, skull dark; on b0 eyes and scalp shine as they do on
 EPI. Each head has its own smooth warp, size, lesion, coil, pose and clinical grids. Printed, median and worst: Dice of
 the brain mask; mm between where the lesion's centroid lands and where it was put; mm of FLAIR on b0, mean over the
-brain; SD over the brain of log(found field / true field); by how much the lesion's contrast to its mirror image changed,
+brain; SD over the brain of log(found field / true field); how much the lesion's contrast to its mirror image changed,
 in percent; seconds. Scores on made-up heads are not clinical results. Exit code 1 where a target is missed.
 """
 

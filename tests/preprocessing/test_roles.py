@@ -1,4 +1,4 @@
-"""Roles mixed up: what the images say, on a phantom head with noise, bias and an infarct; what comes of it in the end."""
+"""Roles mixed up: what the images say, on a phantom head with noise, bias and an infarct; what comes of it."""
 
 import numpy as np
 import pytest

@@ -267,7 +267,10 @@ def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
     ("table2 --patients 9", "unrecognized arguments: --patients 9"),
     ("table2 --demo --imagenet a.pt", "unrecognized arguments: --imagenet a.pt"),
     ("table2 --model 3d --imagenet a.pt", "--imagenet is for 2d networks, and this study is of --model 3d"),
+    ("table2 --model 2d --genesis g.pt", "--genesis is for 3d networks, and this study is of --model 2d"),
+    ("table2 --model 3d --medical-2d a.pt", "--medical-2d is for 2d networks, and this study is of --model 3d"),
     ("table2 --model 2d --tumours t.csv --medical-2d a.pt", "omit one of them"),
+    ("table2 --tumours t.csv --medical-2d a.pt --medical-3d b.pt", "omit one of them"),
 ])  # fmt: skip
 def test_wrong_use_is_refused_by_the_parser(capsys, words, message):
     with pytest.raises(SystemExit) as stopped:

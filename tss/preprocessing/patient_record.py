@@ -249,8 +249,8 @@ def refuse_twins(records: list[Record | None]) -> list[Record | None]:
             other = next(((r, c) for r, c in sharing if r["patient"] != record["patient"]), None)
             if other and record["patient"] not in reasons:
                 reasons[record["patient"]] = (
-                    f"{_file_of(record, channel)} and {_file_of(*other)} of patient {other[0]['patient']} hold the same "
-                    "voxels: two patients are not one scan. Correct the table, or omit one of them."
+                    f"{_file_of(record, channel)} and {_file_of(*other)} of patient {other[0]['patient']} hold the "
+                    "same voxels: two patients are not one scan. Correct the table, or omit one of them."
                 )
     return [
         {**record, "status": "failed", "reason": reasons[record["patient"]]}

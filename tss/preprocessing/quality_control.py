@@ -41,7 +41,7 @@ EMPTY = 0.01  # our choice: a slice with a smaller share of voxels with signal i
 # than with its sides exchanged. None of these detects a whole head that is mirrored: brains are symmetric. Of a
 # lesion's contrast 0.83 to 1.11 was kept in 40 phantoms, 0.99 or more of it in the mask: the raw scan has the coil's
 # bias, and the grid blurs small lesions. On FLAIR the result was nearer to the true ratio than the raw scan (0.03
-# against 0.05). Moved by 6 mm, a head's own FLAIR fitted 0.14 to 0.30 times as well, another's 0.40 to 1.0; CSF on FLAIR
+# against 0.05). Moved by 6 mm, the own FLAIR fitted 0.14 to 0.30 times as well, another's 0.40 to 1.0; CSF on FLAIR
 # was 0.07 to 0.34 of tissue.
 LIMITS = {
     "brain_ml": (900, 2000, "brain mask of {:.0f} ml: part of the brain is missing, or more than brain is in it"),

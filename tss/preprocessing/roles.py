@@ -66,10 +66,10 @@ def grain(dwi: np.ndarray, other: np.ndarray) -> float | None:
 def doubts(dwi: Volume, b0: Volume | None, adc: Volume | None) -> tuple[str, ...]:
     """Return what is to be said where the file given as b0 looks like an ADC map, or the other way round."""
     if b0 is not None and (found := grain(dwi.data, b0.data)) is not None and found < GRAIN_OF_B0:
-        return (f"{_name(b0)}, given as b0, looks like an ADC map: its grain is the DWI's upside down ({found:+.2f})",)
+        return (f"{_name(b0)}, given as b0, looks like an ADC map: its grain is the DWI's inverted ({found:+.2f})",)
     if adc is not None and (found := grain(dwi.data, adc.data)) is not None and found > GRAIN_OF_ADC:
         return (
-            f"{_name(adc)}, given as ADC, does not look like one: its grain is not the DWI's upside down ({found:+.2f})",
+            f"{_name(adc)}, given as ADC, does not look like one: its grain is not the DWI's inverted ({found:+.2f})",
         )
     return ()
 
@@ -78,8 +78,8 @@ def check_not_exchanged(dwi: Volume, b0: Volume, brain: np.ndarray) -> None:
     """Refuse a DWI and a b0 that are each other's. Raises InputError: CSF is bright on the DWI and dark on b0."""
     if csf_on_dwi(dwi.data, b0.data, brain) > EXCHANGED:
         raise InputError(
-            f"{dwi.path or 'the DWI'} and {b0.path or 'the b0'} are exchanged: CSF is bright on the one given as DWI and "
-            "dark on the one given as b0. Exchange the two columns."
+            f"{dwi.path or 'the DWI'} and {b0.path or 'the b0'} are exchanged: CSF is bright on the one given as DWI "
+            "and dark on the one given as b0. Exchange the two columns."
         )
 
 

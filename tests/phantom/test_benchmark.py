@@ -187,11 +187,14 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ("--out x", "the following arguments are required: level"),
+    ("", "the following arguments are required: WHAT"),
     ("middle", "the following arguments are required: --out"),
     ("easy --out x --seed 4", "unrecognized arguments: --seed 4"),
     ("easy --out x --jobs 0", "--jobs 0: at least 1"),
     ("simple --out x", "invalid choice: 'simple'"),
+    ("classroom", "the following arguments are required: --out"),
+    ("score", "the following arguments are required: PREDICTIONS.csv, --level"),
+    ("score p.csv --level middle --task stroke", "invalid choice: 'stroke'"),
 ])  # fmt: skip
 def test_wrong_use_is_refused_by_the_parser(capsys, flags, message):
     with pytest.raises(SystemExit) as stopped:

@@ -6,6 +6,8 @@ Paper: 2.3 (stroke side, TSS < 3 h, TSS < 4.5 h; hemispheres with stroke alone f
 See: tests/data/test_tasks.py
 """
 
+import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tss.data.cohort import SIDES, Patient
@@ -62,3 +64,12 @@ def lines_of(patient: Patient, task: str) -> list[tuple[str, int]]:
     one a patient."""
     sides = SIDES if TASKS[task] is None else (patient.side,)
     return [(side, label_of(patient, task, side)) for side in sides]
+
+
+def cases_hash(cases: Iterable[tuple[str, str, int]]) -> str:
+    """Return the SHA-256 of cases (patient, side, label) in any order: equal hashes, same test set.
+
+    The side is "" where a patient has one line.
+    """
+    lines = sorted(f"{patient},{side},{label}\n" for patient, side, label in cases)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

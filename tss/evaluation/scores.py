@@ -6,12 +6,12 @@ Paper: 3, Table 2; the intervals, the counts and the coverage are ours (STARD 20
 See: tests/evaluation/test_scores.py
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from tss import metrics
+from tss.data import tasks
 from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.errors import InputError
@@ -141,8 +141,7 @@ def cases_hash(predictions: Sequence[Prediction]) -> str:
     """
     counted = counted_lines(predictions)
     twice = len({line.patient for line in counted}) < len(counted)
-    cases = sorted(f"{line.patient},{line.side if twice else ''},{line.label}\n" for line in counted)
-    return hashlib.sha256("".join(cases).encode()).hexdigest()
+    return tasks.cases_hash((line.patient, line.side if twice else "", line.label) for line in counted)
 
 
 def shares_of(counts: metrics.Confusion) -> Shares:

@@ -76,6 +76,9 @@ class Difficulty:
     midline_shift: float = 0.0  # largest shift towards the healthy side
     unknown_onset: float = 0.0  # share whose time is not in the table
     unknown_side: float = 0.0
+    dwi_mm: tuple[float, float] = DWI_PIXEL_MM
+    flair_mm: tuple[float, float] = FLAIR_PIXEL_MM
+    kinds: tuple[float, ...] = KIND_SHARES
     spread: float = onset_law.SPREAD  # SD of the latent at equal time
     readers: float = onset_law.SPREAD  # the spread at which the simulated readers have the paper's figures
 
@@ -227,8 +230,8 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
     pose = make_pose(rng, difficulty.tilt, difficulty.shift)
     motion = make_pose(rng, *difficulty.motion)
     view = difficulty.neck, difficulty.cut_top
-    dwi_grid = make_grid(rng, subject, pose, rng.uniform(*DWI_PIXEL_MM), *view)
-    flair_grid = make_grid(rng, subject, motion @ pose, rng.uniform(*FLAIR_PIXEL_MM), *view)
+    dwi_grid = make_grid(rng, subject, pose, rng.uniform(*difficulty.dwi_mm), *view)
+    flair_grid = make_grid(rng, subject, motion @ pose, rng.uniform(*difficulty.flair_mm), *view)
 
     masks = np.zeros((2, *image.shape[1:]), np.float32)
     masks.reshape(2, -1)[0, subject.head.inside] = subject.brain
@@ -248,7 +251,7 @@ def _write_scans(folder: Path, id: str, rng, difficulty: Difficulty, subject: Su
     scans = {"b0": (b0, dwi_grid, brain), "dwi": (dwi, dwi_grid, brain), "flair": (flair[0], flair_grid, flair[-1])}
     axes = STORED_AXES[rng.integers(len(STORED_AXES))]
     stored = {"b0": axes, "dwi": axes, "flair": FLAIR_AXES[rng.integers(len(FLAIR_AXES))]}
-    kind = KINDS[rng.choice(len(KINDS), p=KIND_SHARES)]
+    kind = KINDS[rng.choice(len(KINDS), p=difficulty.kinds)]
     for name, (data, grid, mask) in scans.items():
         data = add_noise(rng, data * biases[name], noise * NOISE[name]) * FULL_SCALE
         if stripped:

@@ -9,9 +9,10 @@
     python run_eval.py runs/2d/phase4/best.pt --data other        another hospital's, from run_preprocess.py --like
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
 
-Leaves predictions.csv, without_prediction.csv where patients have none, metrics.json, roc.png and gradcam/<patient>.png in OUT (in OUT/<name> for each of several
-checkpoints, and OUT/comparisons.json where two have the same task), or result.json and gradcam/patient.png for a new
-patient. Exit code 0: done; 2: wrong use or unusable input.
+Leaves predictions.csv, without_prediction.csv where patients have none, metrics.json, roc.png and
+gradcam/<patient>.png in OUT (in OUT/<name> for each of several checkpoints, and OUT/comparisons.json where two have
+the same task), or result.json and gradcam/patient.png for a new patient. Exit code 0: done; 2: wrong use or unusable
+input.
 """
 
 import argparse
@@ -101,8 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--split",
         choices=[*SPLITS, EXTERNAL],
         default=GIVEN,
-        help="which patients; the numbers of train and val are optimistic (default: test; of DATA that was prepared with "
-        "--like, all: external)",
+        help="which patients; the numbers of train and val are optimistic (default: test; of DATA that was prepared "
+        "with --like, all: external)",
     )
     cohort.add_argument(
         "--table",

@@ -55,8 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--tools",
         choices=NAMES,
         default=GIVEN,
-        help="who finds brain and affines (default: auto); auto = FSL where it is installed, else the suite's own (builtin); "
-        "literal = FSL in the paper's literal order, to compare with: BET on b0 and, after registration, once more",
+        help="who finds brain and affines (default: auto); auto = FSL where it is installed, else the suite's own "
+        "(builtin); literal = FSL in the paper's literal order, to compare with: BET on b0 and, after "
+        "registration, once more",
     )
     parser.add_argument(
         "--grid",
@@ -85,9 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--like",
         type=Path,
         metavar="CKPT",
-        help="prepare other patients than a checkpoint's own exactly as these were, another hospital's or new ones: grid, "
-        "tools and reference intensities are the checkpoint's, and so must be the atlas. No split is drawn; onset and side "
-        "may be unknown. Then: run_eval.py CKPT --data DATA",
+        help="prepare other patients than a checkpoint's own exactly as these were, another hospital's or new ones: "
+        "grid, tools and reference intensities are the checkpoint's, and so must be the atlas. No split is drawn; "
+        "onset and side may be unknown. Then: run_eval.py CKPT --data DATA",
     )
     parser.add_argument("--overwrite", action="store_true", help="do every patient again, with new settings if any")
     parser.add_argument("--seed", type=int, default=GIVEN, help="of the split into train, val and test (default: 0)")

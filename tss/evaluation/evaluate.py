@@ -1,8 +1,8 @@
 """Scores of trained checkpoints on patients they have not seen, at the threshold they bring with them.
 
 In:  checkpoints of run_train.py; DATA as run_preprocess.py leaves it; the name of a split.
-Out: predictions.csv (and without_prediction.csv), metrics.json, roc.png and gradcam/<patient>.png for each checkpoint; comparisons.json where two
-     have the same task; on request Table 2, with the older methods.
+Out: predictions.csv (and without_prediction.csv), metrics.json, roc.png and gradcam/<patient>.png for each checkpoint;
+     comparisons.json where two have the same task; on request Table 2, with the older methods.
 Paper: 3, Table 2, Figs 8 and 9.
 See: tests/evaluation/test_evaluate.py
 

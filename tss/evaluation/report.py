@@ -52,8 +52,8 @@ GRADCAM = {
     "pointing": "hottest place in the lesion",
 }  # of tss.evaluation.results.Overlap
 TAKING_PART_MEANS = {  # are the patients external?
-    False: "Taking part: the networks learn from those in train; those in val choose epoch and threshold; those in test "
-    "are kept for the end.",
+    False: "Taking part: the networks learn from those in train; those in val choose epoch and threshold; those in "
+    "test are kept for the end.",
     True: "Taking part: those whose answers are scored; external patients have no other use.",
 }
 LIMITS = (
@@ -206,8 +206,9 @@ def _heading(found: Findings) -> str:
     return (
         "<h1>Time since stroke from MRI: how well it was told</h1>\n<p class='about'>Computer programs (neural "
         f"networks after Zhang, Polson et al. 2021) were given the MRI scans of {scored} patients with an "
-        f"ischaemic stroke, of {len(here)} in the {found.split} {'cohort' if found.external else 'group'}, and answered with {asked}. This page says "
-        f"how often they were right, how sure one can be of that{', and how ' * bool(beside)}{' and '.join(beside)}"
+        f"ischaemic stroke, of {len(here)} in the {found.split} {'cohort' if found.external else 'group'}, and "
+        f"answered with {asked}. This page says how often they were right, how sure one can be of "
+        f"that{', and how ' * bool(beside)}{' and '.join(beside)}"
         f"{' did' * bool(beside)}. {seen}{made_up} It is a research result, not a medical device: it may not be "
         "used to diagnose or to treat anyone, nor to choose patients for thrombolysis.</p>"
     )
@@ -225,8 +226,8 @@ def _in_short(found: Findings) -> str:
                 f"{len(row.coverage.label_unknown) if row.coverage else 0} patients whose time is not known; there is "
                 "nothing to score."
                 if not scores.n
-                else f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it recognised {counts.tp} of the "
-                f"{scores.n_positive} patients who were scanned within {time}, and {counts.tn} of the "
+                else f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it recognised {counts.tp} "
+                f"of the {scores.n_positive} patients who were scanned within {time}, and {counts.tn} of the "
                 f"{scores.n - scores.n_positive} who were scanned later. AUC {with_interval(scores.auc, 3)}."
             )
         lines += [
@@ -271,9 +272,8 @@ def _flow(found: Findings) -> str:
         tables.append(
             found.table(
                 rows,
-                f"Patient flow, {words}. {TAKING_PART_MEANS[found.external]} This "
-                f"page is about {found.split}. Every patient of cohort.csv is counted in one line "
-                "between the first and the last, or in the last.",
+                f"Patient flow, {words}. {TAKING_PART_MEANS[found.external]} This page is about {found.split}. Every "
+                "patient of cohort.csv is counted in one line between the first and the last, or in the last.",
             )
         )
     groups = table1_rows(found.patients)
@@ -316,10 +316,10 @@ def _differences(found: Findings) -> str:
         "How do these patients differ from those that the networks learned from?",
         found.table(
             rows,
-            "Scanner columns of the table as value (patients); numbers as median (quartiles; 5th to 95th percentile). Scanner "
-            "units are before, lesions after preprocessing. Outside: the median here lies beyond the training patients' "
-            "5th to 95th percentile, or a value is new. Where something is outside, the networks are asked about what they "
-            "have not seen.",
+            "Scanner columns of the table as value (patients); numbers as median (quartiles; 5th to 95th percentile). "
+            "Scanner units are before, lesions after preprocessing. Outside: the median here lies beyond the training "
+            "patients' 5th to 95th percentile, or a value is new. Where something is outside, the networks are asked "
+            "about what they have not seen.",
         )
         if found.differences
         else "",
@@ -562,11 +562,13 @@ def _origin(found: Findings) -> str:
     said = [
         f"Software: tss {tss.__version__}. Preprocessing: tools {found.settings.get('tools', '-')}, grid {grid}, "
         f"atlas SHA-256 {found.settings.get('atlas_sha256', '-')}.",
-        f"Cohort that the networks were trained on, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
-        "These patients are in none of its splits; their scans were compared with those of its training and validation "
-        "patients, by SHA-256 of the voxels, and none is among them."
+        "Cohort that the networks were trained on, SHA-256: "
+        f"{', '.join(sorted({row.cohort or '' for row in found.networks}))}. These patients are in none of its splits; "
+        "their scans were compared with those of its training and validation patients, by SHA-256 of the voxels, and "
+        "none is among them."
         if found.external
-        else f"Cohort, who is in which split, SHA-256: {', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
+        else "Cohort, who is in which split, SHA-256: "
+        f"{', '.join(sorted({row.cohort or '' for row in found.networks}))}. "
         "All networks were trained with this split: no patient scored here was used to train them. Which patients "
         "first weights from elsewhere were learned from is not known here."
         if found.split == "test"

@@ -271,8 +271,9 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
     training = [patient for patient in patients if patient.split == "train"]
     if not training:
         raise InputError(
-            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least one "
-            "there, or empty the column split; to score these patients with a network trained on others, add --like CKPT."
+            f"{options.cohort}: no patient is in split 'train', so none can be the histogram reference. Put at least "
+            "one there, or empty the column split; to score these patients with a network trained on others, add "
+            "--like CKPT."
         )
     if options.reference:
         training = [patient for patient in training if patient.id == options.reference]

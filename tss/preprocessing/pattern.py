@@ -38,8 +38,8 @@ class Pattern:
         missing = [name for name in NEEDED if name not in self.preprocessing]
         if missing or not self.preprocessing["reference"].get("landmarks"):
             raise InputError(
-                f"{self.checkpoint} does not say how its patients were preprocessed ({', '.join(missing) or 'landmarks'} "
-                "missing). Train it on data of run_preprocess.py."
+                f"{self.checkpoint} does not say how its patients were preprocessed "
+                f"({', '.join(missing) or 'landmarks'} missing). Train it on data of run_preprocess.py."
             )
 
     @property
@@ -65,7 +65,8 @@ class Pattern:
         if differing:
             raise InputError(
                 f"--like {self.checkpoint}: these patients would be preprocessed with different settings from its own: "
-                f"{'; '.join(differing)}. Give the same atlas with --atlas, and the same tools and version of the suite."
+                f"{'; '.join(differing)}. Give the same atlas with --atlas, and the same tools and version of the "
+                "suite."
             )
 
     def flags(self, patient: str, voxels: dict[str, str]) -> list[str]:

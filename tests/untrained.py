@@ -22,14 +22,14 @@ def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
         }
     about |= changed
     torch.manual_seed(seed)
-    model = about.pop("model", "2d")
-    network = build_model(model, 4, about["grid"], PHASES[phase].attention, PHASES[phase].task)
+    model, width = about.pop("model", "2d"), about.pop("width", 4)
+    network = build_model(model, width, about["grid"], PHASES[phase].attention, PHASES[phase].task)
     checkpoint.write_checkpoint(
         path,
         {
             "format": checkpoint.FORMAT,
             "model": model,
-            "width": 4,
+            "width": width,
             "phase": phase,
             "attention": PHASES[phase].attention,
             "task": PHASES[phase].task,

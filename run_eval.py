@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import tss
 from tss.data.cohort import EXTERNAL, SIDES, SPLITS
-from tss.errors import InputError
+from tss.errors import InputError, print_in_any_encoding
 from tss.evaluation.options import Options, PatientOptions
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
@@ -29,6 +29,7 @@ GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user ga
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, evaluate, return the exit code."""
+    print_in_any_encoding()
     parser = build_parser()
     options = options_of(parser, parser.parse_args(argv))
     try:

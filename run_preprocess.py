@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import tss
 from tss.data.shards import read_shard
-from tss.errors import InputError
+from tss.errors import InputError, print_in_any_encoding
 
 if TYPE_CHECKING:
     from tss.preprocessing.pattern import Pattern
@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, preprocess, return the exit code."""
+    print_in_any_encoding()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: --jobs shares the cores out, by patient
     parser = build_parser()
     given = vars(parser.parse_args(argv))

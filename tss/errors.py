@@ -19,6 +19,7 @@ def exit_code(prog: str, work: Callable[[], int | None], rerun: str) -> int:
 
     rerun: how an interrupted run is continued.
     """
+    print_in_any_encoding()
     try:
         return work() or 0
     except InputError as error:
@@ -28,3 +29,10 @@ def exit_code(prog: str, work: Callable[[], int | None], rerun: str) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted. Rerun {rerun} to continue.", file=sys.stderr)
     return 2
+
+
+def print_in_any_encoding() -> None:
+    """Let names with accents be printed where the output is ASCII (LC_ALL=C, some schedulers): as \\xe9, not as an end."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

@@ -291,6 +291,18 @@ def test_where_fsl_is(fake, tmp_path, monkeypatch):
     fsl.run(["bet"], makes=tmp_path / "made")
     assert (tmp_path / "made").read_text() == f"{home}\n"
 
+    # FSL 6 has wrappers for PATH, in a folder of their own, which call the programs by their full path.
+    wrappers = home / "share" / "fsl" / "bin"
+    wrappers.mkdir(parents=True)
+    for name in fsl.PROGRAMS:
+        (wrappers / name).write_text(f'#!/bin/sh\n"{home}/bin/{name}" "$@"\n')
+        (wrappers / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrappers}:/usr/bin:/bin")
+    assert fsl.describe() == f"FSL 6.0.4 ({home})"
+    (tmp_path / "made").unlink()
+    fsl.run(["bet"], makes=tmp_path / "made")
+    assert (tmp_path / "made").read_text() == f"{home}\n"
+
     # Debian's names.
     debian = tmp_path / "debian"
     debian.mkdir()

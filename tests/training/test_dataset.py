@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from tss.data.prepared import read_prepared
+from tss.data.tasks import TUMOURS
 from tss.errors import InputError
-from tss.training.dataset import batches, load_split
+from tss.training.dataset import Split, batches, load_split
+from tss.training.phases import build_model
 
 GRID = (32, 32, 4)
 CPU = torch.device("cpu")
@@ -46,3 +48,16 @@ def test_batches_follow_the_order_and_keep_the_last_single_one(tiny_data):
     got = list(batches(split, order, 2, CPU))
     assert [len(labels) for _, labels in got] == [2, 2, 1]
     assert torch.equal(torch.cat([inputs for inputs, _ in got]), split.hemispheres[order].float())
+
+
+def test_a_single_slice_of_a_tumour_that_is_left_over_joins_the_batch_before(tiny_data):
+    """49 slices in batches of 16: BatchNorm has nothing to average over in a map of one pixel."""
+    slices = torch.rand(49, 3, 32, 32)
+    split = Split([], slices, torch.zeros(49))
+    got = list(batches(split, range(49), 16, CPU))
+    assert [len(labels) for _, labels in got] == [16, 16, 17]
+    assert torch.equal(torch.cat([inputs for inputs, _ in got]), slices)
+    assert [len(labels) for _, labels in batches(Split([], slices[:1], torch.zeros(1)), range(1), 16, CPU)] == [1]
+    network = build_model("2d", 4, (32, 32, 1), False, TUMOURS["2d"], 3).train()
+    for inputs, _ in got:
+        network(inputs)

@@ -165,6 +165,19 @@ def test_slices_are_the_file_s_own_and_those_that_the_mask_names(folder):
     assert torch.equal(images[0], images[4]) and torch.equal(images[0, 0], images[0, 2])
 
 
+def test_a_patient_with_few_slices_is_a_patient_in_2d(folder):
+    """As Cheng 2015 has them: some have one slice."""
+    for name in ("flair", "mask"):
+        scan = nifti.load(folder / f"{name}.nii.gz")
+        nifti.save(folder / f"one_{name}.nii.gz", scan.data[:, :, 5:6], scan.affine)
+    lines = [f"{kind}_{split},one_flair.nii.gz,{kind},one_mask.nii.gz,{split}" for kind in "ab" for split in ("train", "val")]
+    path = write(folder, "patient,flair,type,tumour,split", *lines)
+    split = load_tumours(read_tumours(path, "2d", 0), "2d", (20, 24, 20), "train")
+    assert split.samples == [Sample("a_train", "slice 0", 0), Sample("b_train", "slice 0", 1)]
+    with pytest.raises(InputError, match="fewer than 5 voxels along one axis"):
+        load_tumours(read_tumours(path, "3d", 0), "3d", (20, 24, 20), "train")
+
+
 def test_volumes_and_masks_lie_in_the_grid_around_the_head(folder):
     grid = (10, 12, 10)  # voxels of 18.2 x 18.17 x 18.2 mm: the scan's own, so that each value is known
     split = load_tumours(read_tumours(two(folder), "3d", 0), "3d", grid, "val")

@@ -46,40 +46,40 @@ class Volume(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def load(path: str | os.PathLike, mask: bool = False) -> Volume:
+def load(path: str | os.PathLike, mask: bool = False, fewest: int = FEWEST_VOXELS) -> Volume:
     """Read one 3-D NIfTI volume on canonical RAS axes. World positions stay as the file has them.
 
-    A fourth axis of length 1 is dropped. A mask may be zero everywhere.
+    A fourth axis of length 1 is dropped. A mask may be zero everywhere. fewest: voxels along any axis.
 
     Raises InputError: missing, not NIfTI, cut off, not 3-D, no orientation, an unusable affine, NaN, or all zero.
     """
-    if (volumes := count_volumes(path)) > 1:
+    if (volumes := count_volumes(path, fewest)) > 1:
         raise InputError(
             f"{path} is 4-D with {volumes} volumes; one 3-D volume is needed. "
             "Split the series with fslsplit or fslroi and name the volume you mean."
         )
-    series = load_series(path)
+    series = load_series(path, fewest)
     if not mask and not series.data.any():
         raise InputError(f"{path} is zero everywhere. Export the scan again.")
     return series._replace(data=series.data[..., 0])
 
 
-def count_volumes(path: str | os.PathLike) -> int:
+def count_volumes(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> int:
     """Return how many volumes a 3-D or 4-D NIfTI file holds, by its header alone.
 
     Raises InputError: missing, not NIfTI, or of another dimension.
     """
-    shape = _open(Path(path)).shape
+    shape = _open(Path(path), fewest).shape
     return shape[3] if len(shape) == 4 else 1
 
 
-def load_series(path: str | os.PathLike) -> Volume:
+def load_series(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> Volume:
     """Read a 3-D or 4-D NIfTI file as a Volume whose data is (X, Y, Z, N), on canonical RAS axes.
 
     Raises InputError: as `load`, except for the number of volumes and for zeros.
     """
     path = Path(path)
-    image = _open(path)
+    image = _open(path, fewest)
     notes = _check_orientation(image, path)
     try:
         data = np.asarray(image.dataobj)
@@ -99,7 +99,7 @@ def load_series(path: str | os.PathLike) -> Volume:
     )
 
 
-def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
+def _open(path: Path, fewest: int) -> nibabel.spatialimages.SpatialImage:
     try:
         there = path.is_file()
     except OSError as error:
@@ -112,7 +112,7 @@ def _open(path: Path) -> nibabel.spatialimages.SpatialImage:
         raise InputError(
             f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). Convert or copy it again."
         ) from error
-    _check_shape(image.shape, path)
+    _check_shape(image.shape, path, fewest)
     return image
 
 
@@ -120,12 +120,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_shape(shape: tuple[int, ...], path: Path) -> None:
+def _check_shape(shape: tuple[int, ...], path: Path, fewest: int) -> None:
     if len(shape) not in (3, 4):
         raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
-    if min(shape[:3]) < FEWEST_VOXELS:
+    if min(shape[:3]) < fewest:
         raise InputError(
-            f"{path} has shape {shape}: fewer than {FEWEST_VOXELS} voxels along one axis is not "
+            f"{path} has shape {shape}: fewer than {fewest} voxels along one axis is not "
             "a head. Name the whole volume."
         )
 

@@ -232,9 +232,12 @@ def describe() -> str:
 
 
 def _home(program: str) -> Path | None:
-    """Return FSL's own folder, where etc/fslversion is: above the program, or FSLDIR where that is a wrapper."""
-    above = Path(program).resolve().parent.parent
-    for folder in (above, Path(os.environ.get("FSLDIR", above)).absolute()):
+    """Return FSL's own folder, where etc/fslversion is: above the program, or FSLDIR where that is a wrapper.
+
+    FSL 6 has wrappers in share/fsl/bin, three folders down.
+    """
+    given = [Path(os.environ["FSLDIR"]).absolute()] if os.environ.get("FSLDIR") else []
+    for folder in (*Path(program).resolve().parents, *given):
         if (folder / "etc" / "fslversion").is_file():
             return folder
     return None

@@ -42,10 +42,14 @@ def load_split(data: str | os.PathLike, patients: list[Patient], task: str, spli
 def batches(split: Split, order: Sequence[int], size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield hemispheres (<= size, C, D, H, W) float32 and labels (<= size,) in the given order, on the device.
 
-    The last batch may be a single hemisphere; BatchNorm averages over its voxels (and slices).
+    The last batch may be a single hemisphere; BatchNorm averages over its voxels and slices. A single slice of a tumour
+    (N, C, Y, X) that is left over joins the batch before it: on small grids its last map is one pixel, and BatchNorm
+    would have nothing to average over.
     """
-    for start in range(0, len(order), size):
-        rows = torch.as_tensor(order[start : start + size])
+    least = 2 if split.hemispheres.ndim == 4 and size > 1 else 1
+    starts = [start for start in range(0, len(order), size) if len(order) - start >= least or start == 0]
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        rows = torch.as_tensor(order[start:end])
         yield at_least_float(split.hemispheres[rows].to(device)), split.labels[rows].to(device)
 
 

@@ -132,7 +132,8 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
     in_plane: Z is the file's own; else the grid's.
     """
     files = {name: file for name in channels_of(patient) if (file := patient.path(name))}
-    scans = {name: nifti.load(file) for name, file in files.items()}
+    fewest = 1 if in_plane else nifti.FEWEST_VOXELS  # single slices are samples of their own
+    scans = {name: nifti.load(file, fewest=fewest) for name, file in files.items()}
     first = next(iter(scans.values()))
     shape, affine = grid_around_head(first, grid, in_plane)
     channels = {name: scale_to_median(nifti.resample(scan, shape, affine)) for name, scan in scans.items()}
@@ -144,7 +145,7 @@ def load_patient(patient: Patient, grid: Sequence[int], in_plane: bool) -> tuple
     volume = np.stack([channels[name] for name in channels_of(patient)]).astype(np.float16)
     mask = None
     if file := patient.path("tumour"):
-        drawn = nifti.load(file, mask=True)
+        drawn = nifti.load(file, mask=True, fewest=fewest)
         drawn = drawn._replace(data=(drawn.data > 0).astype(np.float32))  # whatever labels its parts have
         mask = (nifti.resample(drawn, shape, affine) >= 0.5).astype(np.uint8)
         if not mask.any():

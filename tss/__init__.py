@@ -11,7 +11,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A notebook hands its own backend on to what it starts, and matplotlib refuses one that it cannot find. We draw to files.
-if os.environ.get("MPLBACKEND", "").startswith(("module://", "inline")) and not importlib.util.find_spec("matplotlib_inline"):
+if os.environ.get("MPLBACKEND", "").startswith(("module://", "inline")) and not importlib.util.find_spec(
+    "matplotlib_inline"
+):
     del os.environ["MPLBACKEND"]
 
 __version__ = "0.1.0"

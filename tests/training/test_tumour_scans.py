@@ -170,7 +170,9 @@ def test_a_patient_with_few_slices_is_a_patient_in_2d(folder):
     for name in ("flair", "mask"):
         scan = nifti.load(folder / f"{name}.nii.gz")
         nifti.save(folder / f"one_{name}.nii.gz", scan.data[:, :, 5:6], scan.affine)
-    lines = [f"{kind}_{split},one_flair.nii.gz,{kind},one_mask.nii.gz,{split}" for kind in "ab" for split in ("train", "val")]
+    lines = [
+        f"{kind}_{split},one_flair.nii.gz,{kind},one_mask.nii.gz,{split}" for kind in "ab" for split in ("train", "val")
+    ]
     path = write(folder, "patient,flair,type,tumour,split", *lines)
     split = load_tumours(read_tumours(path, "2d", 0), "2d", (20, 24, 20), "train")
     assert split.samples == [Sample("a_train", "slice 0", 0), Sample("b_train", "slice 0", 1)]

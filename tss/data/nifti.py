@@ -125,8 +125,7 @@ def _check_shape(shape: tuple[int, ...], path: Path, fewest: int) -> None:
         raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
     if min(shape[:3]) < fewest:
         raise InputError(
-            f"{path} has shape {shape}: fewer than {fewest} voxels along one axis is not "
-            "a head. Name the whole volume."
+            f"{path} has shape {shape}: fewer than {fewest} voxels along one axis is not a head. Name the whole volume."
         )
 
 

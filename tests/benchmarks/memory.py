@@ -7,13 +7,8 @@ torch's fake tensors have shapes and no numbers, so a step goes through in a mom
 lives, and the most that lived at once is the peak: weights, gradients, AdaBound's averages, the batch, what forward
 keeps for backward, and what backward needs on its way. It is what torch.cuda.max_memory_allocated() counts but for
 what the GPU's convolutions borrow (workspace), which depends on the card. In phases 2 to 4 the frozen layers' output of
-<<<<<<< HEAD
-all hemispheres is kept beside it where half of the free memory holds it (tss.training.feature_cache): on the GPU, else
-on the CPU.
-=======
 all hemispheres is kept beside it: on the GPU where half of its free memory holds it, else on the CPU
 (tss.training.feature_cache).
->>>>>>> bd95789 (More slow tests are marked; benchmarks' docstrings wrapped)
 """
 
 import argparse

@@ -22,13 +22,8 @@ again, so several processes with different --seeds may share the work, and the l
 tables.
 
 AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences of networks
-<<<<<<< HEAD
-are paired by seed. For phase 4's share of the best possible AUC patients are drawn anew (tss.metrics.bootstrap), of the
-mean over seeds. These patients are phantoms: phantom scores are not clinical results.
-=======
-are paired by seed. For phase 4's share of the best possible AUC patients are resampled
-(tss.metrics.bootstrap), of the mean over seeds. These patients are phantoms: phantom scores are not clinical results.
->>>>>>> bd95789 (More slow tests are marked; benchmarks' docstrings wrapped)
+are paired by seed. For a share of the ideal observer's AUC patients are resampled (tss.metrics.bootstrap), the same for
+both, of the mean over seeds. These patients are phantoms: phantom scores are not clinical results.
 """
 
 import argparse
@@ -48,9 +43,9 @@ from tss.data.nifti import load  # noqa: E402
 from tss.data.prepared import read_prepared
 from tss.data.tasks import TASKS  # noqa: E402
 from tss.display.tables import aligned  # noqa: E402
-from tss.metrics.bootstrap import bootstrap_ci  # noqa: E402
+from tss.evaluation.results import FLAIR_CLOCK, LEE2020, SOFT_CLOCK  # noqa: E402
 from tss.metrics.roc import roc_auc  # noqa: E402
-from tss.phantom.ideal_observer import realised_auc  # noqa: E402
+from tss.phantom.ideal_observer import realised_auc, share_of_best  # noqa: E402
 from tss.study.demo import GRID, TUMOUR_FLAGS, WIDTH  # noqa: E402
 from tss.study.programs import type_in  # noqa: E402
 from tss.training.checkpoint import load_model  # noqa: E402
@@ -81,7 +76,7 @@ FOLDERS = {
     "medical": "medical/phase3",
     "tumours": "tumours",
 }
-OLDER = ("tissue clock, FLAIR", "Lee 2020")
+OLDER = (FLAIR_CLOCK, SOFT_CLOCK, LEE2020)
 SHARED = (1, "tumours")  # the same whatever the rates of the others
 
 
@@ -206,8 +201,9 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
             found[n, name] = runs
             aucs = [roc_auc(labels, scores) for labels, scores in runs]
             lines.append([f"{name}: {task}", str(n), mean_ci(aucs), " ".join(f"{auc:.3f}" for auc in aucs)])
-    best = realised_auc(args.truth / "cohort.csv", "test")
-    lines += [[f"best possible on these patients: {task}", "-", f"{best[task]:.3f}", "-"] for task in TASKS]
+    for reader, practical in (("ideal observer", False), ("FLAIR ratio read with 5 % noise", True)):
+        best = realised_auc(args.truth / "cohort.csv", "test", practical)
+        lines += [[f"{reader} on these patients: {task}", "-", f"{best[task]:.3f}", "-"] for task in TASKS]
     lines += [
         [f"FLAIR in the drawn lesion, {words}: tss<4.5h", "-", f"{auc:.3f}", "-"]
         for words, auc in in_the_drawn_lesion(args.data).items()
@@ -238,7 +234,7 @@ def table(args: argparse.Namespace, model: str) -> list[list[str]]:
                 for name in ("phase 3", "phase 4", "random weights")
                 for line in on_the_same_patients(args, model, name)
             ]
-            lines.append(share_of_best(found[n, "phase 4"], best["tss<4.5h"]))
+            lines += [share_line(args, model, name, found[n, name]) for name in ("phase 4", "random weights")]
     return lines
 
 
@@ -284,20 +280,13 @@ def on_the_same_patients(args: argparse.Namespace, model: str, name: str) -> lis
     ]
 
 
-def share_of_best(runs: list, best: float) -> list[str]:
-    """Return the line of phase 4 beside the ceiling, patients drawn anew."""
-    labels = runs[0][0]
-
-    def share(chosen: np.ndarray) -> float:
-        return float(np.mean([roc_auc(labels[chosen], scores[chosen]) for _, scores in runs])) / best
-
-    low, high = bootstrap_ci(share, np.arange(len(labels)), np.random.default_rng(0))
-    return [
-        "phase 4, share of the best possible",
-        str(ALL),
-        f"{share(np.arange(len(labels))):.3f} [{low:.3f}, {high:.3f}]",
-        "patients drawn anew",
-    ]
+def share_line(args: argparse.Namespace, model: str, name: str, runs: list) -> list[str]:
+    """Return the line of a network beside the ideal observer, the same patients drawn anew for both."""
+    tested = scored_lines(args, model, ALL, args.seeds[0], ROWS[name][0])
+    latent = np.array([read_json(args.truth / "truth" / f"{row['patient']}.json")["latent"] for row in tested])
+    share, (low, high) = share_of_best(runs[0][0], latent, [scores for _, scores in runs])
+    words = f"{name}, share of the ideal observer's AUC"
+    return [words, str(ALL), f"{share:.3f} [{low:.3f}, {high:.3f}]", "patients drawn anew"]
 
 
 def in_the_drawn_lesion(data: Path) -> dict[str, float]:
@@ -326,11 +315,16 @@ def results(out: Path) -> dict[Path, Path]:
     }
 
 
-def predictions(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> tuple:
-    """Return labels and probabilities of the test patients (of phase 1: of their hemispheres), (N,) each."""
+def scored_lines(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> list[dict[str, str]]:
+    """Return the lines of a network's predictions.csv that have a label and a probability."""
     folder = results(folder_of(args, model, n, seed))[best_of(args, model, n, seed, key).resolve()]
     with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
+        return [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
+
+
+def predictions(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> tuple:
+    """Return labels and probabilities of the test patients (of phase 1: of their hemispheres), (N,) each."""
+    rows = scored_lines(args, model, n, seed, key)
     return np.array([float(row["label"]) for row in rows]), np.array([float(row["probability"]) for row in rows])
 
 

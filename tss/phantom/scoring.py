@@ -70,7 +70,8 @@ def score_file(path: Path, level: str, task: str, split: str) -> str:
     return "\n\n".join([
         aligned([list(pair) for pair in zip(HEAD, cells, strict=True)]),
         f"cases: SHA-256 of the {len(y)} patients and labels, {cases}\n"
-        f"share: all patients, {NEUTRAL}; patients are drawn anew, the same for both" + f"\n{others} patients of other splits are not counted" * bool(others),
+        f"share: all patients, {NEUTRAL}; patients are drawn anew, the same for both"
+        + f"\n{others} patients of other splits are not counted" * bool(others),
         "\n".join("| " + " | ".join(line) + " |" for line in (HEAD, ["---"] * len(HEAD), cells)),
         PHANTOM_NOTE,
     ])  # fmt: skip
@@ -137,7 +138,7 @@ def read_answers(path: Path, labels: dict[str, int]) -> dict[str, Answer]:
         if label and label != str(labels[patient]):
             raise InputError(
                 f"{where}the label of {patient} is {label}, in TSS-Phantom {benchmark.VERSION} it is "
-                f"{labels[patient]}: these are predictions of another task or version. Give --task, or predict these patients."
+                f"{labels[patient]}: these are predictions of another task or version. Give --task, or other predictions."
             )
         answers[patient] = Answer(_probability(row["probability"], where), _verdict(row.get("verdict"), where))
     return answers

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tss.errors import exit_code
 from tss.training.command_line import Parser, count
-from tss.training.phases import PHASES, schedule_in_words
+from tss.training.phases import PAPER, schedule_in_words
 
 PROG = "run_train.py"
 
@@ -60,7 +60,7 @@ def build_parser(demo: bool = False) -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--phase",
-        choices=[*map(str, PHASES), "all"],
+        choices=[*map(str, PAPER), "all"],
         help="which phase of the table below; all = each of them, from the best of the one before",
     )
     what.add_argument(

@@ -23,7 +23,7 @@ from tss.data.prepared import read_prepared  # noqa: E402
 from tss.display import training_plots
 from tss.preprocessing import registration, tools  # noqa: E402
 from tss.training.checkpoint import FORMAT  # noqa: E402
-from tss.training.phases import PHASES, build_model  # noqa: E402
+from tss.training.phases import PAPER, build_model  # noqa: E402
 
 
 def pytest_configure(config):
@@ -110,11 +110,12 @@ def made_up():
 
     def make(phase: int = 1, attention: bool = False, width: int = 4, model: str = "2d", **changes) -> dict:
         torch.manual_seed(phase)
-        task = PHASES[phase].task
-        auc, threshold = (None, None) if phase == 0 else (0.75, 0.4)
+        task = PAPER[phase].task
+        auc, threshold, validation = (None, None, None) if phase == 0 else (0.75, 0.4, {"logits": []})
         return {
             "format": FORMAT, "model": model, "width": width, "grid": list(TINY_GRID), "attention": attention,
             "phase": phase, "task": task, "epoch": 3, "val_auc": auc, "threshold": threshold, "frozen": [],
+            "recipe": "paper", "validation": validation,
             "parent": "random", "cohort": "c" * 64, "patients_seen": {}, "settings": {"seed": 0},
             "state_dict": build_model(model, width, TINY_GRID, attention, task).state_dict(), **changes,
         }  # fmt: skip

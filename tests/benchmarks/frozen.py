@@ -34,9 +34,9 @@ from tss.training.feature_cache import cache_features  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
 from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
-from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training.phases import FROZEN, PAPER, WIDTH, build_model, freeze  # noqa: E402
 
-PHASE = PHASES[4]  # with gates; phases 2 and 3 are the same without
+PHASE = PAPER[4]  # with gates; phases 2 and 3 are the same without
 WAYS = ("plain", "once")
 
 

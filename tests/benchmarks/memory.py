@@ -29,7 +29,7 @@ from tss.display.tables import aligned  # noqa: E402
 from tss.training import restoration  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer  # noqa: E402
 from tss.training.feature_cache import AfterFrozen  # noqa: E402
-from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training.phases import FROZEN, PAPER, WIDTH, build_model, freeze  # noqa: E402
 
 PAPER_GB = {("2d", 8): 4, ("2d", 16): 6, ("3d", 8): 7, ("3d", 16): 12}  # 2.4
 HEMISPHERES = 272 + 68  # with stroke, of the patients to train on and to validate: what phases 2 to 4 keep
@@ -73,7 +73,7 @@ def main() -> int:
     args = parser.parse_args()
     lines = [["phase", "batch", "fp32", "bf16", "the paper", "fp32 / paper", "bf16 / paper", "frozen, all", "bf16"]]
     for model in [args.model] if args.model else list(FROZEN):
-        for phase in PHASES.values():
+        for phase in PAPER.values():
             if model in phase.models:
                 batch = args.batch_size or phase.batch_size
                 found = [step(model, phase.number, batch, args, bf16) for bf16 in (False, True)]
@@ -94,7 +94,7 @@ def main() -> int:
 
 def step(model: str, number: int, batch: int, args: argparse.Namespace, bf16: bool) -> tuple[float, float]:
     """Two steps, so that the second finds AdaBound's averages; returns peak and what is kept of frozen layers, GB."""
-    phase, (d, h, w) = PHASES[number], args.size
+    phase, (d, h, w) = PAPER[number], args.size
     network = build_model(model, args.width or WIDTH[model], [2 * w, h, d], phase.attention, phase.task)
     if phase.freezes:
         freeze(network, FROZEN[model])

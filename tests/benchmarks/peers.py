@@ -39,7 +39,7 @@ from tss.training.feature_cache import cache_features  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
 from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
-from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training.phases import FROZEN, PAPER, WIDTH, build_model, freeze  # noqa: E402
 
 
 def main() -> int:
@@ -155,7 +155,7 @@ class Monai(nn.Module):
 
 def compare(args: argparse.Namespace, model: str, number: int, name: str, build: Callable) -> None:
     """Ours and a peer in one phase, in turn."""
-    phase, device = PHASES[number], torch.device(args.device)
+    phase, device = PAPER[number], torch.device(args.device)
     d, h, w = args.size
     torch.manual_seed(0)
     ours = build_model(model, WIDTH[model], [2 * w, h, d], phase.attention)

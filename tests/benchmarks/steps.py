@@ -49,7 +49,7 @@ from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
 from tss.training.augmentation import STRIDE
 from tss.training.augmentation import random_shift  # noqa: E402
-from tss.training.phases import FROZEN, PHASES, WIDTH, build_model, freeze  # noqa: E402
+from tss.training.phases import FROZEN, PAPER, WIDTH, build_model, freeze  # noqa: E402
 
 TRAINED_ON, VALIDATED_ON = 272, 68  # patients of the paper's cohort
 KINDS = {  # the first whose words are in an operation's name; the rest is ReLU, additions, gates' products, copies
@@ -75,7 +75,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for model in [args.model] if args.model else list(FROZEN):
             for number in args.phases:
-                if model in PHASES[number].models:
+                if model in PAPER[number].models:
                     leave = Path(folder) / f"{model}{number}.json"
                     command = [
                         sys.executable,
@@ -96,7 +96,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(FROZEN), help="without it both")
-    parser.add_argument("--phases", type=int, nargs="+", choices=list(PHASES), default=[1, 2, 4])
+    parser.add_argument("--phases", type=int, nargs="+", choices=list(PAPER), default=[1, 2, 4])
     parser.add_argument("--size", type=int, nargs=3, default=[26, 224, 112], metavar=("D", "H", "W"))
     parser.add_argument("--width", type=int, help="without it the paper's")
     parser.add_argument("--batch-size", type=int, help="without it the phase's")
@@ -119,7 +119,7 @@ class NoStep:
 
 def measure(args: argparse.Namespace, model: str, number: int) -> dict:
     """One phase of a model, in this process."""
-    device, phase = torch.device(args.device), PHASES[number]
+    device, phase = torch.device(args.device), PAPER[number]
     size = args.batch_size or phase.batch_size
     torch.manual_seed(0)
     d, h, w = args.size

@@ -51,7 +51,7 @@ from tss.study.programs import type_in  # noqa: E402
 from tss.training.checkpoint import load_model  # noqa: E402
 from tss.training.dataset import load_split  # noqa: E402
 from tss.training.epoch import predict
-from tss.training.phases import PHASES  # noqa: E402
+from tss.training.phases import PAPER  # noqa: E402
 
 ALL = 272  # training patients
 # At most; an epoch from random weights costs twice a frozen one.
@@ -147,7 +147,7 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
                 [args.tumours, *first, "--grid", *GRID, *words, *TUMOUR_FLAGS[model].split()],
             )
             continue
-        phase = PHASES[key if key in PHASES else 3]
+        phase = PAPER[key if key in PAPER else 3]
         faster = [1, 1] if key == 1 else RATES[args.rates]
         must(
             "run_train.py",

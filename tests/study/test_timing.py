@@ -7,7 +7,7 @@ import torch
 
 from tss.data.prepared import read_prepared
 from tss.study import timing
-from tss.training.phases import PHASES
+from tss.training.phases import PAPER
 
 CPU = torch.device("cpu")
 
@@ -20,10 +20,10 @@ def test_a_kind_of_training_is_timed_on_a_small_grid_and_scaled_to_the_whole(mon
     monkeypatch.setattr(timing.time, "monotonic", lambda: next(ticks))
     monkeypatch.setattr(timing, "AT_MOST", (32, 32, 8))
     before = torch.random.get_rng_state()
-    seconds = timing.seconds_a_hemisphere(PHASES[number], model, 2, (64, 32, 24), frozen, CPU, "fp32")
+    seconds = timing.seconds_a_hemisphere(PAPER[number], model, 2, (64, 32, 24), frozen, CPU, "fp32")
     assert seconds == 3 / 2 * 2 * 3  # of two hemispheres; twice as wide, thrice the slices
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert timing.seconds_a_hemisphere(PHASES[number], model, 2, (32, 32, 8), frozen, CPU, "fp32") == 3 / 2
+    assert timing.seconds_a_hemisphere(PAPER[number], model, 2, (32, 32, 8), frozen, CPU, "fp32") == 3 / 2
 
 
 def test_what_is_frozen_is_not_timed(monkeypatch):
@@ -32,7 +32,7 @@ def test_what_is_frozen_is_not_timed(monkeypatch):
         timing, "cache_features", lambda network, splits, *_, say: (asked.append(1), (network, splits))[1]
     )
     for frozen in (False, True):
-        timing.seconds_a_hemisphere(PHASES[2], "2d", 2, (32, 32, 4), frozen, CPU, "fp32")
+        timing.seconds_a_hemisphere(PAPER[2], "2d", 2, (32, 32, 4), frozen, CPU, "fp32")
     assert asked == [1]
 
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from tss.training import early_stopping
-from tss.training.phases import PHASES
+from tss.training.phases import PAPER
 
 
 def row(epoch, auc, loss=0.5):
@@ -14,7 +14,7 @@ def test_best_is_the_highest_auc_then_the_lowest_loss_then_the_first():
 
 
 def test_stops_when_the_auc_has_not_risen_for_patience_epochs():
-    phase = replace(PHASES[1], patience=3, epochs=100)
+    phase = replace(PAPER[1], patience=3, epochs=100)
     aucs = [0.5, 0.7, 0.7, 0.6, 0.7]  # rose in epoch 2; a lower loss at equal AUC does not count as rising
     ends = [
         early_stopping.is_finished([row(i + 1, auc, 0.5 - i / 10) for i, auc in enumerate(aucs[:n])], phase)
@@ -25,7 +25,7 @@ def test_stops_when_the_auc_has_not_risen_for_patience_epochs():
 
 
 def test_in_phase_0_the_lowest_error_is_best_and_ends_patience():
-    phase = replace(PHASES[0], patience=2, epochs=100)
+    phase = replace(PAPER[0], patience=2, epochs=100)
     rows = [
         {"epoch": n, "train_loss": 0.1, "val_loss": loss, "nothing_loss": 0.3}
         for n, loss in enumerate((0.2, 0.1, 0.1, 0.15), 1)

@@ -7,13 +7,13 @@ import torch
 
 from tss.data.tasks import RESTORE, TASKS
 from tss.errors import InputError
-from tss.training.phases import FROZEN, PHASES, build_model, freeze, schedule_in_words
+from tss.training.phases import FROZEN, PAPER, build_model, freeze, schedule_in_words
 
 
 def test_the_table_is_the_papers():
     rows = {
         n: (p.task, p.parent_of("2d"), p.parent_of("3d"), p.freezes, p.attention, p.batch_size, p.lr, p.final_lr)
-        for n, p in PHASES.items()
+        for n, p in PAPER.items()
     }
     assert rows == {
         0: ("restore", None, None, False, False, 8, 0.0005, 0.01),
@@ -22,19 +22,19 @@ def test_the_table_is_the_papers():
         3: ("tss<4.5h", 2, 2, True, False, 8, 0.00001, 0.001),
         4: ("tss<4.5h", 3, 3, True, True, 8, 0.00001, 0.001),
     }
-    assert [n for n, p in PHASES.items() if "2d" not in p.models] == [0]
-    assert all(p.number == n and p.task in (*TASKS, RESTORE) for n, p in PHASES.items())
-    assert all((p.epochs, p.patience) == (100, 10) for p in PHASES.values())
+    assert [n for n, p in PAPER.items() if "2d" not in p.models] == [0]
+    assert all(p.number == n and p.task in (*TASKS, RESTORE) for n, p in PAPER.items())
+    assert all((p.epochs, p.patience) == (100, 10) for p in PAPER.values())
 
 
 def test_the_table_cannot_be_changed_by_accident():
     with pytest.raises(AttributeError):
-        PHASES[1].lr = 1.0
+        PAPER[1].lr = 1.0
 
 
 def test_described_with_every_rate():
     text = schedule_in_words()
-    assert "phase 3" in text and "1e-05" in text and len(text.splitlines()) == 8
+    assert "phase 3" in text and "1e-05" in text and len(text.splitlines()) == 9
     assert "\n0      restore   -        random" in text and "\n1      stroke    random   phase 0" in text
 
 

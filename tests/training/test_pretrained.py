@@ -130,7 +130,7 @@ def test_resnet18_into_the_2d_model(tmp_path, attention):
     said = start_from(network, parent)
     assert said.startswith("120 tensors loaded, ") and said.endswith(", 2 (its own 10 classes) left over")
     reasons = "ResNet-18 does not weight slices; ResNet-18 has no gates; ours has one output"
-    assert (f"8 ({reasons}) new" if attention else f"3 ({reasons.replace('ResNet-18 has no gates; ', '')}) new") in said
+    assert (f"9 ({reasons}) new" if attention else f"3 ({reasons.replace('ResNet-18 has no gates; ', '')}) new") in said
     assert torch.equal(
         network.backbone.layer4[1].conv2.weight, parent.checkpoint["state_dict"]["backbone.layer4.1.conv2.weight"]
     )

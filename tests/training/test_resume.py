@@ -155,13 +155,14 @@ def test_resume_without_best_or_from_a_best_is_refused(options, no_drawing, monk
     shutil.copy("runs/2d/phase1/best.pt", "runs/2d/phase1/last.pt")
     with pytest.raises(InputError, match="last.pt cannot be continued"):
         train.train_phase(replace(options, resume=True), 1)
+    monkeypatch.setattr(resume, "best_epoch", lambda history, keeps: len(history))
     train.train_phase(replace(options, overwrite=True), 1)
     best = Path("runs/2d/phase1/best.pt")
     content = best.read_bytes()
     best.unlink()
     train.train_phase(replace(options, resume=True), 1)
     assert best.read_bytes() == content  # the best was the last, so that it can be had back
-    monkeypatch.setattr(resume, "best_epoch", lambda history: 1)
+    monkeypatch.setattr(resume, "best_epoch", lambda history, keeps: 1)
     with pytest.raises(InputError, match="best.pt is missing, or not of epoch 1, the best so far"):
         train.train_phase(replace(options, resume=True), 1)
     best.unlink()

@@ -16,7 +16,7 @@ from tss.training import feature_cache, train
 from tss.training.checkpoint import KEYS, load_checkpoint, load_model
 from tss.training.dataset import load_split
 from tss.training.epoch import predict, probability
-from tss.training.phases import PHASES
+from tss.training.phases import PAPER
 
 FROZEN_TENSORS = {"2d": 30, "3d": 28}  # conv1, bn1 (5), layer1: 4 convolutions and 4 norms; 4 of 7 each
 
@@ -51,7 +51,7 @@ def test_four_phases_and_before_them_phase_0_in_3d(options, kind, capsys):
         assert {p.name for p in folder.iterdir()} == names
         checkpoint = load_checkpoint(path)
         assert set(checkpoint) == set(KEYS)
-        assert (checkpoint["phase"], checkpoint["task"]) == (number, PHASES[number].task)
+        assert (checkpoint["phase"], checkpoint["task"]) == (number, PAPER[number].task)
         assert checkpoint["attention"] == (number == 4) and 0 < checkpoint["threshold"] < 1
         assert checkpoint["cohort"] == split_hash(read_prepared(options.data))
         started = "random" if number == first else f"phase {number - 1}"
@@ -152,7 +152,7 @@ def test_phase_4_has_phase_3s_outputs_before_its_first_step(options, kind, no_dr
     options = replace(options, model=kind)
     train.train_phase(options, 3, "random")
     monkeypatch.setattr(train, "is_finished", lambda history, phase: True)
-    monkeypatch.setattr(train, "finish_run", lambda run, state, val: state)
+    monkeypatch.setattr(train, "finish_run", lambda run, state, val, features: state)
     state = train.train_phase(options, 4, f"runs/{kind}/phase3/best.pt")
     before, _ = load_model(f"runs/{kind}/phase3/best.pt")
     hemispheres = torch.rand(6, 3, 4, 32, 16)

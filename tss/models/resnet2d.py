@@ -23,9 +23,11 @@ class SliceClassifier(Classifier):
         """width: channels of the first stage (64 in the paper); slices: D, at least 2; attention: with the gate?"""
         super().__init__()
         self.backbone = ResNet18(width)
+        self.classifier = nn.Linear(8 * width, 1)
+        # One linear output on features and gated features, "concatenated" (2.2), is the sum of two. Two modules, since
+        # phase 4 adds the second to a first that is trained already, and gives it rates of its own (decision 17).
         self.gate = AttentionGate(4 * width, 8 * width, ndim=2) if attention else None
-        # Pooled features first, pooled gate last: phase 4 widens phase 3's classifier at its end.
-        self.classifier = nn.Linear((8 + 4 * attention) * width, 1)
+        self.gate_classifier = nn.Linear(4 * width, 1, bias=False) if attention else None
         # sigmoid(a) = 1 / slices: the weights start with sum 1, so the model starts as a mean over slices.
         self.slice_logits = nn.Parameter(torch.full((slices,), -math.log(slices - 1)))
 
@@ -50,11 +52,11 @@ class SliceClassifier(Classifier):
         """early: what frozen() gives, (N, D, width, H/4, W/4) -> z (N, D), the output of each slice."""
         # (N * D, 4 width, H/16, W/16) and (N * D, 8 width, H/32, W/32)
         fine, last = self.backbone.late(early.flatten(0, 1))
-        features = last.mean(dim=(2, 3))  # (N * D, 8 width)
-        if self.gate is not None:
+        outputs = self.classifier(last.mean(dim=(2, 3)))  # (N * D, 1)
+        if self.gate is not None and self.gate_classifier is not None:
             gated, _ = self.gate(fine, last)  # (N * D, 4 width, H/16, W/16)
-            features = torch.cat([features, gated.mean(dim=(2, 3))], dim=1)  # (N * D, 12 width)
-        return self.classifier(features).view(early.shape[:2])  # (N, D)
+            outputs = outputs + self.gate_classifier(gated.mean(dim=(2, 3)))
+        return outputs.view(early.shape[:2])  # (N, D)
 
 
 class SliceTypes(nn.Module):
@@ -103,6 +105,14 @@ class ResNet18(nn.Module):
         """x: layer1's map -> layer3's and layer4's."""
         fine = self.layer3(self.layer2(x))
         return fine, self.layer4(fine)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """x: (N, C, H, W) -> the maps of conv1 and the four stages, at 1/2, 1/4, ..., 1/32 of the size."""
+        maps = [F.relu(self.bn1(self.conv1(x)))]
+        maps.append(self.layer1(F.max_pool2d(maps[0], kernel_size=3, stride=2, padding=1)))
+        for layer in (self.layer2, self.layer3, self.layer4):
+            maps.append(layer(maps[-1]))
+        return maps
 
 
 def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:

@@ -52,10 +52,11 @@ class VolumeClassifier(Classifier):
         """width: as in UNet3D; attention: with the gates at the 4 width (128) and 8 width (256) channel outputs?"""
         super().__init__()
         self.encoder = Encoder3d(in_channels, width)
+        self.classifier = nn.Linear(16 * width, 1)
+        # A linear output of its own for what is gated: see SliceClassifier.
         self.gate2 = AttentionGate(4 * width, 16 * width, ndim=3) if attention else None
         self.gate3 = AttentionGate(8 * width, 16 * width, ndim=3) if attention else None
-        # Pooled features first, pooled gates last: phase 4 widens phase 3's classifier at its end.
-        self.classifier = nn.Linear((16 + (4 + 8) * attention) * width, 1)
+        self.gate_classifier = nn.Linear((4 + 8) * width, 1, bias=False) if attention else None
 
     def frozen(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> (N, 4 width, D/4, H/4, W/4): the two down layers that phases 2-4 freeze."""
@@ -68,11 +69,12 @@ class VolumeClassifier(Classifier):
         pooling), so that phase 4 too needs nothing of the frozen layers but this one output.
         """
         deeper = self.encoder.pool(self.encoder.down3(features))  # (N, 8 width, D/8, H/8, W/8)
-        maps = [self.encoder.down4(deeper)]  # (N, 16 width, D/8, H/8, W/8)
-        if self.gate2 is not None and self.gate3 is not None:
-            maps += [self.gate2(features, maps[0])[0], self.gate3(deeper, maps[0])[0]]
-        pooled = torch.cat([each.mean(dim=(2, 3, 4)) for each in maps], dim=1)  # (N, 28 width) with gates
-        return self.classifier(pooled).squeeze(1).float()
+        bottom = self.encoder.down4(deeper)  # (N, 16 width, D/8, H/8, W/8)
+        outputs = self.classifier(bottom.mean(dim=(2, 3, 4)))  # (N, 1)
+        if self.gate2 is not None and self.gate3 is not None and self.gate_classifier is not None:
+            gated = [self.gate2(features, bottom)[0], self.gate3(deeper, bottom)[0]]
+            outputs = outputs + self.gate_classifier(torch.cat([g.mean(dim=(2, 3, 4)) for g in gated], dim=1))
+        return outputs.squeeze(1).float()
 
 
 class Encoder3d(nn.Module):

@@ -29,7 +29,7 @@ from tss.errors import InputError
 from tss.study.programs import EVALUATE, PRETRAIN, TRAIN, type_in
 from tss.study.timing import seconds_a_hemisphere, steps_of
 from tss.training.device import choose_device
-from tss.training.phases import PHASES, WIDTH
+from tss.training.phases import PAPER, WIDTH
 from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
 from tss.training.tumour_scans import read_tumours
 
@@ -84,9 +84,9 @@ class Training(NamedTuple):
     def row(self) -> str:
         if self.phase is None:
             return f"{self.model.upper()}, brain tumours"
-        task = PHASES[self.phase].task
+        task = PAPER[self.phase].task
         words = "Models Genesis" if task == RESTORE else POSITIVE[task]
-        return f"{self.model.upper()}, {words}{', attention' * PHASES[self.phase].attention}"
+        return f"{self.model.upper()}, {words}{', attention' * PAPER[self.phase].attention}"
 
     @property
     def weights(self) -> str:
@@ -167,7 +167,7 @@ def make_plan(study: Study) -> Plan:
             widths.setdefault(training.out, width or WIDTH[training.model])
             if training.phase is None:
                 continue
-            check_classes(study.data, patients, PHASES[training.phase])
+            check_classes(study.data, patients, PAPER[training.phase])
             if training.init in learned:
                 continue
             same = {name: getattr(study, name) for name in ("data", "seed", "device", "precision")}
@@ -190,7 +190,7 @@ def plan_chains(study: Study) -> tuple[list[list[Training]], list[dict[str, Any]
                 {
                     "kind": "network",
                     "name": f"{prefix}{name}-phase{number}",
-                    "task": PHASES[number].task,
+                    "task": PAPER[number].task,
                     "phase": number,
                     "model": model,
                     "weights": STARTS[name],
@@ -208,7 +208,7 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
         first, init = FIRST_PHASE[model], None
         if model == "3d" and study.genesis:
             first, init = 1, study.genesis
-        for number in range(first, max(PHASES) + 1):
+        for number in range(first, max(PAPER) + 1):
             chain.append(Training(model, name, number, init, out))
             init = chain[-1].best
         return chain
@@ -223,7 +223,7 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
 
 def check_weights(flag: str, file: Path | None, wanted: str) -> None:
     """Refuse a file that holds other weights than its flag says."""
-    parent = open_parent(Options(), PHASES[1], str(file)) if file else None
+    parent = open_parent(Options(), PAPER[1], str(file)) if file else None
     if parent and parent.checkpoint.get("name") != wanted:
         found, phase = parent.checkpoint, parent.checkpoint["phase"]
         what = found["name"] if phase is None else f"a checkpoint of phase {phase}"
@@ -287,7 +287,7 @@ def show_plan(study: Study, plan: Plan) -> None:
         cost = "not timed" if training.phase is None and state != "done" else "-"
         program = PRETRAIN
         if training.phase is not None:
-            program, phase = TRAIN, PHASES[training.phase]
+            program, phase = TRAIN, PAPER[training.phase]
             frozen = bool(phase.freezes and training.init)
             width = plan.widths[training.out]
             kind = (training.model, width, phase.task == RESTORE, frozen, phase.attention)
@@ -327,7 +327,7 @@ def state_of(study: Study, training: Training) -> tuple[str, int]:
     if training.phase is None:
         return state, 0
     values = study.values.get((training.model, training.phase), {})
-    return state, max(0, values.get("epochs", PHASES[training.phase].epochs) - done)
+    return state, max(0, values.get("epochs", PAPER[training.phase].epochs) - done)
 
 
 def _time(seconds: float) -> str:

@@ -16,9 +16,9 @@ from tss.data.cohort import Patient
 from tss.data.tasks import RESTORE, samples
 from tss.models.classifier import Classifier
 from tss.training.dataset import Split, batches
-from tss.training.epoch import LOSS, build_optimizer, train_one_epoch
+from tss.training.epoch import build_optimizer, classification_loss, train_one_epoch
 from tss.training.feature_cache import cache_features
-from tss.training.phases import FROZEN, Phase, build_model, freeze
+from tss.training.phases import Phase, build_model, freeze, frozen_modules
 from tss.training.restoration import RESTORATION_LOSS, distorted_batches
 
 # Voxels X, Y, Z that are timed, our choice: seconds at any grid; a step's time is about proportional to the voxels.
@@ -37,16 +37,16 @@ def seconds_a_hemisphere(
     x, y, z = map(min, grid, AT_MOST)
     size = phase.batch_size if device.type == "cuda" else HEMISPHERES
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        network = build_model(model, width, (x, y, z), phase.attention, phase.task)
+        network = build_model(model, width, (x, y, z), phase.attention, phase.task, recipe=phase.recipe)
     network.to(device)
     hemispheres = np.random.default_rng(0).random((size, 3, z, y, x // 2), dtype=np.float32)
     split = Split([], torch.from_numpy(hemispheres).half(), torch.arange(size) % 2.0)
     learner, kept = network, split
     if frozen:
         assert isinstance(network, Classifier)  # no other network has layers to freeze
-        freeze(network, FROZEN[model])
+        freeze(network, frozen_modules(phase, model))
         learner, (kept,) = cache_features(network, [split], device, precision, say=lambda text: None)
-    optimizer = build_optimizer(network, phase.lr, phase.final_lr)
+    optimizer = build_optimizer(network, phase.lr, phase.final_lr, phase.own_rates)
     taken = []
     for _ in range(3):  # the first is slow, since torch chooses its algorithms in it; others may be using the machine
         started = time.monotonic()
@@ -54,7 +54,7 @@ def seconds_a_hemisphere(
             given = distorted_batches(kept, range(size), size, device, seed=0, epoch=1)
         else:
             given = batches(kept, range(size), size, device)
-        train_one_epoch(learner, optimizer, RESTORATION_LOSS if phase.task == RESTORE else LOSS, given, precision)
+        train_one_epoch(learner, optimizer, RESTORATION_LOSS if phase.task == RESTORE else classification_loss, given, precision)
         taken.append(time.monotonic() - started)
     return min(taken) / size * math.prod(grid) / (x * y * z)
 

@@ -26,10 +26,14 @@ from tss.data.files import write_whole
 from tss.data.patients_seen import Hashes, why_not_new
 from tss.data.tasks import RESTORE, TUMOURS
 from tss.errors import InputError
-from tss.training.phases import PHASES, Phase, build_model
+from tss.training.phases import PAPER, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
 DECODER = dict.fromkeys(("up1.", "up2.", "up3.", "out."), "the decoder is not needed to classify")
+AFTER_RESTORING = dict.fromkeys(
+    ("evidence.", "slice_logits", "log_sharpness", "least", "clearness", "healthy", "feature_"),
+    "phase 0 looks for no evidence",
+)
 NEW_AFTER_TUMOURS = {"classifier": "tumours have other classes", "slice_logits": "their slices are not weighted"}
 LEFT_BY_TUMOURS = {"types.": "the types of tumour are not classified here"} | DECODER
 FROM_TUMOURS = (2, 3)  # the phases that Table 2 has from medical weights
@@ -49,6 +53,8 @@ KEYS = {
     "epoch": int,
     "val_auc": float,  # None in phase 0, which classifies nothing, and for tumours
     "threshold": float,  # probability; Youden's J on validation; None as val_auc
+    "recipe": str,  # "paper" or "extended"
+    "validation": dict,  # logits, labels and patients of the validation hemispheres; None as val_auc
     "state_dict": dict,
     "frozen": list,  # names of parameters and buffers
     "parent": str,  # sha256 of the file it started from, or "random"
@@ -143,7 +149,7 @@ def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict[str, A
             "Use the version of the suite that wrote it."
         )
     task = checkpoint.get("task")
-    may_be_none = (("val_auc", "threshold") if task in (RESTORE, *TUMOURS.values()) else ()) + (
+    may_be_none = (("val_auc", "threshold", "validation") if task in (RESTORE, *TUMOURS.values()) else ()) + (
         ("phase",) if task in TUMOURS.values() else ()
     )
     wrong = [
@@ -161,7 +167,7 @@ def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict[str, A
 def network_of(about: dict[str, Any]) -> nn.Module:
     """Return a network as a checkpoint, or a run, describes it, with fresh random weights."""
     model, width, grid, attention, task = (about[key] for key in ("model", "width", "grid", "attention", "task"))
-    return build_model(model, width, grid, attention, task, len(about.get("types", ())))
+    return build_model(model, width, grid, attention, task, len(about.get("types", ())), about["recipe"])
 
 
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
@@ -192,12 +198,19 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: H
         expected = (
             "random weights; omit --init"
             if number is None
-            else f"a checkpoint of phase {number} ({PHASES[number].task})"
+            else f"a checkpoint of phase {number} ({PAPER[number].task})"
         )
         raise InputError(
             f"phase {phase.number} starts from {expected}. {path} was written by phase "
             f"{given['phase']} ({given['task']})."
         )
+    if not foreign and phase.number > 1 and given["recipe"] != phase.recipe:
+        raise InputError(
+            f"{path} was trained by --recipe {given['recipe']}, this run has --recipe {phase.recipe}. Omit --recipe to "
+            "take the file's."
+        )
+    if parent.from_tumours and phase.recipe != "paper":
+        raise InputError(f"{path} was trained on tumours, for the paper's recipe to be compared with. Omit --recipe.")
     for key in ("model", "width") if foreign else ("model", "width", "grid"):
         if given[key] != wanted[key]:
             name, same_grid = (f" ({given['name']})", "") if foreign else ("", ", and give --data of the same grid")
@@ -222,12 +235,13 @@ def start_from(network: nn.Module, parent: Parent) -> str:
     """Copy a parent's tensors into a network; returns how many were loaded, are new and were left over, and why.
 
     New may only be the attention gates where the parent has none, and the classifier after a parent with another task:
-    it restored volumes (its decoder is then left over), or detected strokes. Where the gates are new, the classifier
-    has more inputs than the parent's: their weights are zero, so that the network starts as exactly the parent's
-    function (decision 4). A classifier that is new as a whole is zero too.
+    it restored volumes (its decoder is then left over), or detected strokes. What is new keeps the random weights that
+    the network was built with, so that a new classifier starts as one behind random weights does (decision 6). At zero
+    it would pass no gradient back, and at the paper's rates no layer behind it would ever move (decision 17). Only what
+    new gates let through counts nothing at first.
     """
     path, checkpoint = parent
-    own, given = network.state_dict(), dict(checkpoint["state_dict"])
+    given = dict(checkpoint["state_dict"])
     if parent.from_tumours:
         return load_tensors(network, given, NEW_AFTER_TUMOURS, LEFT_BY_TUMOURS, path)
     if checkpoint["phase"] is None:  # published weights, with reasons of their own
@@ -237,16 +251,12 @@ def start_from(network: nn.Module, parent: Parent) -> str:
     if not checkpoint["attention"]:
         may_be_new |= {"gate": "phase 4 adds the gates"}
     if checkpoint["task"] == RESTORE and not hasattr(network, "out"):
-        may_be_new |= {"classifier": "phase 0 has none"}
+        may_be_new |= {"classifier": "phase 0 has none"} | AFTER_RESTORING
         may_be_left |= DECODER
     elif checkpoint["task"] == "stroke":
         # To hemispheres with a stroke it says "yes" at once: phase 2's loss would start at 2.8, where a guess has 0.7.
         may_be_new |= {"classifier": "phase 1 has another task"}
         given = {name: tensor for name, tensor in given.items() if not name.startswith("classifier")}
-    elif any(name.startswith("gate") for name in own.keys() - given.keys()):
-        wider = torch.zeros_like(own["classifier.weight"])  # (1, features and gated features)
-        wider[:, : given["classifier.weight"].shape[1]] = given["classifier.weight"]
-        given["classifier.weight"] = wider
     return load_tensors(network, given, may_be_new, may_be_left, path)
 
 
@@ -269,9 +279,9 @@ def load_tensors(
                 f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not match its own "
                 "description, or is not what it seems to be; nothing was loaded."
             )
-    # A new classifier starts at zero: a random one would have strong opinions on features it has not learned from,
-    # which phase 2's rate of 1e-5 takes ten epochs to unlearn.
-    zero = {name: torch.zeros_like(own[name]) for name in own.keys() - shared if name.startswith("classifier")}
+    # The columns of new gates may start at zero, since they have a rate of their own and leave it with the first step:
+    # so phase 4 starts as exactly phase 3's function.
+    zero = {name: torch.zeros_like(own[name]) for name in own.keys() - shared if name.startswith("gate_classifier")}
     network.load_state_dict({name: given[name] for name in shared} | zero, strict=False)
     return f"{len(shared)} tensors loaded, {counts_in_words(new)} new, {counts_in_words(left)} left over"
 

@@ -16,11 +16,14 @@ def selection_score(row: dict) -> float:
     return next((row[name] for name in SCORES if name in row), -row["val_loss"])
 
 
-def best_epoch(history: list[dict]) -> int:
+def best_epoch(history: list[dict], keeps: str = "best") -> int:
     """The epoch with the highest score; of equal ones that with the lowest validation loss, then the first.
 
-    Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say).
+    Ties are common: a small validation set has few possible AUCs (our choice; the paper does not say). Where a phase
+    keeps its "last" epoch (tss.training.phases), that one.
     """
+    if keeps == "last":
+        return history[-1]["epoch"]
     return max(history, key=lambda row: (selection_score(row), -row["val_loss"], -row["epoch"]))["epoch"]
 
 

@@ -7,7 +7,7 @@ See: tests/training/test_epoch.py
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -22,9 +22,12 @@ from tss.training.device import at_precision, without_onednn_bf16
 LOSS = F.binary_cross_entropy_with_logits  # paper 2.4; on logits, since it is stable there (decision 3)
 
 
-def build_optimizer(network: nn.Module, lr: float, final_lr: float) -> AdaBound:
+def build_optimizer(
+    network: nn.Module, lr: float, final_lr: float, own_rates: Sequence[tuple[str, float, float]] = ()
+) -> AdaBound:
     """AdaBound (paper 2.4) over the parameters that are trained, with the package's defaults otherwise.
 
+    own_rates: how parameters' names begin, and their lr and final lr in place of the others'.
     Always a new one for a phase: the package fixes its base rates on construction and never steps a group that is
     added later.
 
@@ -36,12 +39,26 @@ def build_optimizer(network: nn.Module, lr: float, final_lr: float) -> AdaBound:
         trial = nn.Parameter(torch.zeros(1))
         trial.grad = torch.ones(1)
         AdaBound([trial]).step()
-        return AdaBound([p for p in network.parameters() if p.requires_grad], lr=lr, final_lr=final_lr)
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                own = (rates for begin, *rates in own_rates if name.startswith(begin))
+                first, last = next(own, (lr, final_lr))
+                groups.setdefault((first, last), []).append(parameter)
+        # In the order of the table, so that a resumed optimizer finds its groups again.
+        return AdaBound([{"params": groups[rates], "lr": rates[0], "final_lr": rates[1]} for rates in sorted(groups)])
     except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
         raise InputError(
             f"the package adabound does not run with torch {torch.__version__} ({str(error).splitlines()[0]}). "
             "Install the torch of requirements.txt: pip install -r requirements.txt"
         ) from error
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy (2.4) of logits (N,); of evidence and the voxel's part (N, 2) the sum of both."""
+    if logits.ndim == 1:
+        return LOSS(logits, labels)
+    return sum((LOSS(column, labels) for column in logits.unbind(dim=1)), start=torch.zeros_like(labels[0]))
 
 
 def train_one_epoch(

@@ -27,7 +27,7 @@ def save_checkpoint(run: Run, state: TrainState, name: str, threshold: float | N
     tensors = {tensor_name: tensor.cpu() for tensor_name, tensor in state.network.state_dict().items()}
     write_checkpoint(run.folder / name, {
         "format": FORMAT, **run.about, "epoch": row["epoch"], "val_auc": row.get("val_auc"),
-        "threshold": threshold, "frozen": state.frozen, "state_dict": tensors, **more,
+        "threshold": threshold, "validation": state.validation, "frozen": state.frozen, "state_dict": tensors, **more,
     })  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def save_epoch(run: Run, state: TrainState, threshold: float | None) -> None:
     """
     state_of_optimizer = {"optimizer": state.optimizer.state_dict(), "history": state.history}
     save_checkpoint(run, state, "last.pt", threshold, resume=state_of_optimizer)
-    if best_epoch(state.history) == state.history[-1]["epoch"]:
+    if best_epoch(state.history, run.phase.keeps) == state.history[-1]["epoch"]:
         save_checkpoint(run, state, "best.pt", threshold)
     write_log(run, state)
 
@@ -82,8 +82,8 @@ def resume(run: Run, state: TrainState) -> None:
         )
     state.network.load_state_dict(last["state_dict"])
     state.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are the phase's: checked above
-    state.history = last["resume"]["history"]
-    best, wanted = run.folder / "best.pt", best_epoch(state.history)
+    state.history, state.validation = last["resume"]["history"], last["validation"]
+    best, wanted = run.folder / "best.pt", best_epoch(state.history, run.phase.keeps)
     if not best.exists() or load_checkpoint(best)["epoch"] != wanted:
         if last["epoch"] != wanted:
             raise InputError(

@@ -31,11 +31,11 @@ from tss.training.augmentation import STRIDE
 from tss.training.checkpoint import Parent, check_checkpoint, check_parent, read_torch_file
 from tss.training.dataset import Split
 from tss.training.device import choose_device
-from tss.training.phases import FROZEN, PHASES, WIDTH, Phase
+from tss.training.phases import FROZEN, PAPER, RECIPES, WIDTH, Phase
 from tss.training.pretrained import recognise_weights
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
-FIRST_PHASE = {model: min(number for number, phase in PHASES.items() if model in phase.models) for model in FROZEN}
+FIRST_PHASE = {model: min(number for number, phase in PAPER.items() if model in phase.models) for model in FROZEN}
 PHASE_SETTINGS = ("batch_size", "lr", "final_lr", "epochs", "patience", "shift")  # of a phase, that may be overridden
 LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "restored.png", "settings.json")
 PHANTOMS = "phantoms, not clinical"  # said with every score of made-up patients
@@ -49,6 +49,7 @@ class Options:
     out: Path | None = None  # None: runs/<model>
     model: str | None = None
     width: int | None = None
+    recipe: str | None = None  # a key of RECIPES; None: the checkpoint's, else the paper's
     seed: int = 0
     train_patients: int | None = None  # None: all that are preprocessed
     device: str = "auto"
@@ -96,6 +97,8 @@ class TrainState:
     learner: nn.Module  # the network, or what lies behind its frozen layers (tss.training.feature_cache)
     optimizer: torch.optim.Optimizer
     frozen: list[str]  # names of parameters and buffers
+    before: dict[str, Tensor] = field(default_factory=dict)  # the tensors that the phase started from
+    validation: dict[str, Any] | None = None  # logits, labels and patients after the last epoch
     mean: Tensor | None = None  # (C, D, H, W), the mean training hemisphere; phase 0 alone
     history: list[dict[str, Any]] = field(default_factory=list)  # a dict an epoch, as log.csv has it
 
@@ -108,9 +111,10 @@ def options_from(given: dict[str, Any]) -> Options:
 
 def set_up_run(options: Options, number: int, init: str | None) -> Run:
     """Settle what a phase's run is, and refuse what cannot work before anything heavy is read."""
-    phase = replace(PHASES[number], **options.values)
-    parent = open_parent(options, phase, init)
+    parent = open_parent(options, PAPER[number], init)
     given = parent.checkpoint if parent else {}
+    recipe = options.recipe or given.get("recipe") or "paper"
+    phase = replace(RECIPES[recipe][number], **options.values)
     model = options.model or given.get("model") or default_model(phase)
     if model not in phase.models:
         raise InputError(
@@ -144,6 +148,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         "attention": phase.attention,
         "phase": number,
         "task": phase.task,
+        "recipe": recipe,
         "parent": sha256(parent.path) if parent else "random",
         "cohort": split_hash(cohort),
         "patients_seen": together(hashes_of(options.data, learned), given.get("patients_seen", {})),
@@ -153,7 +158,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         tested = [patient for patient in cohort if patient.split == "test" and patient.status == "ok"]
         check_parent(parent, phase, about, hashes_of(options.data, tested))
     check_classes(options.data, patients, phase)
-    folder = default_out(options, model) / f"phase{number}"
+    folder = default_out(options, model, recipe) / f"phase{number}"
     check_folder(options, folder)
     note = PHANTOMS if cohort[0].row.get("phantom") else ""
     return Run(options, phase, folder, choose_device(options.device), about, patients, parent, note)
@@ -183,7 +188,7 @@ def open_parent(options: Options, phase: Phase, init: str | None) -> Parent | No
     if init == "random" or (init is None and number is None):
         return None
     if init is None:
-        expected = default_out(options, model) / f"phase{number}" / "best.pt"
+        expected = default_out(options, model, options.recipe or "paper") / f"phase{number}" / "best.pt"
         raise InputError(
             f"phase {phase.number} needs --init: the checkpoint that phase {number} left, or the word "
             f"random. Type: python run_train.py --phase {phase.number} --init {expected}"
@@ -200,15 +205,16 @@ def default_model(phase: Phase) -> str:
 
 
 def phases_of(options: Options, init: str | None) -> tuple[str, list[Phase]]:
-    """Return the kind of model and the phases that `--phase all` trains."""
-    parent = None if options.model else open_parent(options, PHASES[1], init)
+    """Return the kind of model, and the phases of the recipe, that `--phase all` trains."""
+    parent = None if options.model else open_parent(options, PAPER[1], init)
     model = options.model or (parent.checkpoint["model"] if parent else MODEL)
-    return model, [phase for phase in PHASES.values() if model in phase.models]
+    return model, [phase for phase in RECIPES[options.recipe or "paper"].values() if model in phase.models]
 
 
-def default_out(options: Options, model: str) -> Path:
-    """The folder that holds phase0 or phase1 to phase4."""
-    return options.out or Path("runs") / (options.model or model)
+def default_out(options: Options, model: str, recipe: str = "paper") -> Path:
+    """The folder that holds phase0 or phase1 to phase4: runs/<model>, for another recipe runs/<model>-<recipe>."""
+    name = options.model or model
+    return options.out or Path("runs") / (name if recipe == "paper" else f"{name}-{recipe}")
 
 
 def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
@@ -296,7 +302,9 @@ def announce(run: Run, train: Split, val: Split) -> None:
             run.say(f"{path} was trained on other training patients: {before} there, {after} here")
     if run.note:
         run.say(f"these are {run.note}")
+    own = "".join(f", {name} {lr:g} -> {last:g}" for name, lr, last in phase.own_rates)
+    length = f"at most {phase.epochs} epochs, patience {phase.patience}"
+    length = length if phase.keeps == "best" else f"{phase.epochs} epochs, the last one kept"
     run.say(
-        f"batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}, at most {phase.epochs} epochs, "
-        f"patience {phase.patience}"
+        f"recipe {phase.recipe}: batch {phase.batch_size}, AdaBound {phase.lr:g} -> {phase.final_lr:g}{own}; {length}"
     )

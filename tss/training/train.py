@@ -16,23 +16,25 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tss.data.files import alone_in
+from tss.data.files import alone_in, read_json, write_json
 from tss.data.prepared import read_prepared
-from tss.data.tasks import RESTORE
+from tss.data.tasks import RESTORE, TASKS
 from tss.display import training_plots
 from tss.errors import InputError
 from tss.metrics import roc_auc, youden_threshold
 from tss.models.classifier import Classifier
+from tss.models.evidence import EvidenceClassifier
 from tss.training import restoration
 from tss.training.augmentation import STRIDE, random_shift
 from tss.training.checkpoint import load_checkpoint, network_of, prove_frozen, start_from
+from tss.training.classifier_fit import fit_classifier
 from tss.training.dataset import Split, batches, load_split
 from tss.training.early_stopping import best_epoch, is_finished, score_text
-from tss.training.epoch import LOSS, build_optimizer, predict, probability, train_one_epoch
+from tss.training.epoch import LOSS, build_optimizer, classification_loss, predict, probability, train_one_epoch
 from tss.training.feature_cache import cache_features
-from tss.training.phases import FROZEN, freeze
+from tss.training.phases import freeze, frozen_modules, share_of
 from tss.training.resume import save_epoch, start_or_resume, write_log
 from tss.training.run_setup import (
     Options,
@@ -46,6 +48,7 @@ from tss.training.run_setup import (
     set_up_run,
     training_cohort,
 )
+from tss.training.what_moved import in_words, what_moved
 
 SHIFTS = 1  # separates the random numbers of shifts from those of the order
 
@@ -64,7 +67,7 @@ def train_all(options: Options, init: str | None = None) -> list[Path]:
     patients = training_cohort(options, read_prepared(options.data))
     for phase in phases:  # what would stop phase 4 hours later is refused now
         check_classes(options.data, patients, phase)
-        check_folder(options, default_out(options, model) / f"phase{phase.number}")
+        check_folder(options, default_out(options, model, phase.recipe) / f"phase{phase.number}")
     best: list[Path] = []
     for phase in phases:
         init = str(best[-1]) if best else init
@@ -96,6 +99,10 @@ def train_run(run: Run, objective: Objective, train: Split, val: Split) -> Path:
         if state.frozen and not is_finished(state.history, run.phase):
             assert isinstance(state.network, Classifier)  # no other network has layers to freeze
             state.learner, splits = cache_features(state.network, splits, run.device, run.options.precision, run.say)
+        if run.phase.fits_classifier and not state.history:
+            assert isinstance(state.network, EvidenceClassifier)
+            fit_classifier(state.network, state.learner, splits[0], run.options.precision)
+            state.before = snapshot(state.network)
         while not is_finished(state.history, run.phase):
             train_and_validate(run, state, objective, *splits)
     except torch.OutOfMemoryError as error:
@@ -103,7 +110,7 @@ def train_run(run: Run, objective: Objective, train: Split, val: Split) -> Path:
             f"{run.phase.name}: {run.device} has too little memory for batches of {run.phase.batch_size}. "
             "Give a smaller --batch-size, or --precision bf16."
         ) from error
-    return finish_run(run, state, val)
+    return finish_run(run, state, val, splits[1])
 
 
 def prepare(run: Run, train: Split) -> TrainState:
@@ -116,14 +123,15 @@ def prepare(run: Run, train: Split) -> TrainState:
     if run.parent:
         run.say(f"starts from {run.parent}: {start_from(network, run.parent)}")
         if run.phase.freezes:
-            frozen = freeze(network, FROZEN[about["model"]])
+            frozen = freeze(network, frozen_modules(run.phase, about["model"]))
     else:
         run.say(f"starts from random weights, seed {run.options.seed}; nothing is frozen")
     mean = restoration.mean_hemisphere(train) if run.phase.task == RESTORE else None
     if mean is not None and not run.parent:
         restoration.start_at_mean(network, mean)
     network.to(run.device)
-    state = TrainState(network, network, build_optimizer(network, run.phase.lr, run.phase.final_lr), frozen, mean)
+    optimizer = build_optimizer(network, run.phase.lr, run.phase.final_lr, run.phase.own_rates)
+    state = TrainState(network, network, optimizer, frozen, snapshot(network), mean=mean)
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     still = sum(p.numel() for name, p in network.named_parameters() if name in frozen)
     run.say(f"{trained:,} parameters trained, {still:,} frozen ({len(frozen)} tensors with BatchNorm's statistics)")
@@ -135,6 +143,9 @@ def train_and_validate(run: Run, state: TrainState, objective: Objective, train:
     """One epoch: train, validate, save, say."""
     started = time.monotonic()
     epoch = len(state.history) + 1
+    if run.phase.strongest:
+        assert isinstance(state.network, EvidenceClassifier)
+        state.network.look_at(share_of(run.phase, epoch))
     try:
         batches_of_epoch = objective.batches(run, state, train, epoch)
         loss = train_one_epoch(state.learner, state.optimizer, objective.loss, batches_of_epoch, run.options.precision)
@@ -146,6 +157,11 @@ def train_and_validate(run: Run, state: TrainState, objective: Objective, train:
     state.history.append({"epoch": epoch, "train_loss": loss, **scores})
     save_epoch(run, state, threshold)
     say_epoch(run, state, time.monotonic() - started)
+
+
+def snapshot(network: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors as they are now, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def order_of_epoch(run: Run, train: Split, epoch: int) -> list[int]:
@@ -169,8 +185,15 @@ def classification_scores(run: Run, state: TrainState, val: Split) -> tuple[dict
     """Return validation loss and AUC, and the threshold that is best there (decision 8)."""
     logits = predict(state.learner, val.hemispheres, run.phase.batch_size, run.device, run.options.precision)
     loss = LOSS(torch.from_numpy(logits), val.labels.double()).item()
-    scores, labels = probability(logits), val.labels.numpy()
-    return {"val_loss": loss, "val_auc": roc_auc(labels, scores)}, youden_threshold(labels, scores)
+    labels = val.labels.numpy()
+    state.validation = {
+        "logits": logits.tolist(),
+        "labels": labels.astype(int).tolist(),
+        "patients": [sample.patient for sample in val.samples],
+        "sides": [sample.side for sample in val.samples],
+    }
+    threshold = probability(np.array(youden_threshold(labels, logits))).item()  # on logits: they do not saturate
+    return {"val_loss": loss, "val_auc": roc_auc(labels, logits)}, threshold
 
 
 def restoration_batches(run: Run, state: TrainState, train: Split, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
@@ -188,7 +211,7 @@ def restoration_scores(run: Run, state: TrainState, val: Split) -> tuple[dict[st
     ), None
 
 
-CLASSIFICATION = Objective(shifted_batches, LOSS, classification_scores)
+CLASSIFICATION = Objective(shifted_batches, classification_loss, classification_scores)
 RESTORATION = Objective(restoration_batches, restoration.RESTORATION_LOSS, restoration_scores)
 
 
@@ -200,12 +223,15 @@ def say_epoch(run: Run, state: TrainState, seconds: float) -> None:
     run.say(
         f"epoch {row['epoch']:03d}/{phase.epochs:03d}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
         f"{score_text(row)}  lr {phase.lr:.1e}  {seconds:5.1f} s  left <= {left_text}"
-        f"{'  best' if best_epoch(state.history) == row['epoch'] else ''}".rstrip()
+        f"{'  best' if best_epoch(state.history, phase.keeps) == row['epoch'] else ''}".rstrip()
     )
 
 
-def finish_run(run: Run, state: TrainState, val: Split) -> Path:
-    """Draw the curves, prove on the written files that the frozen part is the parent's, and say which epoch is best."""
+def finish_run(run: Run, state: TrainState, val: Split, features: Split) -> Path:
+    """Draw the curves, prove on the written files that the frozen part is the parent's, and say which epoch is best.
+
+    features: val, or what the learner takes in its place.
+    """
     best = run.folder / "best.pt"
     if state.frozen and run.parent:
         for path in (best, run.folder / "last.pt"):
@@ -215,7 +241,7 @@ def finish_run(run: Run, state: TrainState, val: Split) -> Path:
             f"{run.parent.path}"
         )
     write_log(run, state)  # a kill may have come between last.pt and its line
-    row = state.history[best_epoch(state.history) - 1]
+    row = state.history[best_epoch(state.history, run.phase.keeps) - 1]
     title, note = f"{run.phase.name.capitalize()}: {run.phase.task}", f"\n{run.note}" if run.note else ""
     training_plots.draw_curves(run.folder / "curves.png", state.history, row["epoch"], title + note)
     result = f"val loss {row['val_loss']:.4f}, {score_text(row)}"
@@ -224,5 +250,31 @@ def finish_run(run: Run, state: TrainState, val: Split) -> Path:
         shown = restoration.restored_slices(state.network, val, run.device, run.options.seed)
         caption = f"{title}, epoch {row['epoch']}: {result}{note}"
         training_plots.draw_restoration(run.folder / "restored.png", shown, caption)
+    elif run.phase.task in TASKS:
+        say_what_moved(run, state, features)
     run.say(f"done after {len(state.history)} epochs: {best} is epoch {row['epoch']}, {result}")
     return best
+
+
+def say_what_moved(run: Run, state: TrainState, features: Split) -> None:
+    """Say of the best and of the last network how far each part came, and what the attention is worth (decision 17).
+
+    The best goes on to the next phase, and may be of an early epoch; the last shows what the phase's rates can do.
+    """
+    path = run.folder / "settings.json"
+    settings = read_json(path)
+    if "what_moved" not in settings:  # a finished phase that is resumed has said it already
+
+        def logits() -> np.ndarray:
+            size, precision = run.phase.batch_size, run.options.precision
+            return predict(state.learner, features.hemispheres, size, run.device, precision)
+
+        settings["what_moved"] = {}
+        for name in ("best", "last"):
+            state.network.load_state_dict(load_checkpoint(run.folder / f"{name}.pt")["state_dict"])
+            found = what_moved(state.network, state.before, logits, features.labels.numpy())
+            settings["what_moved"][name] = found
+        write_json(path, settings)
+    for name, found in settings["what_moved"].items():
+        for line in in_words(found):
+            run.say(f"{name}: {line}")

@@ -89,7 +89,7 @@ def set_up_tumour_run(options: Options, table: Path, grid: Sequence[int]) -> Run
     about = {
         "model": model, "width": options.width or WIDTH[model], "grid": list(grid), "attention": False, "phase": None,
         "task": phase.task, "name": MEDICAL_WEIGHTS, "types": types_of(patients) if phase.task == TYPE else [],
-        "parent": "random", "cohort": split_hash(patients), "patients_seen": {},
+        "parent": "random", "recipe": "paper", "cohort": split_hash(patients), "patients_seen": {},
         "settings": settings_of(options, phase, weights="random", tumours=str(table)),
     }  # fmt: skip
     folder = default_out(options, model) / phase.name

@@ -50,7 +50,7 @@ class Evidence(nn.Module):
         self.interpolation = INTERPOLATIONS[ndim]
 
     def forward(self, x: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """x: (N, 3, *spatial) in healthy medians, maps: finest first -> (N, 2, *spatial): evidence, the voxel's part."""
+        """x: (N, 3, *spatial) in healthy medians, maps: finest first -> (N, 2, *spatial): evidence, voxel part."""
         context = torch.zeros_like(maps[-1][:, :1])
         for convolution, image in zip(reversed(self.context), reversed(maps), strict=True):
             context = convolution(image) + self.resized(context, image)
@@ -106,7 +106,7 @@ class EvidenceClassifier(Classifier):
         raise NotImplementedError
 
     def frozen(self, x: Tensor) -> Tensor:
-        """x: (N, C, D, H, W) -> (N, 5 * D * H * W and more): intensities, evidence, the voxel's part; the deepest map."""
+        """x: (N, C, D, H, W) -> (N, 5 * D * H * W and more): intensities, evidence, voxel part; deepest map."""
         medians, maps = x / self.healthy, self.maps(self.seen(x))
         both = self.evidence(self.seen(medians), maps)  # (N * D, 2, H, W) or (N, 2, D, H, W)
         if both.ndim == 4:
@@ -114,7 +114,7 @@ class EvidenceClassifier(Classifier):
         return torch.cat([medians.flatten(1), both.flatten(1), maps[-1].reshape(len(x), -1)], dim=1)
 
     def after_frozen(self, features: Tensor) -> Tensor:
-        """features: what frozen() gives -> logits (N,); while phase 1 is trained (N, 2), the voxel's part by itself too.
+        """features: what frozen() gives -> logits (N,); while phase 1 is trained (N, 2), with the voxel part alone.
 
         Without a loss of its own the voxel's part may leave it to the context to find the stroke: in 3 of 10 seeds it
         did, and what was read under the evidence said nothing of the time (AUC 0.63 to 0.68 in place of 0.84).
@@ -154,7 +154,7 @@ class EvidenceClassifier(Classifier):
         return (where + self.clearness * voxel + slices).flatten(1).softmax(dim=1).view_as(evidence)
 
     def gate_map(self, x: Tensor, evidence: Tensor, rest: Tensor) -> Tensor:
-        """-> (N, D, H, W) in (0, 1): the paper's attention gate, on contrasts and evidence, gated by the deepest map."""
+        """-> (N, D, H, W) in (0, 1): the attention gate on contrasts and evidence, gated by the deepest map."""
         fine = self.seen(torch.cat([contrast(x), evidence.clamp(-CLIP, CLIP).unsqueeze(1)], dim=1))
         _, gate = self.gate(fine, rest.reshape(len(fine), -1, *self.deepest_size()))
         return gate.view_as(evidence)

@@ -270,7 +270,7 @@ def say_what_moved(run: Run, state: TrainState, features: Split) -> None:
             return predict(state.learner, features.hemispheres, size, run.device, precision)
 
         settings["what_moved"] = {}
-        for name in ("best", "last"):
+        for name in ("best", "last") if run.phase.keeps == "best" else ("last",):
             state.network.load_state_dict(load_checkpoint(run.folder / f"{name}.pt")["state_dict"])
             found = what_moved(state.network, state.before, logits, features.labels.numpy())
             settings["what_moved"][name] = found

@@ -54,7 +54,9 @@ def seconds_a_hemisphere(
             given = distorted_batches(kept, range(size), size, device, seed=0, epoch=1)
         else:
             given = batches(kept, range(size), size, device)
-        train_one_epoch(learner, optimizer, RESTORATION_LOSS if phase.task == RESTORE else classification_loss, given, precision)
+        train_one_epoch(
+            learner, optimizer, RESTORATION_LOSS if phase.task == RESTORE else classification_loss, given, precision
+        )
         taken.append(time.monotonic() - started)
     return min(taken) / size * math.prod(grid) / (x * y * z)
 

@@ -353,7 +353,7 @@ def test_another_subjects_file_in_a_subjects_folder_is_not_read(tmp_path):
     assert "  sub-1: sub-2_FLAIR.nii.gz is not read: it lies in sub-1, and its name is another's" in said
 
 
-@pytest.mark.parametrize("label", ["acq-FA", "rec-colFA", "desc-MD", "rec-expADC", "acq-eADC", "acq-b500", "acq-b2000"])
+@pytest.mark.parametrize("label", ["acq-FA", "rec-colFA", "desc-MD", "rec-expADC", "acq-eADC", "acq-b500", "acq-b2000", "acq-b2k53dirs"])
 def test_labels_that_name_a_derived_image_or_another_b(tmp_path, label):
     lay(tmp_path, f"sub-1/dwi/sub-1_{label}_dwi.nii.gz", "sub-1/dwi/sub-1_rec-ADC_dwi.nii.gz")
     assert "dwi" not in scans(read(tmp_path)[0]["sub-1"])
@@ -386,6 +386,15 @@ def test_sidecars_of_whatever_kind(tmp_path, value):
     put(tmp_path, {"participants.json": {"sex": {"Levels": [1]}}, "dataset_description.json": {"Name": None}})
     is_adc = isinstance(value, (str, list))
     assert ("adc" in scans(read(tmp_path)[0]["sub-1"])) == is_adc
+
+
+def test_a_unit_that_is_not_available_is_none_and_a_flair_by_another_name_is_named(tmp_path):
+    lay(tmp_path, "sub-1/dwi/sub-1_trace.nii.gz", "sub-1/dwi/sub-1_ADC.nii.gz", "sub-1/anat/sub-1_T2FLAIR.nii.gz")
+    put(tmp_path, {"participants.tsv": TABLE + "sub-1\t95\tleft\n"})
+    put(tmp_path, {"participants.json": {"onset_to_mri_min": {"Units": "n/a"}}})
+    patient = read(tmp_path)[0]["sub-1"]
+    assert patient.minutes == 95
+    assert patient.row["not_found"].startswith("no FLAIR in sub-1/anat (sub-1_T2FLAIR.nii.gz: BIDS names one")
 
 
 def test_a_stray_quote_in_a_table_swallows_no_subject(tmp_path):

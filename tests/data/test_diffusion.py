@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import nibabel
+import heads
 import numpy as np
 import pytest
 
@@ -119,12 +120,13 @@ def test_a_trace_image_is_taken_as_it_is(tmp_path):
 
 def test_b0_is_the_one_named_then_the_series_own_then_made_from_the_adc(tmp_path):
     save(tmp_path, [constant(70)], name="named")
+    save(tmp_path, [constant(33)], name="flair")
     save(tmp_path, [constant(0.5)], name="adc")
     save(tmp_path, [constant(50), constant(20)], "0 1000")
     save(tmp_path, [constant(20), constant(20)], "850 850", name="without")
 
     def b0(**row):
-        row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "named.nii.gz"} | row
+        row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "flair.nii.gz"} | row
         return load_scans(Patient(row, tmp_path)).b0.data
 
     assert np.array_equal(b0(b0="named.nii.gz", adc="adc.nii.gz"), constant(70))
@@ -187,8 +189,9 @@ def test_a_3d_dwi_is_believed_no_b_that_does_not_fit(tmp_path):
 
 def test_b_in_the_table_and_a_bval_that_is_missing(tmp_path):
     save(tmp_path, [constant(20)], name="trace")
+    save(tmp_path, [constant(33)], name="flair")
     save(tmp_path, [constant(0.5)], name="adc")
-    row = {"patient": "p", "dwi": "trace.nii.gz", "flair": "trace.nii.gz", "adc": "adc.nii.gz", "dwi_b": "800"}
+    row = {"patient": "p", "dwi": "trace.nii.gz", "flair": "flair.nii.gz", "adc": "adc.nii.gz", "dwi_b": "800"}
     assert np.allclose(load_scans(Patient(row, tmp_path)).b0.data, 20 * np.exp(0.8 * 0.5), rtol=1e-5)
     with pytest.raises(InputError, match="gone.bval, named in column dwi_bval, does not exist"):
         load_scans(Patient(row | {"dwi_bval": "gone.bval"}, tmp_path))
@@ -204,9 +207,10 @@ def test_the_b0_of_a_series_is_not_taken_for_its_b1000(tmp_path):
     b0[:, :, :4] *= 3  # CSF
     dwi = b0 * np.where(np.arange(8) < 4, np.exp(-3.0), np.exp(-0.8)).astype(np.float32)
     save(tmp_path, [b0], name="b0")
+    save(tmp_path, [constant(33)], name="flair")
     save(tmp_path, [b0 * 1.1], "0 1000 1000", name="again")
     save(tmp_path, [dwi], "0 1000 1000", name="dwi")
-    row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "b0.nii.gz", "b0": "b0.nii.gz"}
+    row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "flair.nii.gz", "b0": "b0.nii.gz"}
     assert np.allclose(load_scans(Patient(row, tmp_path)).dwi.data, dwi)
     with pytest.raises(InputError, match="again.nii.gz is no b1000: its .bval lists b0 too, and CSF is as bright"):
         load_scans(Patient(row | {"dwi": "again.nii.gz"}, tmp_path))
@@ -216,8 +220,9 @@ def test_the_b0_of_a_series_is_not_taken_for_its_b1000(tmp_path):
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_adc_in_every_unit(tmp_path, unit):
     save(tmp_path, [constant(20)])
+    save(tmp_path, [constant(33)], name="flair")
     save(tmp_path, [constant(0.63 * unit)], name="adc")
-    row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "dwi.nii.gz", "adc": "adc.nii.gz"}
+    row = {"patient": "p", "dwi": "dwi.nii.gz", "flair": "flair.nii.gz", "adc": "adc.nii.gz"}
     assert np.allclose(load_scans(Patient(row, tmp_path)).b0.data, 20 * np.exp(0.63), rtol=1e-5)
 
 
@@ -233,7 +238,20 @@ def test_no_black_specks_in_a_real_series(tmp_path):
 
 @needs_real
 def test_a_real_adc_in_mm2_per_s():
-    row = {"patient": "p", "dwi": "ads02_dwi.nii.gz", "flair": "ads02_dwi.nii.gz", "adc": "ads02_adc_mm2s.nii.gz"}
-    scans = load_scans(Patient(row, REAL / "adc_mm2s"))
+    row = {"patient": "p", "dwi": "ads02_dwi.nii.gz", "flair": "../ads01_hole/ads01_dwi.nii.gz"}
+    scans = load_scans(Patient(row | {"adc": "ads02_adc_mm2s.nii.gz"}, REAL / "adc_mm2s"))
     brain = brain_extraction.find_brain(scans.dwi, scans.b0)
     assert np.median(np.log(scans.b0.data[brain] / scans.dwi.data[brain])) == pytest.approx(0.75, abs=0.15)
+
+
+def test_a_map_appended_to_the_series_as_b0_is_said(tmp_path):
+    """Philips appends one; the converter labels it 0 or leaves it out of the .bval, which is refused."""
+    shape, affine = heads.DWI_GRID[0], heads.grid(*heads.DWI_GRID)
+    dwi, b0 = (heads.sample(name, shape, affine) for name in ("dwi", "b0"))
+    adc = np.where(b0 > 50, np.log(np.maximum(b0, 1) / np.maximum(dwi, 1)).clip(0, 3), 0) * 1000
+    (tmp_path / "s.bval").write_text("0 0 1000 0")
+    heads.save(tmp_path / "s.nii.gz", np.stack([b0, b0 * 1.02, dwi, adc], -1).astype(np.float32), affine)
+    (note,) = load_dwi(tmp_path / "s.nii.gz", tmp_path / "s.bval").b0.notes
+    assert note.startswith("DWI volumes 1, 2, 4 are given as b0, but volume 4 is unlike the rest")
+    heads.save(tmp_path / "s.nii.gz", np.stack([b0, b0 * 1.02, dwi, b0 * 0.97], -1).astype(np.float32), affine)
+    assert load_dwi(tmp_path / "s.nii.gz", tmp_path / "s.bval").b0.notes == ()

@@ -252,3 +252,15 @@ def test_the_coarsest_grid_is_usable_everywhere_and_one_that_is_not_is_refused_a
         nifti.atlas_grid(atlas, (64, 64, 5))
     with pytest.raises(InputError, match="--grid 2000 64 9"):
         nifti.atlas_grid(atlas, (2000, 64, 9))
+
+
+def test_axes_of_length_one_at_the_end_are_none_and_a_link_to_nothing_is_named(tmp_path):
+    for shape in ((8, 9, 6, 1), (8, 9, 6, 1, 1)):
+        nibabel.save(nibabel.Nifti1Image(ramp().reshape(shape), np.diag([*SIZES, 1])), tmp_path / "a.nii")
+        assert np.array_equal(nifti.load(tmp_path / "a.nii").data, ramp())
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 9, 6, 1, 3), np.float32), np.diag([*SIZES, 1])), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="is 5-D"):
+        nifti.load(tmp_path / "a.nii")
+    (tmp_path / "annexed.nii.gz").symlink_to(".git/annex/objects/x")
+    with pytest.raises(InputError, match="is a link to .git/annex/objects/x, which is not there. Get its content"):
+        nifti.load(tmp_path / "annexed.nii.gz")

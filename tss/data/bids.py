@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tss.data.bids_layout import Dataset, File, lesion_rank, read_object, read_table, with_prefix
+from tss.data.bids_layout import UNKNOWN, Dataset, File, lesion_rank, read_object, read_table, with_prefix
 from tss.data.cohort import (
     SCANS,
     Patient,
@@ -150,7 +150,7 @@ def _apply_description(facts: dict[str, dict[str, str]], path: Path) -> None:
                 row[column] = _in_words(row[column], described.get(column), words)
         for column, factors in UNITS.items():
             unit = described[column].get("Units") if isinstance(described.get(column), dict) else None
-            if not row.get(column) or not isinstance(unit, str) or not unit.strip():
+            if not row.get(column) or not isinstance(unit, str) or unit.strip() in UNKNOWN:
                 continue
             factor = factors.get(unit.strip().lower()) or factors.get(unit.strip().lower().removesuffix("s"))
             if factor is None:
@@ -278,7 +278,9 @@ def _session(data: Dataset, folder: Path) -> Session:
     if flairs := [image for image in anatomical if image.part is not None]:
         scans["flair"] = _best(flairs, remarks).path
     else:
-        missing.append(f"no FLAIR in {here / 'anat'}")
+        alike = [image.path.name for image in data.images(folder / "anat") if "flair" in image.path.name.lower()]
+        hint = f" ({', '.join(alike)}: BIDS names one sub-<label>_FLAIR.nii.gz)" if alike and not anatomical else ""
+        missing.append(f"no FLAIR in {here / 'anat'}{hint}")
     if lesion := _lesion(data, folder, remarks):
         scans["lesion"] = lesion
     return Session(folder, scans, missing, remarks)

@@ -26,7 +26,7 @@ UNKNOWN = ("", "n/a", "N/A", "NA")  # BIDS writes n/a, R and pandas the others
 IMAGES = (".nii", ".nii.gz")
 PARTS = {"mag": 0, "real": 1}  # part- that shows the head: an imaginary part or a phase image does not
 DERIVED = re.compile(r"(col|c)?fa|[mra]d|ra|vr|tensor|(exp|e|d)adc.*|exp")  # labels of what is computed from the series
-B_LABEL = re.compile(r"(?<![a-z0-9])b(?:val)?(0+|[1-9]\d{2,3})(?!\d)")  # acq-b1000, but not acq-tab12
+B_LABEL = re.compile(r"(?<![a-z0-9])b(?:val)?(0+(?!\d)|[1-9]\d{2,3}(?!\d)|[1-9](?=k))")  # acq-b1000, acq-b2k53dirs
 DWI_SPACES = ("orig", "dwi", "trace", "adc", "b0")  # space- of masks that lie on the DWI's grid; others are not used
 
 
@@ -51,7 +51,7 @@ class File(NamedTuple):
     @property
     def b(self) -> float | None:
         """The b-value that a label names, in s/mm^2; None = none does."""
-        found = {float(b) for label in self.labels for b in B_LABEL.findall(label)}
+        found = {float(b) * (1000 if 0 < float(b) < 10 else 1) for label in self.labels for b in B_LABEL.findall(label)}
         return found.pop() if len(found) == 1 else None
 
     def belongs_to(self, folder: Path) -> bool:

@@ -23,6 +23,8 @@ DROPPED = 0.6  # our choice: a slice with less than this of the other volumes' s
 TISSUE = 0.5  # our choice: of the mean of positive voxels; what is brighter says how bright a slice is
 MUCH = 0.2  # our choice: of the largest slice's bright voxels; a slice with fewer is not judged, eyes and mucosa move
 AXES = ("from the left", "from the back", "from below")  # how slices are counted in RAS
+SAME_IMAGE = 0.15  # our choice: of the log of one repeated b0 over the usual one, median over bright voxels. A map that
+# the scanner has computed and appended, labelled b = 0, differs by more
 ALIKE = 0.5  # our choice: of the log of DWI / b0, 5th to 95th percentile. From tissue to CSF it is 1.5 or more
 
 
@@ -81,7 +83,26 @@ def load_dwi(path: Path, bval: Path | None, b: float | None = None) -> Diffusion
         )
     dwi = _mean(series, np.flatnonzero(weighted), geometric=True)
     b0 = _mean(series, np.flatnonzero(unweighted), geometric=False) if unweighted.any() else None
+    if b0 is not None and (unlike := _unlike(series, np.flatnonzero(unweighted))):
+        b0 = b0._replace(notes=(*b0.notes, unlike))
     return Diffusion(dwi, found, b0)
+
+
+def _unlike(series: Volume, numbers: np.ndarray) -> str:
+    """Say which of the repeated b0s (at least one of them is) do not show the same image; "" where all do."""
+    volumes = [series.data[..., number] for number in numbers]
+    usual = np.median(volumes, axis=0)
+    bright = usual > TISSUE * usual[usual > 0].mean()
+    for number, volume in zip(numbers, volumes, strict=True):
+        ratio = np.log(np.maximum(volume[bright], 1e-6) / usual[bright])
+        level, spread = np.median(ratio), np.median(np.abs(ratio - np.median(ratio)))
+        if spread > SAME_IMAGE or abs(level) > np.log(2):
+            listed_as = ", ".join(str(k + 1) for k in numbers)
+            return (
+                f"DWI volumes {listed_as} are given as b0, but volume {number + 1} is unlike the rest: is it "
+                "an ADC map or a trace image that the scanner has appended?"
+            )
+    return ""
 
 
 def check_weighting(diffusion: Diffusion, b0: Volume) -> None:

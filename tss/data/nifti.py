@@ -70,7 +70,7 @@ def count_volumes(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> int:
     Raises InputError: missing, not NIfTI, or of another dimension.
     """
     shape = _open(Path(path), fewest).shape
-    return shape[3] if len(shape) == 4 else 1
+    return shape[3] if len(shape) > 3 else 1
 
 
 def load_series(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> Volume:
@@ -104,6 +104,10 @@ def _open(path: Path, fewest: int) -> nibabel.spatialimages.SpatialImage:
         there = path.is_file()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check who may read its folder.") from error
+    if not there and path.is_symlink():
+        raise InputError(
+            f"{path} is a link to {os.readlink(path)}, which is not there. Get its content (datalad get, git annex get)."
+        )
     if not there:
         raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
     try:
@@ -121,7 +125,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_shape(shape: tuple[int, ...], path: Path, fewest: int) -> None:
-    if len(shape) not in (3, 4):
+    if len(shape) < 3 or any(length != 1 for length in shape[4:]):
         raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
     if min(shape[:3]) < fewest:
         raise InputError(

@@ -353,7 +353,9 @@ def test_another_subjects_file_in_a_subjects_folder_is_not_read(tmp_path):
     assert "  sub-1: sub-2_FLAIR.nii.gz is not read: it lies in sub-1, and its name is another's" in said
 
 
-@pytest.mark.parametrize("label", ["acq-FA", "rec-colFA", "desc-MD", "rec-expADC", "acq-eADC", "acq-b500", "acq-b2000", "acq-b2k53dirs"])
+@pytest.mark.parametrize(
+    "label", ["acq-FA", "rec-colFA", "desc-MD", "rec-expADC", "acq-eADC", "acq-b500", "acq-b2000", "acq-b2k53dirs"]
+)
 def test_labels_that_name_a_derived_image_or_another_b(tmp_path, label):
     lay(tmp_path, f"sub-1/dwi/sub-1_{label}_dwi.nii.gz", "sub-1/dwi/sub-1_rec-ADC_dwi.nii.gz")
     assert "dwi" not in scans(read(tmp_path)[0]["sub-1"])

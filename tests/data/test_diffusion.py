@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-import nibabel
 import heads
+import nibabel
 import numpy as np
 import pytest
 

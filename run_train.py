@@ -6,6 +6,7 @@
     python run_train.py --phase 2 --init runs/2d/phase1/best.pt   TSS < 3 h, from phase 1
     python run_train.py --phase all --resume                      phases 1 to 4, or what is left of them
     python run_train.py --phase all --model 3d                    the 3D model: Models Genesis (phase 0), phases 1 to 4
+    python run_train.py --phase all --fold 1/5                    validates on the first of five folds
 
 Reads the folder that run_preprocess.py makes, training and validation patients only. Leaves best.pt, last.pt,
 log.csv, curves.png and settings.json in OUT/phase<N>, restored.png too in phase 0. Exit code 0: done; 2: wrong use or
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tss.data.shards import read_shard
 from tss.errors import exit_code
 from tss.training.command_line import Parser, count
 from tss.training.phases import PAPER, schedule_in_words
@@ -80,6 +82,13 @@ def build_parser(demo: bool = False) -> argparse.ArgumentParser:
         "Genesis (3D) or ResNet-18 (2D); unset = random weights in the first phase, the others must be told",
     )
     parser.add_rerun_flags()
+    parser.add_argument(
+        "--fold",
+        type=read_shard,
+        metavar="K/N",
+        help="validate on the K-th of N parts of all but the test patients, even in time band and side, and train on "
+        "the others; DATA/folds_of_N.csv says who is where; give it in each phase; writes to runs/<model>/fold<K>",
+    )
     parser.add_argument(
         "--train-patients",
         type=count,

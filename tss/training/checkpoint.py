@@ -187,7 +187,7 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
 def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: Hashes) -> None:
     """Refuse to start `phase` from a parent that does not belong before it.
 
-    wanted: model, width, grid of the new run, which must be the parent's, and its cohort. tested: the new run's test
+    wanted: model, width, grid and fold of the new run, which must be the parent's, and its cohort. tested: the new run's test
     patients, none of whom the parent may have seen. Published weights and those of tumours have no phase, grid or
     cohort to compare.
     """
@@ -211,6 +211,12 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: H
         )
     if parent.from_tumours and phase.recipe != "paper":
         raise InputError(f"{path} was trained on tumours, for the paper's recipe to be compared with. Omit --recipe.")
+    if not foreign and (there := given["settings"].get("fold")) != (here := wanted.get("settings", {}).get("fold")):
+        one, other = (f"--fold {fold}" if fold else "no --fold" for fold in (there, here))
+        raise InputError(
+            f"{path} was trained with {one}, this run has {other}: it has learned from patients that are validated on "
+            "here. Give the same --fold in each phase."
+        )
     for key in ("model", "width") if foreign else ("model", "width", "grid"):
         if given[key] != wanted[key]:
             name, same_grid = (f" ({given['name']})", "") if foreign else ("", ", and give --data of the same grid")

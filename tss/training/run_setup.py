@@ -22,8 +22,10 @@ import tss
 from tss.data.cohort import Patient
 from tss.data.cohort_profile import profile
 from tss.data.files import sha256
+from tss.data.folds import in_fold
 from tss.data.patients_seen import hashes_of, together
 from tss.data.prepared import cohort_file, differing_settings, read_prepared, read_settings
+from tss.data.shards import Shard
 from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
@@ -46,11 +48,12 @@ class Options:
     """What the user asked for. None: what the checkpoint says, or else the paper."""
 
     data: Path = Path("data")
-    out: Path | None = None  # None: runs/<model>
+    out: Path | None = None  # None: runs/<model>, of a fold runs/<model>/fold<K>
     model: str | None = None
     width: int | None = None
     recipe: str | None = None  # a key of RECIPES; None: the checkpoint's, else the paper's
     seed: int = 0
+    fold: Shard | None = None  # validate on this fold; None: on split 'val'
     train_patients: int | None = None  # None: all that are preprocessed
     device: str = "auto"
     precision: str = "fp32"
@@ -138,6 +141,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         phase,
         weights=weights,
         train_patients=options.train_patients,
+        fold=fold_in_words(options.fold),
         preprocessing=preprocessing,
         profile=profile(options.data, [patient for patient in learned if patient.split == "train"]),
     )
@@ -176,8 +180,10 @@ def settings_of(options: Options, phase: Phase, **more: object) -> dict[str, Any
 
 
 def training_cohort(options: Options, patients: list[Patient]) -> list[Patient]:
-    """Return the cohort, with as many training patients as the user asked for."""
+    """Return the cohort, with the fold that is validated on and as many training patients as the user asked for."""
     n = options.train_patients
+    if options.fold:
+        patients = in_fold(options.data, patients, options.fold)
     return patients if n is None else fewer_to_train(patients, n, options.seed)
 
 
@@ -212,9 +218,16 @@ def phases_of(options: Options, init: str | None) -> tuple[str, list[Phase]]:
 
 
 def default_out(options: Options, model: str, recipe: str = "paper") -> Path:
-    """The folder that holds phase0 or phase1 to phase4: runs/<model>, for another recipe runs/<model>-<recipe>."""
+    """The folder that holds phase0 or phase1 to phase4: runs/<model>, for another recipe runs/<model>-<recipe>; in it
+    fold<K> of a fold."""
     name = options.model or model
-    return options.out or Path("runs") / (name if recipe == "paper" else f"{name}-{recipe}")
+    folder = Path("runs") / (name if recipe == "paper" else f"{name}-{recipe}")
+    return options.out or (folder / f"fold{options.fold.part}" if options.fold else folder)
+
+
+def fold_in_words(fold: Shard | None) -> str | None:
+    """K/N, as typed and as checkpoints have it."""
+    return f"{fold.part}/{fold.parts}" if fold else None
 
 
 def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
@@ -274,7 +287,8 @@ def announce(run: Run, train: Split, val: Split) -> None:
     ]
     memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
     run.say_model()
-    chosen = f"{options.train_patients} training patients: " if options.train_patients else ""
+    chosen = f"fold {options.fold}: " if options.fold else ""
+    chosen += f"{options.train_patients} training patients: " if options.train_patients else ""
     run.say(f"{chosen}{', '.join(counts)}; {memory:.2f} GiB in memory")
     learned = {sample.patient for split in (train, val) for sample in split.samples}
     excluded = Counter(

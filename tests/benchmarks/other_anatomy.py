@@ -159,7 +159,8 @@ def coil(shape: tuple, strength: float, rng: np.random.Generator) -> np.ndarray:
 def flair_row(made: dict) -> dict:
     scans, truth = made["scans"], made["truth"]
     started = time.process_time()
-    found = registration.find_affine(scans["flair"], scans["b0"], 6, truth["epi_brain"])
+    b0 = scans["b0"]._replace(data=intensity.correct_bias(scans["b0"].data, truth["epi_brain"]))  # as the pipeline does
+    found = registration.find_affine(scans["flair"], b0, 6, truth["epi_brain"])
     return {"flair": flair_mm(found, truth, scans), "seconds": time.process_time() - started}
 
 

@@ -27,6 +27,11 @@ TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 ALIKE_MM = 5.0  # our choice: poses closer than this lead to the same one
 LEAST_OVERLAP = 0.4  # our choice: poses with a smaller share of the points inside the moving scan are not considered
+FLAT_MM = (
+    20.0  # our choice: SD of the blur that FLAIR and b0 are divided by; over 30 mm one of eight strong coils misleads
+)
+HEAD = 0.3  # our choice: of the mean signal; darker is air
+DIMMEST = 0.2  # our choice: of the head's median blur; beyond the head nothing is divided by less
 STRAIN = 0.05  # our choice: SD of the log of what heads are stretched or sheared by against the atlas, size apart
 WORTH = (
     100.0  # our choice: so many independent observations the information is taken to rest on. Real heads cut by 15 or
@@ -93,6 +98,8 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     """
     centre = apply_affine(fixed.affine, np.argwhere(masks[0]).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)
+    if dof == 6:  # with their skulls; a coil makes a bin of one tissue here and of another there
+        small_moving, small_fixed = _flattened(small_moving), _flattened(small_fixed)
     levels = [
         _images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
         for mask, count, smooth in zip(masks, POINTS, SMOOTH_MM, strict=True)
@@ -119,6 +126,21 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
                 plain = None
         found = [pose for pose, _ in sorted(found, key=lambda pose: pose[1])]
     return np.linalg.inv(found[0])
+
+
+def _flattened(scan: Volume) -> Volume:
+    """Divide a scan by its own blur over the head: whatever the coil does, what is near is compared with what is near."""
+    signal = np.clip(scan.data, 0, None)
+    head = signal > HEAD * signal[signal > 0].mean() if signal.any() else signal > 0
+    share, total = (
+        ndimage.gaussian_filter(
+            np.where(head, values, 0).astype(np.float32), FLAT_MM / voxel_sizes(scan.affine), truncate=3
+        )
+        for values in (1, signal)
+    )
+    level = total / np.maximum(share, 1e-3)
+    least = DIMMEST * np.median(level[head]) if head.any() else 1.0
+    return scan._replace(data=(signal / np.maximum(level, max(least, 1e-6))).astype(np.float32))
 
 
 def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:

@@ -28,8 +28,9 @@ VOID = (
     "has no signal in {{:.0f}} ml of the brain ({{{0}_void_left_ml:.0f}} left, {{{0}_void_right_ml:.0f}} right): "
     "lost slices or a cut field of view"
 )
+COARSE = 2  # our choice: in the slices every second voxel is looked at for holes and voids
 HOLE_MM = 4.0  # our choice: what is nowhere so deep is no hole but the brain's edge, where atlas and patient differ
-VOID_MM = 3.0  # our choice: the same for voids; specks in cisterns are thinner
+VOID_MM = 4.0  # our choice: the same for voids; specks in cisterns are thinner
 NO_SIGNAL = 0.02  # our choice: of the brain's median
 CSF = 1.5  # our choice: of b0's median; where b0 is brighter, DWI and FLAIR may well be dark
 EMPTY = 0.01  # our choice: a slice with a smaller share of voxels with signal is padding, not field of view
@@ -126,29 +127,30 @@ def cut_cm2(brain: np.ndarray, scan: Volume) -> dict[str, float]:
 
 def hole_ml(of: Evidence) -> float:
     """Return the largest part of the brain that the mask lacks on one side and has on the other, atlas agreeing."""
-    missing = _compact(of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0), of.atlas.affine, HOLE_MM)
-    parts, count = ndimage.label(missing)
-    return float(np.bincount(parts.ravel())[1:].max() * np.prod(voxel_sizes(of.atlas.affine)) / 1000) if count else 0.0
+    sizes = voxel_sizes(of.atlas.affine) * (COARSE, COARSE, 1)
+    missing = (of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0))[::COARSE, ::COARSE]
+    parts, count = ndimage.label(_compact(missing, sizes, HOLE_MM))
+    return float(np.bincount(parts.ravel())[1:].max() * np.prod(sizes) / 1000) if count else 0.0
 
 
 def voids_ml(of: Evidence) -> dict[str, float]:
     """Return how much brain has no signal on each channel, in all, left and right; on DWI and FLAIR CSF apart."""
     measures: dict[str, float] = {}
-    csf = of.matched["t2w"] > CSF
+    every = (slice(None, None, COARSE), slice(None, None, COARSE))
+    sizes = voxel_sizes(of.atlas.affine) * (COARSE, COARSE, 1)
+    mask, csf = of.mask[every], of.matched["t2w"][every] > CSF
     for name, volume in of.matched.items():
-        void = of.mask & (volume <= NO_SIGNAL)
+        void = mask & (volume[every] <= NO_SIGNAL)
         if name != "t2w":
             void &= ~csf
-        void = _compact(void, of.atlas.affine, VOID_MM)
-        ml = np.prod(voxel_sizes(of.atlas.affine)) / 1000
-        left, right = (float(half.sum() * ml) for half in np.split(void, 2))
+        halves = np.array_split(_compact(void, sizes, VOID_MM), 2)
+        left, right = (float(half.sum() * np.prod(sizes) / 1000) for half in halves)
         measures |= {f"{name}_void_ml": left + right, f"{name}_void_left_ml": left, f"{name}_void_right_ml": right}
     return measures
 
 
-def _compact(mask: np.ndarray, affine: np.ndarray, mm: float) -> np.ndarray:
-    """Return the mask without what is nowhere deeper than mm."""
-    sizes = voxel_sizes(affine)
+def _compact(mask: np.ndarray, sizes: np.ndarray, mm: float) -> np.ndarray:
+    """Return the mask (X, Y, Z) of voxels of these sizes without what is nowhere deeper than mm."""
     if not mask.any():
         return mask
     core = ndimage.distance_transform_edt(mask, sizes) > mm

@@ -9,7 +9,7 @@ See:   tests/phantom/test_benchmark.py
 The levels differ in one number, the biological spread of the FLAIR clock (tss.phantom.onset_law): they are the same
 people with the same heads, infarcts, poses and noise, and only the brightness of each infarct on FLAIR differs. The
 middle spread is tuned so that the reader of raw FLAIR (tss.phantom.simulated_readers) comes near the published
-sensitivity of 0.55 and specificity of 0.84 (meta-analysis of 28 studies, AAN 2026; 0.53 and 0.82 on these 422). There
+sensitivity of 0.55 and specificity of 0.84 (meta-analysis of 28 studies, AAN 2026; 0.58 and 0.84 on these 422). There
 the simulated readers of the table have the paper's sensitivity and specificity; the same readers read all levels.
 
 Version 3: within each time band patients are dealt to the splits in the order of the middle level's latent, and the

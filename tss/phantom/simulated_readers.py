@@ -33,8 +33,8 @@ from tss.phantom import onset_law
 
 PUBLISHED = {"reader_1": (0.5476, 0.8500), "reader_2": (0.4286, 0.9250), "reader_3": (0.5714, 0.6500)}  # Table 2
 KAPPA = 0.46  # paper 3
-# Our choice: a ratio of raw FLAIR below it is a mismatch. On the middle level's 422 patients sensitivity is 0.53 and
-# specificity 0.82; a meta-analysis of 28 studies has 0.55 and 0.84 (AAN 2026).
+# Our choice: a ratio of raw FLAIR below it is a mismatch. On the middle level's 422 patients sensitivity is 0.58 and
+# specificity 0.84; a meta-analysis of 28 studies has 0.55 and 0.84 (AAN 2026).
 RAW_FLAIR_CUT = 1.04
 NODES = 400  # quantiles of each class's times; the error of a share is below 1e-4
 

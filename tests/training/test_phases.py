@@ -7,7 +7,7 @@ import torch
 
 from tss.data.tasks import RESTORE, TASKS
 from tss.errors import InputError
-from tss.training.phases import FROZEN, PAPER, build_model, freeze, schedule_in_words
+from tss.training.phases import FROZEN, PAPER, RECIPES, build_model, freeze, schedule_in_words
 
 
 def test_the_table_is_the_papers():
@@ -96,3 +96,14 @@ def test_unknown_model_and_a_single_slice_are_refused():
         build_model("4d", width=4, grid=[32, 32, 4], attention=False)
     with pytest.raises(InputError, match="at least 2, and the grid .* has 1"):
         build_model("2d", width=4, grid=[32, 32, 1], attention=False)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "extended"])
+@pytest.mark.parametrize("model", ["2d", "3d"])
+def test_every_phases_network_is_built_and_classifies(model, recipe):
+    for number in (1, 3, 4):
+        phase = RECIPES[recipe][number]
+        network = build_model(model, 4, [32, 32, 4], phase.attention, phase.task, recipe=recipe).eval()
+        with torch.no_grad():
+            logits = network(torch.rand(2, 3, 4, 32, 16))
+        assert logits.shape == (2,) and torch.isfinite(logits).all()

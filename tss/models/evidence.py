@@ -93,7 +93,7 @@ class EvidenceClassifier(Classifier):
         self.gate = AttentionGate(4, channels[-1], ndim) if attention else None
         self.gate_classifier = nn.Linear(3, 1, bias=False) if attention else None
         self.classifier = nn.Linear(3, 1)
-        self.register_buffer("healthy", torch.tensor(healthy).view(3, 1, 1, 1))
+        self.register_buffer("healthy", torch.tensor(healthy))
         self.register_buffer("feature_mean", torch.zeros(3))  # of the training hemispheres
         self.register_buffer("feature_sd", torch.ones(3))
 
@@ -107,7 +107,7 @@ class EvidenceClassifier(Classifier):
 
     def frozen(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> (N, 5 * D * H * W and more): intensities, evidence, voxel part; deepest map."""
-        medians, maps = x / self.healthy, self.maps(self.seen(x))
+        medians, maps = x / self.healthy.view(3, 1, 1, 1), self.maps(self.seen(x))
         both = self.evidence(self.seen(medians), maps)  # (N * D, 2, H, W) or (N, 2, D, H, W)
         if both.ndim == 4:
             both = both.unflatten(0, (len(x), -1)).movedim(2, 1)

@@ -265,3 +265,23 @@ def test_what_is_missing_is_named_before_any_work(made, tmp_path, capsys):
     assert run(made, tmp_path / "file" / "eval", "--gradcam", "0") == 2
     assert "cannot be written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_report_has_both_recipes_apart(scanned, tmp_path):
+    paths = [
+        save_checkpoint(
+            tmp_path / f"runs/{kind}-{recipe}/phase4/best.pt", 4, scanned / "data", model=kind, recipe=recipe
+        )
+        for kind in ("2d", "3d")
+        for recipe in ("paper", "extended")
+    ]
+    out = tmp_path / "eval"
+    words = ["--data", str(scanned / "data"), "--out", str(out), "--device", "cpu", "--gradcam", "0"]
+    assert run_eval.main([*paths, *words, "--report"]) == 0
+    assert json.loads((out / "3d-extended-phase4" / "metrics.json").read_text())["recipe"] == "extended"
+    report = (out / "report.html").read_text()
+    assert all(words in report for words in ("2D, extended", "3D, extended", "3d-paper-phase4"))
+    with open(out / "table2.csv", newline="") as file:
+        rows = [(row["model"], row["recipe"]) for row in csv.DictReader(file) if row["kind"] == "network"]
+    assert rows == [("2d", "paper"), ("2d", "extended"), ("3d", "paper"), ("3d", "extended")]

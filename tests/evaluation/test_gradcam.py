@@ -120,6 +120,52 @@ def test_interpolation_between_cells_and_the_value_held_beyond_them():
     np.testing.assert_allclose(heat[1, 1], [8, 6, 4, 2, 0, 0, 0])
 
 
+def test_what_was_pooled_from_fewer_voxels_lies_in_their_middle():
+    # Of 26 slices two poolings leave 7 cells: the last one has seen slices 24 and 25.
+    torch.manual_seed(0)
+    encoder, volume = Encoder3d(3, width=2).eval(), torch.rand(1, 3, 26, 8, 8, requires_grad=True)
+    assert encoder(volume)[2].shape[2] == 7
+    cells = np.arange(7.0).reshape(7, 1, 1)
+    heat = gradcam.to_input_grid(cells, (26, 4, 4), gradcam.TARGETS["3d"])[:, 0, 0]
+    assert heat[[1, 2]].tolist() == [0, 0.125]  # slice 1.5 is cell 0's centre
+    assert heat[[24, 25]] == pytest.approx([6 - 0.5 / 3, 6])  # 24.5 is cell 6's
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d"])
+def test_nothing_is_lit_outside_the_brain(kind):
+    torch.manual_seed(0)
+    model, hemisphere = build_model(kind, 4, [64, 64, 6], attention=False).eval(), torch.rand(3, 6, 64, 32)
+    hemisphere[:, :, :20] = 0
+    heats = [grad_cam(model, hemisphere, gradcam.TARGETS[kind], sign) for sign in (1, -1)]
+    assert not any(heat[:, :20].any() for heat in heats) and max(heat.max() for heat in heats) == 1
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d"])
+def test_of_the_extended_recipe_the_map_is_the_evidence_and_grad_cam_can_be_had_too(kind):
+    torch.manual_seed(0)
+    hemisphere = torch.rand(3, 4, 32, 16)
+    hemisphere[:, :, :5] = 0
+    for task in ("stroke", "tss<4.5h"):
+        model = build_model(kind, 4, [32, 32, 4], task != "stroke", task, recipe="extended").eval()
+        torch.nn.init.normal_(model.evidence.context[-2].weight)  # without context no gradient reaches the layer
+        with torch.no_grad():
+            evidence = model.evidence_map(hemisphere[None])[0]
+            slices = model.looks_at(hemisphere[None])[1]
+        sharpness = 1 if task == "stroke" else 4
+        expected = torch.sigmoid(sharpness * evidence) * (hemisphere != 0).any(0)
+        for sign in (1, -1):
+            heat = gradcam.map_of(model, hemisphere, gradcam.TARGETS[kind], sign)
+            np.testing.assert_allclose(heat, expected.numpy(), atol=1e-6)
+        assert slices.shape == (1, 4) and slices.sum().item() == pytest.approx(1)
+        maps = [grad_cam(model, hemisphere, gradcam.TARGETS[kind], sign) for sign in (1, -1)]
+        assert max(heat.max() for heat in maps) == 1 and not any(heat[:, :5].any() for heat in maps)
+
+
+def test_worth_is_what_the_logit_owes_to_the_map(hemisphere):
+    model = Linear([2.0, -1.0], [1.0, 0.5], [1.0, 0.25]).eval()
+    assert gradcam.explained(model, hemisphere, ONE_TO_ONE)[1] == pytest.approx((1.5 + 4.5 + 6 + 3 + 0.75) / 4)
+
+
 def test_a_3d_layer_with_fewer_slices_comes_back_with_all_of_them():
     target = Target("", step=(2, 2, 2), first=(0.5, 0.5, 0.5))  # as after one pooling by 2
     heat = gradcam.to_input_grid(np.array([0.0, 4.0]).reshape(2, 1, 1), (4, 2, 2), target)

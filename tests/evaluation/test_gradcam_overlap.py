@@ -16,7 +16,7 @@ from tss.data import nifti
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
 from tss.evaluation import gradcam_overlap
-from tss.evaluation.gradcam import TARGETS, grad_cam, recorded, to_input_grid
+from tss.evaluation.gradcam import TARGETS, grad_cam, map_of, recorded, to_input_grid
 from tss.evaluation.gradcam_page import explain
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
 from tss.evaluation.results import as_json
@@ -215,6 +215,30 @@ def test_run_eval_measures_and_counts_everybody(made, tmp_path, capsys, kind):
             lesion = nifti.load(made / "data" / "registered" / f"{patient}_lesion.nii.gz").data > 0.5
             shares.append(heat[lesion].sum() / heat.sum())
     assert found[4]["share_in_lesion"]["mean"] == pytest.approx(np.mean(shares), rel=1e-4) and len(shares) >= 4
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d"])
+def test_of_the_extended_recipe_the_evidence_is_drawn_and_measured(made, tmp_path, kind):
+    scan = np.zeros(GRID, np.float32)
+    scan[4:28, 4:28, 1:25] = 1
+    paths = [
+        save_checkpoint(tmp_path / f"runs/phase{n}/best.pt", n, made / "data", seed=n, model=kind, recipe="extended")
+        for n in (1, 4)
+    ]
+    for name in ("dwi", "flair"):
+        nifti.save(made / "data" / "registered" / f"p28_{name}.nii.gz", scan, AFFINE)
+    words = ["--data", str(made / "data"), "--out", str(tmp_path / "eval"), "--device", "cpu"]
+    assert run_eval.main([*paths, *words, "--gradcam", "1", "--gradcam-scores"]) == 0
+    for n in (1, 4):
+        found = json.loads((tmp_path / "eval" / f"phase{n}" / "metrics.json").read_text())
+        assert found["recipe"] == "extended" and found["gradcam"]["measured"] > 3
+        assert found["gradcam"]["empty_maps"] == 0  # evidence is somewhere always
+        assert (tmp_path / "eval" / f"phase{n}" / "gradcam" / "p28.png").stat().st_size > 10_000
+    model = Model(Path(paths[1]), "phase4", *load_model(paths[1]))
+    patient = next(patient for patient in read_prepared(made / "data") if patient.id == "p28")
+    hemisphere = hemispheres_of(patient, model, str(made / "data"))[1].float()
+    ((own, _),) = gradcam_overlap.maps_of(model, [patient], [("right", -1)], str(made / "data"))
+    np.testing.assert_array_equal(own, map_of(model.network, hemisphere, TARGETS[kind]))
 
 
 def test_maps_have_the_inputs_26_slices_and_the_untrained_network_is_another_for_each_patient(made):

@@ -12,6 +12,7 @@ from tss.evaluation.gradcam import TARGETS, grad_cam
 from tss.evaluation.inference import Model, Prediction
 from tss.models.resnet2d import SliceClassifier
 from tss.models.unet3d import VolumeClassifier
+from tss.training.phases import build_model
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_3d_model_shows_the_slices_with_most_of_the_map(hemispheres):
     torch.manual_seed(1)
     network = VolumeClassifier(width=2, attention=True).eval()
     model = Model(Path("3d/best.pt"), "3d", network, {"task": "tss<4.5h", "model": "3d", "threshold": 0.4})
-    line = Prediction("p", "left", 1, 0.9)
+    line = Prediction("p", "left", 1, 0.1)  # nothing argues for it
     found = gradcam_page.explain(model, line, hemispheres)
     share = found.heat.sum(axis=(0, 1)) / found.heat.sum()
     np.testing.assert_allclose(found.contributions, share, rtol=1e-5)
@@ -65,6 +66,34 @@ def test_the_right_hemisphere_is_mirrored_back(model, hemispheres):
     heat = gradcam_page.explain(model, Prediction("p", "right", 1, 0.9), hemispheres).heat
     seen = grad_cam(model.network, hemispheres[1], TARGETS["2d"])  # (D, H, W), W ends at the midline
     assert heat[32, 5, 2] == seen[2, 5, 31] and heat[63, 5, 2] == seen[2, 5, 0]
+
+
+def test_what_is_drawn_fades_towards_the_midline_and_where_it_is_worth_little(model, hemispheres):
+    found = gradcam_page.explain(model, Prediction("p", "left", 1, 0.9), hemispheres)
+    (drawn,) = found._replace(worth=1.0).drawn().values()
+    np.testing.assert_array_equal(drawn[:30], found.heat[:30])
+    np.testing.assert_allclose(drawn[30:32], found.heat[30:32] * np.array([0.75, 0.25])[:, None, None], rtol=1e-6)
+    (faint,) = found._replace(worth=0.001).drawn().values()
+    np.testing.assert_allclose(faint, drawn * 0.01, rtol=1e-5)
+    note = gradcam_page.note(model, found._replace(worth=0.001))
+    assert note == "The Grad-CAM as a whole is worth 0.001 of the logit, less than 0.1: there is little to show"
+    assert "zero everywhere" in gradcam_page.note(model, found._replace(worth=0.0))
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d"])
+def test_of_the_extended_recipe_evidence_is_drawn_beside_grad_cam(hemispheres, kind):
+    torch.manual_seed(0)
+    about = {"task": "tss<4.5h", "model": kind, "threshold": 0.4}
+    network = build_model(kind, 4, [64, 64, 8], True, "tss<4.5h", recipe="extended").eval()
+    torch.nn.init.normal_(network.evidence.context[-2].weight)
+    model, line = Model(Path("phase4/best.pt"), "phase4", network, about), Prediction("p", "right", 1, 0.9)
+    found = gradcam_page.explain(model, line, hemispheres)
+    assert list(found.drawn()) == ["evidence", "Grad-CAM"] and found.heat[32:, :, :7].all()
+    assert not found.heat[:32].any() and not found.heat[..., 7].any()
+    assert found.contributions.sum() == pytest.approx(1, abs=1e-5) and len(found.slices) == 5
+    assert "its share of what is read" in gradcam_page.title(model, line, "p", "")
+    assert "stroke in this voxel, from 0 to 1, the same in every patient" in gradcam_page.scale(model, line)
+    assert gradcam_page.amount(model, 0.25) == "25%"
 
 
 def test_a_negative_verdict_shows_the_evidence_against(model, hemispheres):

@@ -129,3 +129,16 @@ def test_phase_1_is_taken_from_those_given_or_from_beside(tmp_path):
     assert inference.side_picker(alone, [alone]).path == Path(one)
     both = inference.open_models([one, four])
     assert inference.side_picker(both[1], both) is both[0]
+
+
+@pytest.mark.parametrize(("probability", "threshold", "words"), [
+    (0.7123, 0.4, "0.712, threshold 0.400: positive"),
+    (0.3, 0.4, "0.300, threshold 0.400: negative"),
+    (0.49991829, 0.49991991, "0.499918, threshold 0.499920: negative, but too close to call"),
+    (0.5, 0.5, "0.500, threshold 0.500: positive, but too close to call"),
+    (0.9996, 0.9998, "0.9996, threshold 0.9998: negative"),  # half the odds: no toss-up
+    (1.0, 1.0, "1.000, threshold 1.000: positive, but too close to call"),
+    (0.9999999, 1.0, "0.9999999, threshold 1.0000000: negative"),
+])  # fmt: skip
+def test_probabilities_are_written_with_the_digits_that_decide(probability, threshold, words):
+    assert inference.in_words(probability, threshold) == words

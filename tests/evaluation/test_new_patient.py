@@ -16,7 +16,8 @@ from tss.data.files import sha256
 from tss.data.nifti import Volume
 from tss.display import slice_plots
 from tss.evaluation import gradcam_page, new_patient
-from tss.evaluation.inference import Model, Prediction
+from tss.evaluation.inference import Model, Prediction, in_words
+from tss.models.resnet2d import SliceClassifier
 from tss.preprocessing.atlas import load_atlas
 from tss.preprocessing.pipeline import Prepared, prepare
 from tss.preprocessing.scans import Scans
@@ -71,13 +72,13 @@ def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     monkeypatch.setattr(
         slice_plots,
         "draw_gradcam",
-        lambda path, scans, heat, slices, captions, *more, **named: seen.update(
-            scans=scans, heat=heat, slices=slices, captions=captions
+        lambda path, scans, maps, slices, captions, *more, **named: seen.update(
+            scans=scans, heat=maps["map"], slices=slices, captions=captions
         ),
     )
     heat = np.zeros((20, 20, 10), np.float32)
     heat[12, 6, 4] = 1.0
-    found = gradcam_page.Explanation(heat, [4], np.arange(10) / 10)
+    found = gradcam_page.Explanation(heat, [4], np.arange(10) / 10, worth=1.0)
     monkeypatch.setattr(gradcam_page, "explain", lambda *_: found)
     # The scan has voxels of half the size in z, and b0 -> atlas moves the head by (10, -5, 6) mm.
     grid, own = np.diag([2.0, 2, 4, 1]), np.diag([2.0, 2, 2, 1])
@@ -89,7 +90,8 @@ def test_the_map_comes_back_to_the_place_it_is_of(tmp_path, monkeypatch):
     flair = Volume(np.zeros((20, 20, 20), np.float32), own)
     flair.data[5, 8, 5] = 1
     prepared = Prepared(None, {}, heat > 0, None, grid, b0_to_atlas, flair_to_b0, np.eye(4), {}, {}, {}, [], {}, {})
-    model = Model(Path("x"), "phase4", None, {"model": "2d", "task": "tss<4.5h", "threshold": 0.5})
+    network = SliceClassifier(4, 10, attention=False)
+    model = Model(Path("x"), "phase4", network, {"model": "2d", "task": "tss<4.5h", "threshold": 0.5})
     new_patient.draw_on_scan(
         tmp_path / "x.png", model, Prediction("patient", "right", -1, 0.7), None, prepared, Scans(dwi, dwi, flair)
     )
@@ -160,7 +162,7 @@ def test_a_new_patient_from_scans_to_report_and_picture(patient, tmp_path, capsy
     assert not any("atlas of the training" in flag or "prepared with" in flag for flag in report["flags"])
     assert (tmp_path / "gradcam" / "patient.png").stat().st_size > 10_000
     said = capsys.readouterr().out
-    assert f"probability {line['probability']:.3f}, threshold 0.500: {line['verdict'].upper()}" in said
+    assert f"probability {in_words(line['probability'], 0.5)}" in said
     assert "from phase 1 (left " in said and "not a medical device" in said
     assert run_eval.main(words(folder, tmp_path)) == 2
     assert "result.json exists already" in capsys.readouterr().err

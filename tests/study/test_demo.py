@@ -4,10 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tss.data.files import write_json
+from tss.data.files import write_json, write_text
 from tss.phantom import cohort_phantom, tumour_phantom
 from tss.study import demo, programs, table2_study
 from tss.study.table2_study import Plan
+
+COLUMNS = "phase,kind,name,task,recipe,attention,n,auc,auc_ci_low,auc_ci_high,ceiling,ceiling_ci_low,ceiling_ci_high"
+TABLE = f"""{COLUMNS}
+3,network,a,tss<4.5h,paper,no,16,.7,.5,.9,.85,.6,1
+4,network,b,tss<4.5h,paper,yes,16,.71,.5,.9,.85,.6,1
+3,network,c,tss<4.5h,extended,no,16,.8,.6,1,.85,.6,1
+4,network,d,tss<4.5h,extended,yes,16,.81,.6,1,.85,.6,1
+,older method,soft tissue clock,tss<4.5h,,,16,.79,.6,.9,.85,.6,1
+"""
 
 
 @pytest.fixture
@@ -24,6 +33,8 @@ def typed(monkeypatch):
     def main_of(program):
         def main(line):
             lines.append([program, *line])
+            if program == programs.EVALUATE and "--study" not in line:
+                write_text(Path(line[line.index("--out") + 1]) / "table2.csv", TABLE)
             if program == programs.PREPROCESS:
                 write_json(Path(line[line.index("--out") + 1]) / "settings.json", {"grid": demo.GRID})
             return codes.get(program, 0)
@@ -79,9 +90,11 @@ def test_in_3d_it_begins_with_phase_0_and_evaluates_the_others(typed, tmp_path):
     lines, _ = typed
     assert demo.run(tmp_path / "demo", "3d", 7) == 0
     trained = [" ".join(line) for line in lines if line[0] == programs.TRAIN]
-    assert [line.split()[2] for line in trained] == list("01234")
+    assert [line.split()[2] for line in trained] == list("012341234")
     assert "--phase 0 --model 3d --width 8" in trained[0]
-    assert f"--phase 1 --init {tmp_path}/demo/runs/3d/phase0/best.pt" in trained[1]
+    for line, recipe in ((trained[1], "--epochs 20"), (trained[5], "--recipe extended --seed")):
+        assert f"--phase 1 --init {tmp_path}/demo/runs/3d/phase0/best.pt" in line and recipe in line
+    assert f"--phase 2 --init {tmp_path}/demo/runs/3d-extended/phase1/best.pt" in trained[6]
     evaluated = " ".join(lines[-1])
     assert "phase0" not in evaluated and "runs/3d/phase1/best.pt" in evaluated
 
@@ -90,14 +103,24 @@ def test_the_demo_types_what_a_user_would_type(typed, tmp_path, capsys):
     lines, _ = typed
     assert demo.run(tmp_path / "demo", "2d", 7) == 0
     steps = [line[0] for line in lines]
-    assert steps == ["atlas", "phantom", programs.PREPROCESS, *[programs.TRAIN] * 4, programs.EVALUATE]
+    assert steps == ["atlas", "phantom", programs.PREPROCESS, *[programs.TRAIN] * 8, programs.EVALUATE]
     assert lines[1] == ["phantom", demo.PATIENTS, 7]
     phase2 = " ".join(lines[4])
     assert f"--phase 2 --init {tmp_path}/demo/runs/2d/phase1/best.pt --data {tmp_path}/demo/data" in phase2
-    assert lines[-1][1:5] == [str(tmp_path / f"demo/runs/2d/phase{n}/best.pt") for n in (1, 2, 3, 4)]
+    assert lines[-1][1:9] == [
+        str(tmp_path / f"demo/runs/{name}/phase{n}/best.pt") for name in ("2d", "2d-extended") for n in (1, 2, 3, 4)
+    ]
+    extended = " ".join(lines[7])
+    assert "--phase 1 --model 2d --width 16 --data" in extended and "--recipe extended --seed 7" in extended
+    assert "--epochs" not in extended
     said = capsys.readouterr().out
     assert f"$ python {phase2}\n" in said
-    assert str(tmp_path / "demo/eval/2d/phase4/roc.png") in said
+    assert str(tmp_path / "demo/eval/2d/2d-extended-phase4/gradcam") in said
+    assert [" ".join(line.split()) for line in said.splitlines() if line.startswith(("phase  ", "3  ", "4  "))] == [
+        "phase positive class n paper extended soft tissue clock best on average",
+        "3 TSS < 4.5 h 16 0.700 [0.50-0.90] 0.800 [0.60-1.00] 0.790 [0.60-0.90] 0.850 [0.60-1.00]",
+        "4 TSS < 4.5 h, attention 16 0.710 [0.50-0.90] 0.810 [0.60-1.00] 0.790 [0.60-0.90] 0.850 [0.60-1.00]",
+    ]
 
 
 def test_a_second_run_keeps_the_patients(typed, tmp_path):

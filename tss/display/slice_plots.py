@@ -41,55 +41,57 @@ AIR = 0.04  # our choice: share of a scan's maximum below which there is only no
 def draw_gradcam(
     path: str | os.PathLike,
     scans: dict[str, np.ndarray],
-    heat: np.ndarray,
+    maps: dict[str, np.ndarray],
     slices: Sequence[int],
     captions: Sequence[str],
     title: str,
     scale: str,
     sizes: Sequence[float],
     lesion: np.ndarray | None = None,
+    note: str = "",
 ) -> None:
-    """Draw slices of each scan twice: plain, and beneath the map.
+    """Draw slices of each scan twice: plain, and beneath the first map; of the first scan beneath the others too.
 
     scans: name -> (X, Y, Z), all on one grid.
-    heat: (X, Y, Z) in [0, 1], one scale for the whole patient; never rescaled.
+    maps: name -> (X, Y, Z) in [0, 1], one scale for the whole patient; never rescaled.
     slices: which z to show, one column each, with a caption each.
     title: patient, side, probability; `scale`: what the map's 0 and 1 mean.
     sizes: voxel edges (x, y, z) in mm.
     lesion: (X, Y, Z) mask, outlined on every picture.
+    note: written beneath.
     """
     # Cropped to the head: the atlas's margins would take half of the page.
     box = _bounding_box([scan[..., list(slices)] for scan in scans.values()])
     width, height = (box[0].stop - box[0].start) * sizes[0], (box[1].stop - box[1].start) * sizes[1]
     column, aspect = 1.75, sizes[1] / sizes[0]
-    rows = [(name, with_map) for name in scans for with_map in (False, True)]
+    first, *others = maps
+    rows = [(name, shown) for name in scans for shown in ("", first)] + [(next(iter(scans)), name) for name in others]
     layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     inches = (column * len(slices) + 1.1, column * height / width * len(rows) + 0.9)
     figure = Figure(figsize=inches, layout=layout, facecolor="white")
     figure.suptitle(title, fontsize=10)
     grid = figure.subplots(len(rows), len(slices), squeeze=False)
-    for (name, with_map), line in zip(rows, grid, strict=True):
+    for (name, map_name), line in zip(rows, grid, strict=True):
         low, high = window(scans[name])
-        line[0].set_ylabel(name + (" + map" if with_map else ""), fontsize=9)
+        line[0].set_ylabel(name + (f" + {map_name}" if map_name else ""), fontsize=9)
         for axes, z in zip(line, slices, strict=True):
             axes.set(xticks=[], yticks=[], facecolor="black")
             axes.imshow(_hang(scans[name], z, box), cmap="gray", vmin=low, vmax=high, aspect=aspect)
-            if with_map:
-                picture = _hang(heat, z, box)
+            if map_name:
+                picture = _hang(maps[map_name], z, box)
                 opacity = MAP_OPACITY * picture
-                shown = axes.imshow(picture, cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=opacity, aspect=aspect)
+                coloured = axes.imshow(picture, cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=opacity, aspect=aspect)
             if lesion is not None and _hang(lesion, z, box).any():
                 axes.contour(_hang(lesion, z, box), levels=[0.5], colors="cyan", linewidths=0.8)
     for axes, caption in zip(grid[0], captions, strict=True):
         axes.set_title(caption, fontsize=8)
     for axes, letter, x, align in ((grid[0, 0], "R", 0.03, "left"), (grid[0, -1], "L", 0.97, "right")):
         axes.text(x, 0.97, letter, color="white", fontsize=9, va="top", ha=align, transform=axes.transAxes)
-    bar = figure.colorbar(shown, ax=grid, shrink=0.6, aspect=30, pad=0.01)
+    bar = figure.colorbar(coloured, ax=grid, shrink=0.6, aspect=30, pad=0.01)
     bar.set_label(scale, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    if not heat.any():
-        empty = "The map is zero everywhere: nothing in these scans argued for this verdict."
-        figure.text(0.5, 0.01, empty, ha="center", color="tab:red", fontsize=9)
+    if note:
+        figure.supxlabel(note, color="black" if maps[first].any() else "tab:red", fontsize=9)
     save(figure, path, MAP_DPI)
 
 

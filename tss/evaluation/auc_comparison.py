@@ -21,8 +21,8 @@ from tss.metrics import delong_test, holm, roc_auc
 
 CLAIMS = (
     "Compared are the pairs that the paper makes claims about, chosen before any result was seen: the weights of the "
-    "phase before against random, ImageNet and medical ones; attention against none; 2D against 3D; the last phase of "
-    "each against Lee 2020, the FLAIR tissue clock and the soft tissue clock."
+    "phase before against random, ImageNet and medical ones; attention against none; the extended recipe against the "
+    "paper's; 2D against 3D; the last phase of each against Lee 2020, the FLAIR tissue clock and the soft tissue clock."
 )
 # Said wherever networks are compared: a study trains each once.
 TRAINED_ONCE = (
@@ -46,19 +46,27 @@ def claimed_pairs(networks: Sequence[Row], older: Sequence[str]) -> list[tuple[s
 
     older: names of older methods.
     """
-    own = {}  # (model, phase) -> the row of the paper's own schedule; phase 1 has no other
+    own = {}  # (model, extended?, phase) -> the row of the recipe's own schedule; phase 1 has no other
     for row in networks:
         if row.phase == 1 or kind_of_weights(row.weights) == PREVIOUS:
-            own[row.model or "", row.phase or 0] = row.name
+            own[row.model or "", row.recipe == "extended", row.phase or 0] = row.name
     pairs = []
-    for (model, phase), name in sorted(own.items()):
-        rivals = [row for row in networks if (row.model, row.phase) == (model, phase) and row.name != name]
+    for (model, extended, phase), name in sorted(own.items()):
+        rivals = [
+            row
+            for row in networks
+            if (row.model, row.recipe == "extended", row.phase) == (model, extended, phase) and row.name != name
+        ]
         pairs += [(row.name, name) for row in sorted(rivals, key=lambda row: kind_of_weights(row.weights))]
-        if (model, phase - 1) in own:
-            pairs.append((own[model, phase - 1], name))
-    last = {model: name for (model, _), name in sorted(own.items())}
-    if len(last) > 1:
-        pairs.append((last["3d"], last["2d"]))
+        if (model, extended, phase - 1) in own:
+            pairs.append((own[model, extended, phase - 1], name))
+    last = {(model, extended): name for (model, extended, _), name in sorted(own.items())}
+    for one, other in (
+        *(((model, False), (model, True)) for model in ("2d", "3d")),
+        *((("3d", extended), ("2d", extended)) for extended in (False, True)),
+    ):
+        if one in last and other in last:
+            pairs.append((last[one], last[other]))
     return pairs + [(method, name) for name in last.values() for method in AGAINST if method in older]
 
 

@@ -232,7 +232,7 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
             name=model.name,
             task=model.task,
             split=selection.split,
-            **{name: checkpoint[name] for name in ("phase", "model", "attention", "parent", "cohort")},
+            **{name: checkpoint[name] for name in ("phase", "model", "attention", "recipe", "parent", "cohort")},
             weights=first_weights(model, selection),
             checkpoint=str(model.path),
             checkpoint_sha256=sha256(model.path),

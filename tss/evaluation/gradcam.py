@@ -1,7 +1,8 @@
 """Grad-CAM: which places in a hemisphere moved the network's output, and how far to trust the picture.
 
 In:  a classifier in eval mode and one hemisphere (C, D, H, W) = (channel, slice z, row y, column x), in [0, 1].
-Out: a map (D, H, W) in [0, 1] on the input's own grid, all its slices on one scale.
+Out: a map (D, H, W) in [0, 1] on the input's own grid, all its slices on one scale, 0 outside the brain; and what it
+     is worth in all. Of the extended recipe the evidence itself.
 Paper: 3, Fig. 9 ("the penultimate convolutional layer"); Selvaraju 2019, equations 1 and 2.
 See: tests/evaluation/test_gradcam.py
 """
@@ -14,11 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from tss.models.evidence import EvidenceClassifier
+
 ROUNDING = 1e-6  # our choice: a peak this small beside the terms it sums is float32 noise, not evidence
 
 
 class Target(NamedTuple):
-    """The layer to explain, and where its cells lie: cell i of an axis is centred on input voxel first + i * step."""
+    """The layer to explain, and where its cells lie: cell i of an axis is centred on input voxel first + i * step.
+
+    A cell that was pooled from the voxels i * step to i * step + 2 * first has fewer at the end of the volume.
+    """
 
     layer: str
     step: tuple[float, float, float]  # (z, y, x)
@@ -41,11 +47,28 @@ TARGETS = {
 }
 
 
+def map_of(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: int = 1) -> np.ndarray:
+    """Return where a network has looked, (D, H, W) in [0, 1]: the evidence where it has such, else the Grad-CAM.
+
+    Evidence is that for stroke, whatever `sign`: the TSS phases read there, whatever they find.
+    """
+    if not isinstance(model, EvidenceClassifier):
+        return grad_cam(model, hemisphere, target, sign)
+    with torch.no_grad():
+        return model.looks_at(hemisphere[None])[0][0].float().cpu().numpy()
+
+
 def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: int = 1) -> np.ndarray:
-    """Return where the evidence for (sign=1) or against (sign=-1) the positive class lies.
+    """Return the Grad-CAM of `explained`, without what it is worth."""
+    return explained(model, hemisphere, target, sign)[0]
+
+
+def explained(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: int = 1) -> tuple[np.ndarray, float]:
+    """Return where the evidence for (sign=1) or against (sign=-1) the positive class lies, and its worth.
 
         weight_c = mean over the layer's cells of d(sign * logit) / d A_c
-        map      = max(0, sum_c weight_c A_c), divided by its largest value in the hemisphere
+        map      = max(0, sum_c weight_c A_c), divided by its largest value in the brain
+        worth    = sum over cells of max(0, sum_c weight_c A_c), to first order what the logit owes to the map
 
     There is one output, so evidence against the positive class is the same map of minus the logit. What argues for
     the other side is cut off in either map: a cold place is not a healthy place. In the 2D model the gradient holds
@@ -55,7 +78,8 @@ def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: i
     hemisphere: (C, D, H, W) on the model's device.
     target: the layer; its output is (D, channels, h, w), each slice on its own, or (1, channels, d, h, w).
 
-    Returns (D, H, W) float32 in [0, 1]; all zero where nothing argues for that sign, which is a result to be said.
+    Returns (D, H, W) float32 in [0, 1], 0 outside the brain (where no channel has a value), all zero where nothing
+    argues for that sign, which is a result to be said; and the worth, in logits.
 
     Raises ValueError: the model is in training mode, where BatchNorm would answer for another function.
     """
@@ -72,9 +96,9 @@ def grad_cam(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: i
     cells = terms.sum(dim=1).clamp(min=0).cpu().numpy()  # (D, h, w), or (1, d, h, w)
     cells = cells.reshape(-1, *cells.shape[-2:])
     if cells.max() <= ROUNDING * float(terms.abs().max()):
-        return np.zeros(hemisphere.shape[1:], dtype=np.float32)
-    heat = to_input_grid(cells, hemisphere.shape[1:], target)
-    return (heat / heat.max()).astype(np.float32)
+        return np.zeros(hemisphere.shape[1:], dtype=np.float32), 0.0
+    heat = to_input_grid(cells, hemisphere.shape[1:], target) * (hemisphere != 0).any(dim=0).cpu().numpy()
+    return (heat / (heat.max() or 1.0)).astype(np.float32), float(cells.sum())
 
 
 @contextmanager
@@ -92,6 +116,8 @@ def to_input_grid(cells: np.ndarray, shape: Sequence[int], target: Target) -> np
     """Interpolate (d, h, w) linearly to (D, H, W) voxels; beyond the outermost cells' centres their value holds."""
     weights = []
     for length, count, step, first in zip(shape, cells.shape, target.step, target.first, strict=True):
-        position = np.clip((np.arange(length) - first) / step, 0, count - 1)
+        start = np.arange(count) * step
+        centres = (start + np.minimum(start + 2 * first, length - 1)) / 2
+        position = np.interp(np.arange(length), centres, np.arange(count))
         weights.append(np.maximum(0, 1 - np.abs(position[:, None] - np.arange(count))))  # (length, count)
     return np.einsum("Dd,Hh,Ww,dhw->DHW", *weights, cells, optimize=True)

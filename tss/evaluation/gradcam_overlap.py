@@ -1,6 +1,6 @@
-"""How much of the Grad-CAM lies in the lesion, beside what other patients' maps and untrained networks get.
+"""How much of the map lies in the lesion, beside what other patients' maps and untrained networks get.
 
-In:  a model and its predictions; the masks DATA/registered/<patient>_lesion.nii.gz and _mask.nii.gz (X, Y, Z).
+In:  a model and its predictions, whose Grad-CAM, or evidence, is the map; the masks DATA/registered/<patient>_lesion.nii.gz and _mask.nii.gz (X, Y, Z).
 Out: GradcamScores; a line and a table of them for the screen.
 Paper: 3 ("for slices most representative of stroke lesion, 96% of cases evaluated had substantial overlap (>50%)
      between the lesion and activation", judged by one radiologist's eye), Fig. 9 (from scratch beside pretrained).
@@ -37,7 +37,7 @@ from tss.data.nifti import load, voxel_sizes
 from tss.data.prepared import cohort_file, read_settings, registered_file
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.evaluation.gradcam import TARGETS, grad_cam
+from tss.evaluation.gradcam import TARGETS, map_of
 from tss.evaluation.gradcam_page import verdict
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
 from tss.evaluation.results import GradcamScores, MapMean, MapShare, Mean, Overlap, Row
@@ -53,8 +53,9 @@ SEED = 0  # of the first patient's untrained network; the next one has the next
 SCORES = ("share_in_lesion", "overlap_over_half", "pointing")
 DEFINITION = (
     "The map is the evidence for stroke in phase 1, in the hemisphere with more of the lesion; for the verdict given "
-    "in the TSS tasks, in the hemisphere that was read. share_in_lesion: sum of the map inside the lesion over its sum "
-    f"in the hemisphere. overlap_over_half: more than {HALF:.0%} of the lesion, in the slice in which it is largest, "
+    "in the TSS tasks, in the hemisphere that was read; of the extended recipe, where it has found the stroke. "
+    "share_in_lesion: sum of the map inside the lesion over its sum in the hemisphere. overlap_over_half: "
+    f"more than {HALF:.0%} of the lesion, in the slice in which it is largest, "
     f"is lit (at least {LIT:.0%} of the map's largest value in the hemisphere). pointing: the map's hottest voxel lies "
     f"in the lesion or within {TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps "
     "on the lesions of the other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask "
@@ -135,7 +136,7 @@ def lay_out(inside: np.ndarray, brain: np.ndarray, zyx_mm: Sequence[float] | np.
 def overlap_scores(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
     """Lay a map on n lesions; returns (n, SCORES): share of the map, over half lit?, hottest voxel in or near it?
 
-    heat: (D, H, W) in [0, 1], largest value 1, or zero everywhere: then 0, no and no.
+    heat: (D, H, W) from 0; where it is zero everywhere: 0, no and no.
     """
     flat = heat.ravel()
     whole, hottest = flat.sum(dtype=np.float64), flat.argmax()
@@ -145,7 +146,7 @@ def overlap_scores(heat: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarray:
         [
             (
                 flat[lesion.voxels].sum(dtype=np.float64) / whole,
-                (flat[lesion.largest_slice] >= LIT).mean() > HALF,
+                (flat[lesion.largest_slice] >= LIT * flat[hottest]).mean() > HALF,
                 hottest in lesion.near,
             )
             for lesion in lesions
@@ -226,7 +227,7 @@ def maps_of(
         untrained = randomised_network(model.checkpoint, SEED + number).to(device)
         with torch.no_grad():
             its_sign = 1 if untrained(hemisphere[None]).item() >= 0 else -1  # no threshold was ever chosen for it
-        yield (grad_cam(model.network, hemisphere, target, sign), grad_cam(untrained, hemisphere, target, its_sign))
+        yield (map_of(model.network, hemisphere, target, sign), map_of(untrained, hemisphere, target, its_sign))
 
 
 def randomised_network(checkpoint: dict, seed: int) -> nn.Module:

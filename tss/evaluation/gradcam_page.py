@@ -1,4 +1,4 @@
-"""One patient's Grad-CAM on a page: the slices that weigh most, with the evidence for the verdict that was given.
+"""One patient's map on a page: the slices that weigh most, with the evidence for the verdict that was given.
 
 In:  a model, its prediction, the hemispheres (2, C, D, H, W) that it saw, and the patient's scans to draw on.
 Out: an Explanation on the atlas grid (X, Y, Z); gradcam/<patient>.png.
@@ -18,32 +18,55 @@ from tss.data.hemispheres import join
 from tss.data.prepared import registered_file
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
-from tss.evaluation.gradcam import TARGETS, grad_cam
-from tss.evaluation.inference import CALLED_POSITIVE, Model, Prediction
+from tss.evaluation.gradcam import TARGETS, explained, map_of
+from tss.evaluation.inference import CALLED_POSITIVE, Model, Prediction, in_words
+from tss.models.evidence import EvidenceClassifier
 from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
+# Our choice: a map that is worth less than this in logits is drawn as much fainter. At a probability of 0.5 it is 0.025.
+LEAST_WORTH = 0.1
+MIDLINE = 1 / 16  # our choice: share of a hemisphere's width over which a drawn map fades out towards the midline
 
 
 class Explanation(NamedTuple):
     """Why one hemisphere got its probability."""
 
-    heat: np.ndarray  # (X, Y, Z) in [0, 1]: evidence for the verdict; 0 in the other hemisphere
+    heat: np.ndarray  # (X, Y, Z) in [0, 1]: evidence for the verdict, or for stroke; 0 in the other hemisphere
     slices: list[int]  # z of those that weigh most, from bottom to top
-    contributions: np.ndarray  # (Z,) 2D: what each slice adds to the logit; 3D: its share of the map
+    contributions: np.ndarray  # (Z,) 2D: what each slice adds to the logit; else its share of what is read
+    worth: float  # of the Grad-CAM, in logits
+    gradcam: np.ndarray | None = None  # (X, Y, Z) as heat, where that is no Grad-CAM but evidence
+
+    def drawn(self) -> dict[str, np.ndarray]:
+        """Name -> map (X, Y, Z) as it is drawn: a Grad-CAM that is worth little is faint; not cut at the midline."""
+        strength = min(1.0, self.worth / LEAST_WORTH)
+        maps = {"map": self.heat * strength} if self.gradcam is None else {
+            "evidence": self.heat, "Grad-CAM": self.gradcam * strength,
+        }  # fmt: skip
+        half = len(self.heat) // 2
+        from_midline = np.abs(np.arange(2 * half) - half + 0.5)  # voxels
+        fading = np.clip(from_midline / (MIDLINE * half), 0, 1)
+        return {name: heat * fading[:, None, None].astype(heat.dtype) for name, heat in maps.items()}
 
 
 def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> Explanation:
     """Explain the verdict on one hemisphere: evidence for the class where it was called positive, else against it.
 
     In the 2D model slices weigh by |slice weight * slice output|, in the 3D model, which has no outputs of slices, by
-    their share of the map. A slice with nothing of the head in it does not count.
+    their share of the map, in the extended recipe by their share of what is read. A slice with nothing of the head in
+    it does not count.
     """
     row = SIDES.index(prediction.side)
     hemisphere = hemispheres[row].to(next(model.network.parameters()).device).float()  # (C, D, H, W)
-    both = np.zeros((2, *hemisphere.shape[1:]), dtype=np.float32)  # (2, D, H, W)
-    both[row] = grad_cam(model.network, hemisphere, TARGETS[model.checkpoint["model"]], sign=_sign(model, prediction))
-    if isinstance(model.network, SliceClassifier):
+    target, sign = TARGETS[model.checkpoint["model"]], 1 if verdict(model, prediction) else -1
+    both, other = np.zeros((2, 2, *hemisphere.shape[1:]), dtype=np.float32)  # (2, D, H, W) each
+    both[row], worth = explained(model.network, hemisphere, target, sign)
+    if isinstance(model.network, EvidenceClassifier):
+        other[row], both[row] = both[row], map_of(model.network, hemisphere, target)
+        with torch.no_grad():
+            contributions = model.network.looks_at(hemisphere[None])[1][0].float().cpu().numpy()
+    elif isinstance(model.network, SliceClassifier):
         with torch.no_grad():
             outputs = model.network.slice_outputs(hemisphere[None])[0].float()  # (D,)
             contributions = (model.network.slice_weights() * outputs).cpu().numpy()
@@ -51,7 +74,9 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
         contributions = both[row].sum(axis=(1, 2)) / max(both[row].sum(), 1e-12)
     filled = (hemisphere.amax(dim=(0, 2, 3)) > 0).cpu().numpy()  # (D,)
     order = np.argsort(np.where(filled, -np.abs(contributions), np.inf), kind="stable")
-    return Explanation(join(both), sorted(order[: min(SLICES_SHOWN, filled.sum())].tolist()), contributions)
+    slices = sorted(order[: min(SLICES_SHOWN, filled.sum())].tolist())
+    gradcam = join(other) if isinstance(model.network, EvidenceClassifier) else None
+    return Explanation(join(both), slices, contributions, worth, gradcam)
 
 
 def scans_to_draw(data: str | Path, patient: Patient) -> dict[str, Path]:
@@ -77,13 +102,14 @@ def draw_on_atlas(
     slice_plots.draw_gradcam(
         path,
         {name: volume.data for name, volume in volumes.items()},
-        explanation.heat,
+        explanation.drawn(),
         explanation.slices,
         [f"slice {z + 1}: {amount(model, explanation.contributions[z])}" for z in explanation.slices],
         title(model, prediction, patient.id, truth(model, prediction, patient)),
         scale(model, prediction),
         nifti.voxel_sizes(volumes["DWI"].affine).tolist(),
         lesion,
+        note(model, explanation),
     )
 
 
@@ -101,16 +127,19 @@ def verdict(model: Model, prediction: Prediction) -> bool:
 
 
 def amount(model: Model, contribution: float) -> str:
-    """Write a slice's contribution: to the logit in 2D, a share in 3D."""
-    return f"{contribution:+.2f}" if model.checkpoint["model"] == "2d" else f"{contribution:.0%}"
+    """Write a slice's contribution: to the logit in 2D, a share in 3D and in the extended recipe."""
+    return f"{contribution:+.2f}" if isinstance(model.network, SliceClassifier) else f"{contribution:.0%}"
 
 
 def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
     words = POSITIVE[model.task]
-    numbers = "what it adds to the logit" if model.checkpoint["model"] == "2d" else "its share of the map"
+    numbers = "its share of the map"
+    if isinstance(model.network, SliceClassifier):
+        numbers = "what it adds to the logit"
+    elif isinstance(model.network, EvidenceClassifier):
+        numbers = "its share of the evidence" if model.task == "stroke" else "its share of what is read"
     return (
-        f"{name}, {prediction.side} hemisphere: probability of {words} {prediction.chance:.3f}, threshold "
-        f"{model.threshold:.3f}: {model.verdict(prediction.chance)}\n"
+        f"{name}, {prediction.side} hemisphere: probability of {words} {in_words(prediction.chance, model.threshold)}\n"
         f"{last}; {model.name}; above each slice: {numbers}"
     )
 
@@ -126,11 +155,18 @@ def truth(model: Model, prediction: Prediction, patient: Patient) -> str:
 
 def scale(model: Model, prediction: Prediction) -> str:
     """Say what the map's colours mean."""
-    return (
+    gradcam = (
         f"evidence {'for' if verdict(model, prediction) else 'against'} {POSITIVE[model.task]}\n"
-        "(1 = the strongest place in this patient)"
+        f"(1 = the strongest place in this patient, if the map is worth {LEAST_WORTH:g} or more)"
     )
+    if isinstance(model.network, EvidenceClassifier):
+        return f"evidence: stroke in this voxel, from 0 to 1, the same in every patient\nGrad-CAM: {gradcam}"
+    return gradcam
 
 
-def _sign(model: Model, prediction: Prediction) -> int:
-    return 1 if verdict(model, prediction) else -1
+def note(model: Model, explanation: Explanation) -> str:
+    """Say what the Grad-CAM is worth; where it is next to nothing, that there is little to show."""
+    if not explanation.worth:
+        return "The Grad-CAM is zero everywhere: nothing in these scans argued for this verdict."
+    worth = f"The Grad-CAM as a whole is worth {explanation.worth:.2g} of the logit"
+    return worth + ("" if explanation.worth >= LEAST_WORTH else f", less than {LEAST_WORTH:g}: there is little to show")

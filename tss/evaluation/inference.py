@@ -6,6 +6,7 @@ Paper: 2.3 (what each task is about); unknown and both sides are ours (decision 
 See: tests/evaluation/test_inference.py
 """
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from tss.training.epoch import predict, probability
 SECONDS_BETWEEN_LINES = 15
 MOST_NAMES = 8  # our choice: patients named in a line; predictions.csv names them all
 VERDICTS = CALLED_POSITIVE, CALLED_NEGATIVE, UNSURE = ("positive", "negative", "unsure")
+CLOSE = 0.02  # our choice, in logits: run_eval.py's and bf16's differ by some hundredths; another seed's by far more
 # How the side of a prediction is known.
 EACH, TABLE, LIKELIER, BY_PHASE_1 = ("each hemisphere", "table", "table: both, the likelier", "phase 1")
 
@@ -45,8 +47,33 @@ class Model(NamedTuple):
         return self.checkpoint["threshold"]
 
     def verdict(self, probability: float) -> str:
-        """Return one of VERDICTS, by the threshold that validation chose (decision 8)."""
-        return CALLED_POSITIVE if probability >= self.threshold else CALLED_NEGATIVE
+        """Return one of VERDICTS, by the threshold that validation chose."""
+        return verdict_on(probability, self.threshold)
+
+
+def in_words(probability: float, threshold: float) -> str:
+    """Write probability, threshold and verdict, with the digits that decide where three do not.
+
+    A toss-up is said to be one: closer to the threshold than CLOSE in logits.
+    """
+    digits = 3
+    while digits < 17 and probability != threshold and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}":
+        digits += 1
+    words = verdict_on(probability, threshold) + ", but too close to call" * too_close(probability, threshold)
+    return f"{probability:.{digits}f}, threshold {threshold:.{digits}f}: {words}"
+
+
+def verdict_on(probability: float, threshold: float) -> str:
+    """Return one of VERDICTS (decision 8)."""
+    return CALLED_POSITIVE if probability >= threshold else CALLED_NEGATIVE
+
+
+def too_close(probability: float, threshold: float) -> bool:
+    """Are probability and threshold closer than CLOSE in logits? At 0.5 that is 0.005; near 0 and 1 less."""
+    if not (0 < probability < 1 and 0 < threshold < 1):
+        return probability == threshold
+    one, other = (math.log(p) - math.log1p(-p) for p in (probability, threshold))
+    return abs(one - other) < CLOSE
 
 
 class Prediction(NamedTuple):

@@ -22,7 +22,7 @@ from tss.data.prepared import Settings, differing_settings
 from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
-from tss.evaluation.inference import EACH, Model, Prediction, open_models, probabilities, side_picker
+from tss.evaluation.inference import EACH, Model, Prediction, in_words, open_models, probabilities, side_picker
 from tss.evaluation.options import PatientOptions
 from tss.evaluation.predictions_table import line_of
 from tss.preprocessing.atlas import load_atlas
@@ -211,8 +211,8 @@ def report_text(report: dict[str, Any], files: Sequence[Path]) -> str:
     """Return the report for the screen."""
     lines = [f"side      {report['side']}, from {report['side_from']}"]
     lines += [
-        f"{line['name']:9s} {line['positive_class']}, {line['side']}: probability {line['probability']:.3f}, "
-        f"threshold {line['threshold']:.3f}: {line['verdict'].upper()}"
+        f"{line['name']:9s} {line['positive_class']}, {line['side']}: probability "
+        f"{in_words(line['probability'], line['threshold'])}"
         for line in report["results"]
     ]
     lines += [f"FLAG      {flag}" for flag in report["flags"]] or ["flags     none"]
@@ -237,7 +237,10 @@ def draw_on_scan(
     explanation = gradcam_page.explain(model, prediction, hemispheres)
     dwi = volumes.dwi
     back = np.linalg.inv(prepared.b0_to_atlas)
-    heat = resample(Volume(explanation.heat, prepared.affine), dwi.data.shape, dwi.affine, back)
+    maps = {
+        name: resample(Volume(heat, prepared.affine), dwi.data.shape, dwi.affine, back)
+        for name, heat in explanation.drawn().items()
+    }
     flair = resample(volumes.flair, dwi.data.shape, dwi.affine, prepared.flair_to_b0)
     to_voxel = np.linalg.inv(dwi.affine) @ back @ prepared.affine
     captions: dict[int, str] = {}
@@ -252,10 +255,11 @@ def draw_on_scan(
     slice_plots.draw_gradcam(
         path,
         {"DWI": dwi.data, "FLAIR": flair},
-        heat,
+        maps,
         shown,
         [captions[z] for z in shown],
         gradcam_page.title(model, prediction, "new patient", "on the patient's own scans"),
         gradcam_page.scale(model, prediction),
         voxel_sizes(dwi.affine).tolist(),
+        note=gradcam_page.note(model, explanation),
     )

@@ -7,6 +7,7 @@ See: tests/evaluation/test_report_plots.py
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from tss.data.tasks import POSITIVE
@@ -44,7 +45,11 @@ def draw_roc(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     groups = (
         {"networks": networks}
         if len(networks) <= MOST_CURVES
-        else {words: [row for row in networks if row.model == model] for model, words in MODELS.items()}
+        else {
+            words + ", extended" * extended: [row for row in networks if is_of(row, model, extended)]
+            for extended in (False, True)
+            for model, words in MODELS.items()
+        }
     )
     paths = []
     for name, group in {**groups, "older methods": older}.items():
@@ -71,16 +76,17 @@ def draw_bars(folder: Path, rows: Sequence[Row], task: str) -> list[Path]:
     here = [row for row in rows if row.task == task]
     networks = [row for row in here if row.kind == NETWORK]
     groups = {}
-    for model in MODELS:
-        own = [row for row in networks if row.model == model]
+    for model, extended in product(MODELS, (False, True)):
+        own = [row for row in networks if is_of(row, model, extended)]
         slots = [
             kind
             for kind in SLOTS
             if (kind != IMAGENET or model == "2d")  # the paper has none in 3D
             and (kind != ATTENTION or any(row.attention for row in networks))
+            and (not extended or any(kind_of(row) == kind for row in own))  # the paper's rows are not missed there
         ]
         if own:
-            groups[model.upper()] = [bar for kind in slots for bar in _bars(own, kind)]
+            groups[model.upper() + " extended" * extended] = [bar for kind in slots for bar in _bars(own, kind)]
     if older := where_used(here):
         groups["older"] = [
             _bar("FLAIR ratio" if row.method == FLAIR_CLOCK else row.method or "", row)
@@ -136,13 +142,19 @@ def draw_calibration(folder: Path, rows: Sequence[Row], task: str) -> list[Path]
 
 
 def last_networks(rows: Sequence[Row], task: str) -> list[Row]:
-    """Return the network of the last phase of 2D and of 3D; of several, one that started from the phase before."""
-    last: dict[str | None, Row] = {}
+    """Return the network of each recipe's last phase, 2D and 3D; of several, one that started from the phase before."""
+    last: dict[tuple[str | None, str | None], Row] = {}
     for row in rows:
         if row.task == task and row.kind == NETWORK and row.scores:
-            if row.model not in last or _schedule(row) > _schedule(last[row.model]):
-                last[row.model] = row
+            which = row.model, row.recipe
+            if which not in last or _schedule(row) > _schedule(last[which]):
+                last[which] = row
     return list(last.values())
+
+
+def is_of(row: Row, model: str, extended: bool) -> bool:
+    """Is this network 2D or 3D as asked, of the extended recipe or the paper's?"""
+    return row.model == model and (row.recipe == "extended") == extended
 
 
 def _schedule(row: Row) -> tuple[bool, int]:

@@ -278,6 +278,7 @@ class Row:
     phase: int | None = None  # from here to `cohort` of networks
     model: str | None = None
     attention: bool | None = None
+    recipe: str | None = None
     weights: str | None = None  # what they were at first
     parent: str | None = None
     checkpoint: str | None = None

@@ -66,6 +66,7 @@ def in_order(results: Sequence[Row], older: Sequence[Row] = ()) -> list[Row]:
             KINDS.index(row.kind),
             row.phase or 0,
             row.model or "",
+            row.recipe == "extended",
             kind_of_weights(row.weights),
         ),
     )
@@ -125,7 +126,10 @@ def _flat(row: Row) -> dict[str, object]:
     at_best = zip(SHARES, best.shares.values() if best else [None] * 3, strict=True)
     return (
         {"stage": stage_of(row) if found else NOT_RUN}
-        | {name: getattr(row, name) for name in ("kind", "name", "task", "positive_class", "phase", "model", "weights")}
+        | {
+            name: getattr(row, name)
+            for name in ("kind", "name", "task", "positive_class", "phase", "model", "recipe", "weights")
+        }
         | {"attention": None if row.attention is None else YES_NO[row.attention], "split": row.split}
         | {"unit": row.unit if found else None, "n": found and found.n, "n_positive": found and found.n_positive}
         | {column: value for name, estimate in estimates for column, value in _columns(name, estimate).items()}
@@ -219,7 +223,7 @@ def main_rows(rows: Sequence[Row]) -> list[list[str]]:
         cells = [
             "" if stage == before else stage,
             row.name,
-            (row.model or "-").upper(),
+            (row.model or "-").upper() + ", extended" * (row.recipe == "extended"),
             WEIGHTS.get(row.weights or "-", row.weights or "-"),
             "-" if row.attention is None else YES_NO[row.attention],
         ]

@@ -70,6 +70,10 @@ def contrast(x: Tensor) -> Tensor:
 class EvidenceClassifier(Classifier):
     """What the 2D and the 3D network share; they differ in their backbone and in what a gate sees at a time."""
 
+    healthy: Tensor
+    feature_mean: Tensor
+    feature_sd: Tensor
+
     def __init__(
         self,
         channels: Sequence[int],
@@ -155,6 +159,7 @@ class EvidenceClassifier(Classifier):
 
     def gate_map(self, x: Tensor, evidence: Tensor, rest: Tensor) -> Tensor:
         """-> (N, D, H, W) in (0, 1): the attention gate on contrasts and evidence, gated by the deepest map."""
+        assert self.gate is not None  # asked for with gates only
         fine = self.seen(torch.cat([contrast(x), evidence.clamp(-CLIP, CLIP).unsqueeze(1)], dim=1))
         _, gate = self.gate(fine, rest.reshape(len(fine), -1, *self.deepest_size()))
         return gate.view_as(evidence)
@@ -174,6 +179,20 @@ class EvidenceClassifier(Classifier):
     def evidence_map(self, x: Tensor) -> Tensor:
         """x: (N, C, D, H, W) -> the logit of "stroke here" (N, D, H, W)."""
         return self.unpacked(self.frozen(x))[1]
+
+    def looks_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (N, C, D, H, W) -> where the stroke is, in (0, 1), and how much each slice counts: (N, D, H, W), (N, D).
+
+        Phase 1: sigmoid(evidence); a slice's share of it. TSS: the same with t and b; its share of the weights.
+        """
+        _, evidence, voxel, _ = self.unpacked(self.frozen(x))
+        if self.stroke:
+            where = counts = evidence.sigmoid()
+        else:
+            where = torch.sigmoid(self.log_sharpness.exp() * (evidence - self.least))
+            counts = self.voxel_weights(evidence, voxel)
+        slices = counts.sum(dim=(2, 3))
+        return where.masked_fill(evidence <= OUTSIDE, 0), slices / slices.sum(dim=1, keepdim=True)
 
 
 class EvidenceSliceClassifier(EvidenceClassifier):

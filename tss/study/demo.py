@@ -8,15 +8,21 @@ See: tests/study/test_demo.py
 Every step but the phantom is the command that a user would type, printed and run (tss.study.programs).
 """
 
+import csv
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tss.data.prepared import qc_page
+from tss.data.tasks import POSITIVE
+from tss.display.tables import aligned
+from tss.evaluation.results import NETWORK, SOFT_CLOCK, Estimate, with_interval
 from tss.phantom import cohort_phantom, tumour_phantom
+from tss.phantom.ideal_observer import PHANTOM_NOTE
 from tss.study.programs import EVALUATE, PREPROCESS, TRAIN, type_in
 from tss.study.table2_study import Study, run_study
+from tss.training.phases import RECIPES
 
 SOME_FAILED = 1  # exit code of run_preprocess.py: they have their rows with the reason, and the rest is complete
 PATIENTS = 80  # 51 to train, 13 to validate, 16 to test
@@ -45,35 +51,69 @@ def run(out: Path, model: str, seed: int, patients: int = PATIENTS, grid: tuple[
     Returns 0; a program that fails has said why, and its exit code is returned.
     """
     started = time.monotonic()
-    data, runs, results = out / "data", out / "runs" / model, out / "eval" / model
-    best = {number: runs / f"phase{number}" / "best.pt" for number in FLAGS[model]}
+    data, results = out / "data", out / "eval" / model
+    runs = {"paper": out / "runs" / model, "extended": out / "runs" / f"{model}-extended"}
+    best = {
+        (recipe, number): folder / f"phase{number}" / "best.pt"
+        for recipe, folder in runs.items()
+        for number in FLAGS[model]
+        if number > 0 or recipe == "paper"  # restoring is the same in both
+    }
 
     if (code := make_data(out / "phantom", data, patients, grid, seed)) > SOME_FAILED:
         return code
 
-    print("\n3. Train the phases, each from the one before", flush=True)
-    for number, flags in FLAGS[model].items():
-        start = ["--init", best[number - 1]] if number - 1 in best else ["--model", model, "--width", WIDTH[model]]
-        words = ["--phase", number, *start, "--data", data, "--out", runs, *flags.split(), "--seed", seed, "--resume"]
-        if code := type_in(TRAIN, words):
+    print("\n3. Train the phases, each from the one before: the paper's, then the extended recipe's", flush=True)
+    for recipe, number in best:
+        parent = best.get((recipe, number - 1), best.get(("paper", 0)))
+        start = ["--init", parent] if parent and number > 0 else ["--model", model, "--width", WIDTH[model]]
+        flags = FLAGS[model][number].split() if recipe == "paper" else ["--recipe", recipe]
+        words = ["--phase", number, *start, "--data", data, "--out", runs[recipe], *flags]
+        if code := type_in(TRAIN, [*words, "--seed", seed, "--resume"]):
             return code
 
     print("\n4. Evaluate each phase on the test patients", flush=True)
-    tested = [path for number, path in best.items() if number > 0]
+    tested = [path for (_, number), path in best.items() if number > 0]
     if code := type_in(
         EVALUATE, [*tested, "--data", data, "--out", results, *"--table --gradcam 3 --overwrite".split()]
     ):
         return code
+    print(f"\nAUC [95% CI] on the test patients. {PHANTOM_NOTE}\n{aligned(side_by_side(results / 'table2.csv'))}")
     print(
         f"\nThe demo took {(time.monotonic() - started) / 60:.1f} min. Look at:\n"
         f"  {qc_page(data)}        every patient, before and after\n"
-        f"  {runs / 'phase1' / 'curves.png'}    how phase 1 learned\n"
+        f"  {runs['paper'] / 'phase1' / 'curves.png'}    how phase 1 learned\n"
         f"  {results / 'table2.md'}    the paper's Table 2\n"
-        f"  {results / 'phase4' / 'roc.png'}    the test patients\n"
-        f"  {results / 'phase4' / 'gradcam'}    where the network looked",
+        f"  {results / f'{model}-phase4' / 'gradcam'}    where the paper's network looked\n"
+        f"  {results / f'{model}-extended-phase4' / 'gradcam'}    where the extended recipe reads",
         flush=True,
     )
     return 0
+
+
+def side_by_side(table: Path) -> list[list[str]]:
+    """Return of table2.csv a line a phase: both recipes, the soft tissue clock, the best possible on average."""
+    rows = read_table(table)
+    lines = [["phase", "positive class", "n", *RECIPES, SOFT_CLOCK, "best on average"]]
+    for phase in dict.fromkeys(row["phase"] for row in rows if row["kind"] == NETWORK):
+        own = {row["recipe"]: row for row in rows if row["phase"] == phase}
+        one = own["paper"]
+        clock = [row for row in rows if row["name"] == SOFT_CLOCK and row["task"] == one["task"]]
+        cells = [interval(own[recipe], "auc") for recipe in RECIPES]
+        cells += [interval(clock[0], "auc") if clock else "-", interval(one, "ceiling")]
+        lines.append([phase, POSITIVE[one["task"]] + ", attention" * (one["attention"] == "yes"), one["n"], *cells])
+    return lines
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def interval(row: dict[str, str], name: str) -> str:
+    """Write a number of table2.csv with its interval."""
+    value, low, high = (float(row[name + ending]) for ending in ("", "_ci_low", "_ci_high"))
+    return with_interval(Estimate(value, (low, high)), 3)
 
 
 def run_table2(

@@ -6,6 +6,8 @@
     python run_eval.py runs/2d/phase*/best.pt --table             and the paper's Table 2: table2.md, table2.csv
     python run_eval.py runs/2d/phase*/best.pt --report            all of it on one page: report.html
     python run_eval.py runs/2d/phase*/best.pt --gradcam-scores    and how much of its maps lies in the lesions
+    python run_eval.py runs/2d/fold*/phase4/best.pt --ensemble    all folds as one model
+    python run_eval.py runs/2d/phase4/best.pt --promise 0.8       positive, negative or unsure, by a promised PPV, NPV
     python run_eval.py runs/2d/phase4/best.pt --data other        another hospital's, from run_preprocess.py --like
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
 
@@ -94,6 +96,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", default=Options.device, help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the results that OUT holds already")
+
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        default=GIVEN,
+        help="the checkpoints are one model, of folds (run_train.py --fold) or of several seeds: the mean of their "
+        "logits; threshold and calibration come from the out-of-fold predictions of all but the test patients",
+    )
+    parser.add_argument(
+        "--promise",
+        type=float,
+        metavar="SHARE",
+        default=GIVEN,
+        help="PPV and NPV to keep, such as 0.9: whoever cannot be called so surely is unsure; the cuts come from "
+        "validation, or from the out-of-fold predictions, and keep both in 90 %% of such studies",
+    )
+    parser.add_argument(
+        "--recalibration",
+        metavar="FILE",
+        default=GIVEN,
+        help="what python -m tss.evaluation.recalibration has left for this site beside the checkpoint",
+    )
 
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument(

@@ -114,8 +114,8 @@ def test_help_names_every_flag_and_the_table(capsys):
     said = capsys.readouterr().out
     assert stopped.value.code == 0 and "4      tss<4.5h  phase 3  phase 3  yes" in said
     flags = (
-        "data model phase init fold recipe out resume overwrite seed device precision epochs batch-size lr final-lr patience width "
-        "train-patients demo"
+        "data model phase init fold recipe out resume overwrite seed device precision epochs batch-size lr final-lr "
+        "patience width train-patients demo"
     ).split()
     assert all(f"--{flag}" in said for flag in flags)
     actions = run_train.build_parser()._actions

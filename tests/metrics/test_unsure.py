@@ -26,7 +26,9 @@ def kept(band, auc):
         "lower": lambda cut: ((1 - POSITIVE) * ndtr(cut), POSITIVE * ndtr(cut - apart)),
     }
     found = {name: getattr(band, name) for name in right}
-    return all(cut is None or right[name](cut)[0] >= band.promise * sum(right[name](cut)) for name, cut in found.items())
+    return all(
+        cut is None or right[name](cut)[0] >= band.promise * sum(right[name](cut)) for name, cut in found.items()
+    )
 
 
 @pytest.mark.parametrize(("auc", "n", "promise"), [

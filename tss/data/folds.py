@@ -3,7 +3,7 @@
 In:  DATA with a split; the K-th of N folds.
 Out: DATA/folds_of_<N>.csv (patient, fold from 1 to N) of all but the test patients; the cohort with the K-th fold as
      its validation patients and the others as training patients. The test patients stay what they are.
-Paper: none; the paper validates on one part of 16 % (2.1), on which 68 patients choose epoch and threshold (decision 8).
+Paper: none; the paper validates on one part of 16 % (2.1): 68 patients choose epoch and threshold (decision 8).
 See: tests/data/test_folds.py
 """
 

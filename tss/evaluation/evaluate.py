@@ -21,7 +21,7 @@ import torch
 
 from tss.data.cohort import EXTERNAL, Patient
 from tss.data.cohort_profile import Difference, differences, profile
-from tss.data.files import read_json, sha256, write_json
+from tss.data.files import read_json, write_json
 from tss.data.patients_seen import Hashes, hashes_of, why_not_new
 from tss.data.prepared import Settings, cohort_file, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
@@ -30,10 +30,13 @@ from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation import gradcam_overlap, predictions_table, readers, table2
 from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_rows
+from tss.evaluation.ensemble import as_ensemble, picker_of
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
 from tss.evaluation.options import Options
 from tss.evaluation.predictions_table import write_predictions
+from tss.evaluation.promise import kept_on, promise_note, with_promise
+from tss.evaluation.recalibration import recalibrated, recalibration_note, without_those
 from tss.evaluation.results import NETWORK, Comparison, Estimate, Row, Scores, as_json
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import score_subgroups
@@ -131,7 +134,18 @@ def evaluate(options: Options) -> list[Row]:
 
 def select(options: Options) -> Selection:
     """Open what is evaluated, refuse what does not fit together, and make room for the results."""
-    models = open_models(options.checkpoints)
+    opened = open_models(options.checkpoints)
+    models = [as_ensemble(opened)] if options.ensemble else opened
+    if options.ensemble and options.gradcam_scores:
+        raise InputError("--gradcam-scores measures single networks: omit it, or --ensemble.")
+    used: list[str] = []
+    if options.recalibration:
+        if len(models) > 1 or options.promise is not None:
+            raise InputError("--recalibration is of one model, or of an ensemble, and goes without --promise.")
+        model, used = recalibrated(models[0], options.recalibration)
+        models = [model]
+    if options.promise is not None:
+        models = [with_promise(model, options.promise) for model in models]
     study = read_json(options.study) if options.study else {}
     cohort, settings = read_prepared(options.data), read_settings(options.data)
     if whole := "like" in settings and options.split is None:  # whatever the table calls them, they are new to CKPT
@@ -143,8 +157,12 @@ def select(options: Options) -> Selection:
         raise InputError(
             f"{cohort_file(options.data)} has no patient in the split {options.split!r}. Give another --split."
         )
+    patients = without_those(patients, used)
     side_unknown = any(patient.status == "ok" and not patient.side for patient in patients)
-    pickers = [side_picker(model, models) if side_unknown else None for model in models]
+    if side_unknown and options.ensemble:
+        pickers = [picker_of(opened)]
+    else:
+        pickers = [side_picker(model, models) if side_unknown else None for model in models]
     new = [
         patient for patient in patients if patient.status == "ok" and ("like" in settings or options.split not in USED)
     ]
@@ -223,7 +241,7 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
     if selection.lesions is not None:
         overlap = gradcam_overlap.measure_overlap(model, predictions, patients, selection.lesions, options.data)
         print(f"  {gradcam_overlap.overlap_line(overlap)}", flush=True)
-    found = score(predictions, model.threshold)
+    found, promised = score(predictions, model.threshold), kept_on(model, predictions)
     checkpoint, name, limit = model.checkpoint, POSITIVE[model.task], TASKS[model.task]
     return Network(
         model,
@@ -234,17 +252,19 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
             split=selection.split,
             **{name: checkpoint[name] for name in ("phase", "model", "attention", "recipe", "parent", "cohort")},
             weights=first_weights(model, selection),
-            checkpoint=str(model.path),
-            checkpoint_sha256=sha256(model.path),
+            checkpoint=model.named_files,
+            checkpoint_sha256=model.sha256,
             unit="hemisphere" if limit is None else "patient",
             positive_class=name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
             ceiling=ceiling_of(model.task, found, selection.phantom),
-            notes=notes_on(model, selection),
+            notes=(*notes_on(model, selection), *([promise_note(model, promised)] if promised else [])),
             scores=found,
+            recalibration=options.recalibration,
             coverage=coverage(predictions),
             subgroups=None if limit is None else score_subgroups(patients, predictions, model.threshold),
             readers=readings,
             gradcam=overlap,
+            promise=promised,
         ),
         predictions,
     )
@@ -273,6 +293,8 @@ def notes_on(model: Model, selection: Selection) -> tuple[str, ...]:
             f"{model.name} was trained on hemispheres that were preprocessed with different settings from those in "
             f"{data}: {differs}."
         )
+    if selection.options.recalibration:
+        notes.append(recalibration_note(selection.options.recalibration))
     if selection.phantom:
         notes.append(PHANTOM_NOTE)
     return tuple(notes)

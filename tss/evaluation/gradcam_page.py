@@ -6,6 +6,7 @@ Paper: 3 (slices most representative of the lesion), Fig. 9.
 See: tests/evaluation/test_gradcam_page.py
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +20,15 @@ from tss.data.prepared import registered_file
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, explained, map_of
-from tss.evaluation.inference import CALLED_POSITIVE, Model, Prediction, in_words
+from tss.evaluation.inference import Model, Prediction, in_words
+from tss.models.ensemble import members_of
 from tss.models.evidence import EvidenceClassifier
 from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
 # Our choice: a map that is worth less than this in logits is drawn as much fainter. At a probability of 0.5 it is 0.025.
 LEAST_WORTH = 0.1
+TINY = 1e-12
 MIDLINE = 1 / 16  # our choice: share of a hemisphere's width over which a drawn map fades out towards the midline
 
 
@@ -55,8 +58,12 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
 
     In the 2D model slices weigh by |slice weight * slice output|, in the 3D model, which has no outputs of slices, by
     their share of the map, in the extended recipe by their share of what is read. A slice with nothing of the head in
-    it does not count.
+    it does not count. An ensemble's maps and slices are the mean of its members'.
     """
+    members = members_of(model.network)
+    if len(members) > 1:
+        shown = hemispheres[SIDES.index(prediction.side)]
+        return _mean([explain(model._replace(network=one), prediction, hemispheres) for one in members], shown)
     row = SIDES.index(prediction.side)
     hemisphere = hemispheres[row].to(next(model.network.parameters()).device).float()  # (C, D, H, W)
     target, sign = TARGETS[model.checkpoint["model"]], 1 if verdict(model, prediction) else -1
@@ -72,11 +79,30 @@ def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> 
             contributions = (model.network.slice_weights() * outputs).cpu().numpy()
     else:
         contributions = both[row].sum(axis=(1, 2)) / max(both[row].sum(), 1e-12)
-    filled = (hemisphere.amax(dim=(0, 2, 3)) > 0).cpu().numpy()  # (D,)
-    order = np.argsort(np.where(filled, -np.abs(contributions), np.inf), kind="stable")
-    slices = sorted(order[: min(SLICES_SHOWN, filled.sum())].tolist())
+    slices = _weightiest(contributions, hemisphere)
     gradcam = join(other) if isinstance(model.network, EvidenceClassifier) else None
     return Explanation(join(both), slices, contributions, worth, gradcam)
+
+
+def _weightiest(contributions: np.ndarray, hemisphere: torch.Tensor) -> list[int]:
+    """The slices of (C, D, H, W) with something of the head that weigh most, from bottom to top."""
+    filled = (hemisphere.amax(dim=(0, 2, 3)) > 0).cpu().numpy()  # (D,)
+    order = np.argsort(np.where(filled, -np.abs(contributions), np.inf), kind="stable")
+    return sorted(order[: min(SLICES_SHOWN, filled.sum())].tolist())
+
+
+def _mean(parts: Sequence[Explanation], hemisphere: torch.Tensor) -> Explanation:
+    """The mean of an ensemble's explanations of (C, D, H, W); a Grad-CAM's strongest place stays 1."""
+    heat = np.mean([part.heat for part in parts], axis=0)
+    contributions = np.mean([part.contributions for part in parts], axis=0)
+    gradcams = [part.gradcam for part in parts if part.gradcam is not None]
+    gradcam = np.mean(gradcams, axis=0) if gradcams else None
+    if gradcam is not None:
+        gradcam = gradcam / max(gradcam.max(), TINY)
+    else:
+        heat = heat / max(heat.max(), TINY)
+    worth = float(np.mean([part.worth for part in parts]))
+    return Explanation(heat, _weightiest(contributions, hemisphere), contributions, worth, gradcam)
 
 
 def scans_to_draw(data: str | Path, patient: Patient) -> dict[str, Path]:
@@ -123,23 +149,26 @@ def _outline(path: Path) -> np.ndarray | None:
 
 def verdict(model: Model, prediction: Prediction) -> bool:
     """Positive? At the threshold that validation chose."""
-    return model.verdict(prediction.chance) == CALLED_POSITIVE
+    return prediction.chance >= model.threshold
 
 
 def amount(model: Model, contribution: float) -> str:
     """Write a slice's contribution: to the logit in 2D, a share in 3D and in the extended recipe."""
-    return f"{contribution:+.2f}" if isinstance(model.network, SliceClassifier) else f"{contribution:.0%}"
+    return (
+        f"{contribution:+.2f}" if isinstance(members_of(model.network)[0], SliceClassifier) else f"{contribution:.0%}"
+    )
 
 
 def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
     words = POSITIVE[model.task]
     numbers = "its share of the map"
-    if isinstance(model.network, SliceClassifier):
+    if isinstance(members_of(model.network)[0], SliceClassifier):
         numbers = "what it adds to the logit"
-    elif isinstance(model.network, EvidenceClassifier):
+    elif isinstance(members_of(model.network)[0], EvidenceClassifier):
         numbers = "its share of the evidence" if model.task == "stroke" else "its share of what is read"
     return (
-        f"{name}, {prediction.side} hemisphere: probability of {words} {in_words(prediction.chance, model.threshold)}\n"
+        f"{name}, {prediction.side} hemisphere: probability of {words} "
+        f"{in_words(prediction.chance, model.threshold, model.verdict(prediction.chance))}\n"
         f"{last}; {model.name}; above each slice: {numbers}"
     )
 
@@ -159,7 +188,7 @@ def scale(model: Model, prediction: Prediction) -> str:
         f"evidence {'for' if verdict(model, prediction) else 'against'} {POSITIVE[model.task]}\n"
         f"(1 = the strongest place in this patient, if the map is worth {LEAST_WORTH:g} or more)"
     )
-    if isinstance(model.network, EvidenceClassifier):
+    if isinstance(members_of(model.network)[0], EvidenceClassifier):
         return f"evidence: stroke in this voxel, from 0 to 1, the same in every patient\nGrad-CAM: {gradcam}"
     return gradcam
 

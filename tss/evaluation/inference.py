@@ -6,6 +6,7 @@ Paper: 2.3 (what each task is about); unknown and both sides are ours (decision 
 See: tests/evaluation/test_inference.py
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ import torch
 from torch import nn
 
 from tss.data.cohort import SIDES, Patient
+from tss.data.files import sha256
 from tss.data.prepared import read_hemispheres
 from tss.data.tasks import RESTORE, TUMOURS, lines_of
 from tss.errors import InputError
+from tss.metrics.platt import AS_IT_IS, Line
 from tss.training.checkpoint import load_model
 from tss.training.epoch import predict, probability
 
@@ -30,6 +33,18 @@ CLOSE = 0.02  # our choice, in logits: run_eval.py's and bf16's differ by some h
 EACH, TABLE, LIKELIER, BY_PHASE_1 = ("each hemisphere", "table", "table: both, the likelier", "phase 1")
 
 
+class Cuts(NamedTuple):
+    """Whom a model calls: positive above `upper`, negative below `lower`, as probabilities; None: nobody."""
+
+    promise: float  # of PPV and NPV
+    lower: float | None
+    upper: float | None
+    takes_for_ppv: int  # patients, an estimate; 0: no number
+    takes_for_npv: int
+    n: int  # patients that the cuts were chosen on
+    n_positive: int
+
+
 class Model(NamedTuple):
     """An open checkpoint: its file, a short name, the network in eval mode, and what was stored with it."""
 
@@ -37,6 +52,9 @@ class Model(NamedTuple):
     name: str
     network: nn.Module
     checkpoint: dict
+    files: tuple[Path, ...] = ()  # of an ensemble: its members
+    line: Line = AS_IT_IS  # what recalibrates its logits
+    cuts: Cuts | None = None  # None: everybody is called, by the threshold
 
     @property
     def task(self) -> str:
@@ -46,20 +64,39 @@ class Model(NamedTuple):
     def threshold(self) -> float:
         return self.checkpoint["threshold"]
 
+    @property
+    def sha256(self) -> str:
+        """The hash of the checkpoint; of an ensemble that of its members' hashes."""
+        hashes = [sha256(path) for path in self.files or (self.path,)]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+    @property
+    def named_files(self) -> str:
+        """The checkpoint's path; of an ensemble all of them."""
+        return ", ".join(map(str, self.files or (self.path,)))
+
     def verdict(self, probability: float) -> str:
-        """Return one of VERDICTS, by the threshold that validation chose."""
-        return verdict_on(probability, self.threshold)
+        """Return one of VERDICTS, by the threshold that validation chose (decision 8), or by the cuts of a promise."""
+        if not self.cuts:
+            return verdict_on(probability, self.threshold)
+        if self.cuts.upper is not None and probability > self.cuts.upper:
+            return CALLED_POSITIVE
+        if self.cuts.lower is not None and probability < self.cuts.lower:
+            return CALLED_NEGATIVE
+        return UNSURE
 
 
-def in_words(probability: float, threshold: float) -> str:
+def in_words(probability: float, threshold: float, verdict: str = "") -> str:
     """Write probability, threshold and verdict, with the digits that decide where three do not.
 
-    A toss-up is said to be one: closer to the threshold than CLOSE in logits.
+    A toss-up is said to be one: closer to the threshold than CLOSE in logits. verdict: where a promise has decided.
     """
     digits = 3
     while digits < 17 and probability != threshold and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}":
         digits += 1
-    words = verdict_on(probability, threshold) + ", but too close to call" * too_close(probability, threshold)
+    words = verdict or verdict_on(probability, threshold)
+    if words != UNSURE and too_close(probability, threshold):
+        words += ", but too close to call"
     return f"{probability:.{digits}f}, threshold {threshold:.{digits}f}: {words}"
 
 
@@ -190,6 +227,8 @@ def probabilities(
         logits = predict(model.network.to(device), chosen, 1, device, "fp32")
     except FloatingPointError as error:
         raise InputError(f"{model.path}: {error}. Train its phase again.") from error
+    if model.line != AS_IT_IS:
+        logits = model.line.of(logits)
     return dict(zip(sides, probability(logits).tolist(), strict=True))
 
 

@@ -22,9 +22,12 @@ from tss.data.prepared import Settings, differing_settings
 from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
+from tss.evaluation.ensemble import as_ensemble, picker_of
 from tss.evaluation.inference import EACH, Model, Prediction, in_words, open_models, probabilities, side_picker
 from tss.evaluation.options import PatientOptions
 from tss.evaluation.predictions_table import line_of
+from tss.evaluation.promise import with_promise
+from tss.evaluation.recalibration import recalibrated
 from tss.preprocessing.atlas import load_atlas
 from tss.preprocessing.pipeline import Prepared, prepare
 from tss.preprocessing.scans import Scans, load_scans
@@ -40,8 +43,15 @@ def read_patient(options: PatientOptions) -> dict[str, Any]:
 
     Raises InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
     """
-    models = open_models(options.checkpoints)
-    picker = side_picker(models[0], models)
+    opened = open_models(options.checkpoints)
+    models = [as_ensemble(opened)] if options.ensemble else opened
+    picker = picker_of(opened) if options.ensemble else side_picker(models[0], models)
+    if options.recalibration:
+        if len(models) > 1 or options.promise is not None:
+            raise InputError("--recalibration is of one model, or of an ensemble, and goes without --promise.")
+        models = [recalibrated(models[0], options.recalibration)[0]]
+    if options.promise is not None:
+        models = [with_promise(model, options.promise) for model in models]
     settings = settings_of([*models, picker] if picker else models)
     folder = Path(options.out)
     pictures = pictures_of(folder, [model.name for model in models]) if options.gradcam else {}
@@ -202,8 +212,8 @@ def result_of(model: Model, prediction: Prediction, flags: Sequence[str]) -> dic
         "task": model.task,
         "positive_class": POSITIVE[model.task],
         **line_of(prediction, model, "; ".join(flags)),
-        "checkpoint": str(model.path),
-        "checkpoint_sha256": sha256(model.path),
+        "checkpoint": model.named_files,
+        "checkpoint_sha256": model.sha256,
     }
 
 
@@ -212,7 +222,7 @@ def report_text(report: dict[str, Any], files: Sequence[Path]) -> str:
     lines = [f"side      {report['side']}, from {report['side_from']}"]
     lines += [
         f"{line['name']:9s} {line['positive_class']}, {line['side']}: probability "
-        f"{in_words(line['probability'], line['threshold'])}"
+        f"{in_words(line['probability'], line['threshold'], line['verdict'])}"
         for line in report["results"]
     ]
     lines += [f"FLAG      {flag}" for flag in report["flags"]] or ["flags     none"]

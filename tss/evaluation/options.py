@@ -22,6 +22,9 @@ class Options:
     gradcam_scores: bool = False  # measure how much of everybody's Grad-CAM lies in the lesion masks
     table: bool = False  # table2.md and table2.csv in `out`, with the older methods beside the checkpoints
     report: bool = False  # report.html with all of it, the table too
+    ensemble: bool = False  # the checkpoints are one model: the mean of their logits
+    promise: float | None = None  # of PPV and NPV; None: everybody is called
+    recalibration: str | None = None  # a site's file of tss.evaluation.recalibration
     study: str | None = None  # study.json: names first weights, lists rows not run, has the paper's claims compared
     device: str = "auto"
     overwrite: bool = False
@@ -35,6 +38,9 @@ class PatientOptions:
     patient: Sequence[str]  # DWI; b0, or the ADC, or "-" where a 4-D DWI holds the b0; FLAIR
     atlas: str
     adc: bool = False  # the second scan is the ADC
+    ensemble: bool = False
+    promise: float | None = None
+    recalibration: str | None = None
     side: str | None = None  # "left" or "right" where the reader knows it; None: phase 1 decides
     tools: str = "auto"  # "auto", "fsl" or "builtin"
     out: str = "eval"

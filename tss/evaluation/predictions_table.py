@@ -27,6 +27,7 @@ def line_of(prediction: Prediction, model: Model, flags: str) -> dict[str, Any]:
         "label": prediction.label if prediction.label >= 0 else None,
         "probability": prediction.probability,
         "threshold": model.threshold,
+        **({"negative_below": model.cuts.lower, "positive_above": model.cuts.upper} if model.cuts else {}),
         "verdict": model.verdict(prediction.chance) if answered else None,
         "reason": prediction.reason,
         "flags": flags,

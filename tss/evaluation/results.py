@@ -267,6 +267,23 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Promise:
+    """A promised PPV and NPV: the cuts that keep it, and what came of it on the patients that were scored."""
+
+    promised: float
+    confidence: float  # the share of studies in which both are kept
+    chosen_on: int  # patients
+    chosen_from: str
+    lower: float | None  # a probability below it is called negative; None: none is
+    upper: float | None  # one above it is called positive
+    too_few: list[str] | None = None  # which promise has no cut, and how many patients it takes
+    n: int
+    unsure: int
+    ppv: Estimate | None
+    npv: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One row of results: a network, an older method, a published cut-off or a reader, in one task."""
 
@@ -293,6 +310,8 @@ class Row:
     subgroups: list[Subgroup] | None = None
     readers: Readings | None = None
     gradcam: GradcamScores | None = None
+    promise: Promise | None = None
+    recalibration: str | None = None  # the site's file
     failures: str | None = None  # of an older method on all patients: how its failures are counted
     method: str | None = None  # of older methods: its name, and what was chosen on training and validation patients
     chosen: str | None = None

@@ -187,9 +187,9 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
 def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: Hashes) -> None:
     """Refuse to start `phase` from a parent that does not belong before it.
 
-    wanted: model, width, grid and fold of the new run, which must be the parent's, and its cohort. tested: the new run's test
-    patients, none of whom the parent may have seen. Published weights and those of tumours have no phase, grid or
-    cohort to compare.
+    wanted: model, width, grid and fold of the new run, which must be the parent's, and its cohort. tested: the new
+    run's test patients, none of whom the parent may have seen. Published weights and those of tumours have no phase,
+    grid or cohort to compare.
     """
     path, given = parent
     foreign = given["phase"] is None

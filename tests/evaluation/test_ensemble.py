@@ -1,0 +1,124 @@
+"""Folds and seeds as one model, as run_eval.py takes them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from untrained import save_checkpoint
+
+import run_eval
+from tss.data.prepared import read_prepared
+from tss.errors import InputError
+from tss.evaluation.ensemble import as_ensemble
+from tss.evaluation.inference import open_models
+from tss.metrics import youden_threshold
+
+PHASES = (1, 4)
+
+
+def validated_on(patients, fold, parts, seed=0):
+    """Made-up validation of a fold: logits that tell the classes apart a little, one hemisphere a patient."""
+    rng = np.random.default_rng([fold, seed])
+    mine = [patient for number, patient in enumerate(patients) if number % parts == fold - 1]
+    labels = [int(patient.minutes < 270) for patient in mine]
+    return {
+        "logits": (rng.normal(size=len(mine)) + np.array(labels)).tolist(),
+        "labels": labels,
+        "patients": [patient.id for patient in mine],
+        "sides": ["left"] * len(mine),
+    }
+
+
+@pytest.fixture(scope="module")
+def folds(scanned, tmp_path_factory):
+    """Checkpoints of three folds, phases 1 and 4; returns a function that gives the paths of a phase."""
+    runs, data = tmp_path_factory.mktemp("folds"), scanned / "data"
+    learned = [patient for patient in read_prepared(data) if patient.split in ("train", "val")]
+    for fold in (1, 2, 3):
+        for phase in PHASES:
+            preprocessing = json.loads((data / "settings.json").read_text())
+            save_checkpoint(
+                runs / f"fold{fold}" / f"phase{phase}" / "best.pt",
+                phase,
+                data,
+                seed=10 * fold + phase,
+                settings={"fold": f"{fold}/3", "preprocessing": preprocessing},
+                validation=validated_on(learned, fold, 3),
+            )
+    return lambda phase=4, of=(1, 2, 3): [str(runs / f"fold{fold}" / f"phase{phase}" / "best.pt") for fold in of]
+
+
+def run(scanned, out, paths, *more):
+    common = ["--data", str(scanned / "data"), "--out", str(out), "--device", "cpu", "--gradcam", "0"]
+    return run_eval.main([*paths, *common, *more])
+
+
+def table(out):
+    with open(out / "predictions.csv", newline="") as file:
+        return {line["patient"]: line for line in csv.DictReader(file)}
+
+
+def logit(text):
+    return np.log(float(text) / (1 - float(text)))
+
+
+def test_its_logit_is_the_mean_of_theirs_recalibrated_by_the_out_of_fold_predictions(scanned, folds, tmp_path):
+    assert run(scanned, tmp_path / "one", folds(), "--ensemble") == 0
+    for number, path in enumerate(folds()):
+        assert run(scanned, tmp_path / str(number), [path]) == 0
+    whole, parts = table(tmp_path / "one"), [table(tmp_path / str(number)) for number in range(3)]
+    model = as_ensemble(open_models(folds()))
+    for name, line in whole.items():
+        if line["side_from"] != "table":  # of strokes on both sides each member may find another one likelier
+            continue
+        mean = np.mean([logit(part[name]["probability"]) for part in parts])
+        assert logit(line["probability"]) == pytest.approx(model.line.of(mean), abs=1e-5)
+    metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    assert metrics["name"] == "ensemble-of-3" and metrics["checkpoint"] == ", ".join(folds())
+    assert metrics["threshold"] == model.threshold
+
+
+def test_threshold_and_calibration_are_of_everybody_but_the_test_patients(scanned, folds):
+    model = as_ensemble(open_models(folds()))
+    pooled = model.checkpoint["validation"]
+    assert set(pooled["patients"]) == {p.id for p in read_prepared(scanned / "data") if p.split in ("train", "val")}
+    cut = youden_threshold(pooled["labels"], pooled["logits"])
+    assert logit(model.threshold) == pytest.approx(model.line.of(cut)) and model.line.slope > 0
+
+
+def test_seeds_are_averaged_patient_by_patient(folds, scanned, tmp_path):
+    learned = [patient for patient in read_prepared(scanned / "data") if patient.split == "val"]
+    given = [validated_on(learned, 1, 1, seed) for seed in (1, 2)]
+    paths = [
+        save_checkpoint(tmp_path / f"seed{seed}" / "best.pt", 4, scanned / "data", validation=validation)
+        for seed, validation in enumerate(given)
+    ]
+    model = as_ensemble(open_models(paths))
+    assert model.checkpoint["validation"]["logits"] == pytest.approx(np.mean([v["logits"] for v in given], axis=0))
+
+
+def test_the_picture_is_drawn_and_phase_1_of_each_fold_finds_the_side(scanned, folds, tmp_path):
+    assert run(scanned, tmp_path, folds(), "--ensemble", "--gradcam", "1", "--overwrite") == 0
+    assert len(list((tmp_path / "gradcam").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize(("which", "message"), [
+    (lambda folds: folds(of=(1, 2)), "has no checkpoint of fold 3 of 3.*--fold 3/3"),
+    (lambda folds: folds(of=(1,)), "needs two checkpoints or more"),
+    (lambda folds: [*folds(of=(1, 2)), *folds(1, (3,))], "has phase 4, .* has 1: they are no ensemble"),
+])  # fmt: skip
+def test_what_is_no_ensemble_is_refused(folds, which, message):
+    with pytest.raises(InputError, match=message):
+        as_ensemble(open_models(which(folds)))
+
+
+def test_folds_and_a_model_without_one_are_refused(scanned, folds, tmp_path):
+    other = save_checkpoint(tmp_path / "best.pt", 4, scanned / "data")
+    with pytest.raises(InputError, match="one division into folds"):
+        as_ensemble(open_models([*folds(), other]))
+
+
+def test_maps_of_an_ensemble_are_not_scored(scanned, folds, tmp_path, capsys):
+    assert run(scanned, tmp_path / "x", folds(), "--ensemble", "--gradcam-scores") == 2
+    assert "--gradcam-scores measures single networks" in capsys.readouterr().err

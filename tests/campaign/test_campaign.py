@@ -1,0 +1,25 @@
+"""Broken inputs of six families end in sentences: another seed each week of the year, a minute long."""
+
+import datetime
+
+import mutate
+import pytest
+
+SECONDS = 60
+
+
+@pytest.mark.slow
+def test_broken_inputs_end_in_sentences():
+    week = datetime.date.today().isocalendar().week
+    assert not mutate.campaign(SECONDS, week)
+
+
+@pytest.mark.slow
+def test_a_fault_is_noticed(monkeypatch):
+    """The campaign itself: a program that answers with a traceback, or not at all, is found."""
+
+    def fails(argv):
+        raise KeyError("patient")
+
+    monkeypatch.setitem(mutate.PROGRAMS, "preprocess", fails)
+    assert "KeyError('patient')" in mutate.campaign(60, 0, ["tables"], most=1)[0]

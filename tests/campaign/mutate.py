@@ -160,7 +160,9 @@ def write_tumours(folder: Path) -> None:
         row = {"patient": f"t{k}", "type": ("glioma", "meningioma")[k % 2]}
         for name in ("flair", "tumour"):
             row[name] = f"t{k}_{name}.nii.gz"
-        heads.save(folder / row["flair"], (head * (100 + 5 * rng.normal(size=x.shape)) * (1 + ball)).astype("f4"), affine)
+        heads.save(
+            folder / row["flair"], (head * (100 + 5 * rng.normal(size=x.shape)) * (1 + ball)).astype("f4"), affine
+        )
         heads.save(folder / row["tumour"], (ball & head).astype(np.uint8), affine)
         rows.append(row)
     table = heads.write_table(folder, rows)
@@ -219,7 +221,7 @@ def break_bytes(rng: np.random.Generator, path: Path) -> str:
     at = int(rng.integers(max(1, len(content))))
     if how in ("flip", "flips"):
         for _ in range(1 if how == "flip" else 40):
-            at = int(rng.integers(max(1, min(len(content), 10**int(rng.integers(1, 8))))))
+            at = int(rng.integers(max(1, min(len(content), 10 ** int(rng.integers(1, 8))))))
             content[at : at + 1] = bytes([(content[at] if content else 0) ^ (1 << int(rng.integers(8)))])
     elif how == "cut":
         del content[at:]
@@ -388,7 +390,9 @@ def break_nifti(rng: np.random.Generator, path: Path) -> str:
     said = []
     if rng.random() < 0.3:
         shape = tuple(int(n) for n in header["dim"][0][1 : 1 + header["dim"][0][0]])
-        voxels = np.frombuffer(bytes(content[352:]), "<f4" if header["datatype"] == 16 else "u1")[: np.prod(shape)].copy()
+        voxels = np.frombuffer(bytes(content[352:]), "<f4" if header["datatype"] == 16 else "u1")[
+            : np.prod(shape)
+        ].copy()
         how = pick(rng, ["nan", "inf", "zero", "constant", "huge", "tiny", "negative", "one", "noise", "half"])
         if how in ("nan", "inf", "one", "huge") and voxels.dtype.kind == "f":
             number = 1 if how == "one" else int(rng.integers(1, voxels.size))
@@ -472,7 +476,20 @@ def break_checkpoint(rng: np.random.Generator, path: Path) -> str:
             del content[key]
             what = f"{key} removed"
         else:
-            more = [-5, 10**6, 65, "3d", "2d", "stroke", "tss<3h", "tss<4.5h", "restore", "tumour type", "extended", "paper"]
+            more = [
+                -5,
+                10**6,
+                65,
+                "3d",
+                "2d",
+                "stroke",
+                "tss<3h",
+                "tss<4.5h",
+                "restore",
+                "tumour type",
+                "extended",
+                "paper",
+            ]
             content[key] = pick(rng, [*ODD, *more, torch.zeros(2), torch.tensor(float("nan"))])
             what = f"{key} = {str(content[key])[:30]}"
     elif how < 0.95:
@@ -640,7 +657,7 @@ def lost_patients(data: Path, names: list[str], ended: list[tuple[int, str]]) ->
     for name, row in rows.items():
         if row["status"] not in ("ok", "failed") or (row["status"] == "failed" and not row["reason"]):
             lost.append(f"{name}: status {row['status']!r}, reason {row['reason']!r}")
-        if "unexpected" in row["reason"]:
+        if "report it" in row["reason"]:
             lost.append(f"{name}: {row['reason']}")
         if row["status"] == "ok":
             halves = np.load(data / "hemispheres" / f"{name}.npy")
@@ -727,8 +744,7 @@ def run_programs(trial: Trial, folder: Path) -> Outcome:
         text = said.getvalue()
         outcome.said += text
         ended.append((code, text))
-        if "unexpected" in text or "report it" in text:
-            line = next(line for line in text.splitlines() if "unexpected" in line or "report it" in line)
+        if line := next((line for line in text.splitlines() if re.search(r"unexpected \w+:|report it", line)), None):
             outcome.findings.append(("unexpected", line[:300]))
         if re.search("too little memory|out of memory|can't allocate|MemoryError", text):
             outcome.findings.append(("memory", text[-300:]))

@@ -52,7 +52,7 @@ def test_phase_1_takes_phase_0s_encoder_and_leaves_the_decoder(tmp_path, made_up
     with pytest.raises(InputError, match="1 tensors left over, first head.weight"):
         start_from(network, Parent(tmp_path, extra))
     torch.save(parent | {"task": "stroke", "phase": 1}, tmp_path / "b.pt")  # no AUC where there should be one
-    with pytest.raises(InputError, match="val_auc, threshold, validation missing or of the wrong type"):
+    with pytest.raises(InputError, match="val_auc is None, not a finite number"):
         load_checkpoint(tmp_path / "b.pt")
 
 
@@ -66,7 +66,7 @@ def test_round_trip_and_the_same_bytes_under_any_name(tmp_path, made_up):
     write_checkpoint(tmp_path / "other_name.pt", checkpoint)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "other_name.pt").read_bytes()
     again = load_checkpoint(tmp_path / "a.pt")
-    assert set(again) == set(KEYS)
+    assert set(again) == {key for key in KEYS if not key.endswith("?")}
     tensors = again.pop("state_dict")
     assert again == {key: value for key, value in checkpoint.items() if key != "state_dict"}
     assert all(torch.equal(tensors[name], value) for name, value in checkpoint["state_dict"].items())
@@ -125,7 +125,7 @@ def test_files_of_other_programs(tmp_path, made_up):
             load_checkpoint(tmp_path / name)
     with pytest.raises(InputError, match="none.pt cannot be read: No such file"):
         load_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="cannot be read: it is a folder, not a file"):
         load_checkpoint(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_missing_keys_and_other_formats(tmp_path, made_up):
     checkpoint = made_up() | {"width": "wide"}
     del checkpoint["threshold"]
     torch.save(checkpoint, tmp_path / "a.pt")
-    with pytest.raises(InputError, match="a.pt: width, threshold missing or of the wrong type"):
+    with pytest.raises(InputError, match="a.pt: width is 'wide', not a whole number"):
         load_checkpoint(tmp_path / "a.pt")
     torch.save(made_up(format="tss checkpoint 9"), tmp_path / "b.pt")
     with pytest.raises(InputError, match="b.pt has the format 'tss checkpoint 9', this version reads 'tss check"):

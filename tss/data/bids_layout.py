@@ -19,6 +19,7 @@ import numpy as np
 
 from tss.data.cohort import KNOWN, refuse
 from tss.data.diffusion import B0_MOST, B_RANGE, read_bvals
+from tss.data.files import read_bytes
 from tss.data.text_tables import same_name
 from tss.errors import InputError
 
@@ -196,8 +197,8 @@ def read_table(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, "Check who may read it.").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise InputError(
             f"{path} cannot be read: {error}. Save it as text in UTF-8, with tabs between the columns."
         ) from error
@@ -237,8 +238,8 @@ def _tsv_cells(line: str) -> list[str]:
 def read_object(path: Path) -> dict:
     """Return a JSON object, or {} where none can be read: nothing here depends on a sidecar alone."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        content = json.loads(read_bytes(path, "").decode("utf-8-sig"))
+    except (InputError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -14,8 +14,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from tss.data.cohort import Patient, is_number
-from tss.data.files import read_json
-from tss.data.prepared import record_file
+from tss.data.prepared import read_stored_record
 
 SCANNER = ("site", "scanner", "vendor", "manufacturer", "model", "field_strength", "dwi_b")  # columns, if there
 NUMBERS = {  # of the table or of the patient's record
@@ -63,8 +62,7 @@ def profile(data: str | os.PathLike, patients: Sequence[Patient]) -> Profile:
     """Describe patients by their rows and records; what is not known of anybody is left out."""
     values: dict[str, list[float]] = {name: [] for name in NUMBERS}
     for patient in patients:
-        file = record_file(data, patient.id)
-        record = read_json(file) if file.is_file() else {}
+        record = read_stored_record(data, patient.id)
         known = patient.row | record.get("acquired", {}) | record.get("measures", {})
         for name, found in values.items():
             if is_number(str(known.get(name, ""))):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tss.data.files import read_bytes
 from tss.data.nifti import Volume, count_volumes, load, load_series
 from tss.errors import InputError
 
@@ -133,12 +134,11 @@ def read_bvals(path: Path) -> np.ndarray:
     Raises InputError: unreadable, empty, or not numbers of 0 or more.
     """
     try:
-        bvals = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.float64)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        text = read_bytes(path, "Put the .bval of dcm2niix there.").decode("utf-8-sig")
+        bvals = np.array(text.split(), dtype=np.float64)
     except ValueError as error:
         raise InputError(f"{path} does not hold b-values ({error}). Numbers separated by blanks are needed.") from error
-    if not bvals.size or not (bvals >= 0).all():
+    if not bvals.size or not ((bvals >= 0) & np.isfinite(bvals)).all():
         raise InputError(f"{path} does not hold b-values of 0 or more, one for each volume.")
     return bvals
 

@@ -14,10 +14,12 @@ import os
 import re
 import secrets
 import socket
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tss.data.shapes import why_not
 from tss.errors import InputError
 
 try:
@@ -26,6 +28,7 @@ except ImportError:  # Windows: nothing is locked
     pass
 
 LOCK = ".lock"
+REMEDY = "Delete it and run the step that makes it, with --overwrite where it asks for that."
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
@@ -121,23 +124,61 @@ def write_json(path: str | os.PathLike, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> dict:
-    """Read a JSON object that this suite wrote. Raises InputError: missing, unreadable, or not a JSON object."""
+def why_unreadable(path: str | os.PathLike) -> str:
+    """Return why a path is no file that can be read to its end, "" where it is one.
+
+    Pipes and devices are none: they would be waited for, or read, without end.
+    """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        mode = os.stat(path).st_mode
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not complete JSON ({error}). Delete it and run the step that makes it.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds {type(content).__name__}, not a JSON object. Was it written by this suite?")
-    return content
+        return error.strerror or str(error)
+    except ValueError:  # a NUL
+        return "no file can have such a name"
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    if stat.S_ISREG(mode):
+        return ""
+    return f"it is {next((words for is_it, words in kinds.items() if is_it(mode)), 'a socket')}, not a file"
+
+
+def read_bytes(path: str | os.PathLike, remedy: str) -> bytes:
+    """Read a file's bytes. Raises InputError, which ends with the remedy: there is none, or it cannot be read."""
+    why = why_unreadable(path)
+    try:
+        if not why:
+            return Path(path).read_bytes()
+    except OSError as error:
+        why = error.strerror or str(error)
+    shown = os.fspath(path)
+    raise InputError(f"{shown[:200]}{'...' if len(shown) > 200 else ''} cannot be read: {why}. {remedy}")
+
+
+def read_json(path: str | os.PathLike, shape: object = dict, remedy: str = REMEDY) -> dict:
+    """Read a JSON object that this suite wrote.
+
+    shape: what it must hold, as tss.data.shapes declares it. remedy: what to do where it does not.
+
+    Raises InputError: missing, unreadable, not a JSON object, or of another shape.
+    """
+    content = read_bytes(path, remedy)
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not complete JSON ({error}). {remedy}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds {type(value).__name__}, not a JSON object. {remedy}")
+    if why := why_not(value, shape):
+        raise InputError(f"{path}: {why}. {remedy}")
+    return value
 
 
 def sha256(path: str | os.PathLike) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    why = why_unreadable(path)
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if not why:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        why = error.strerror or str(error)
+    raise InputError(f"{path} cannot be read: {why}. Check the path, and who may read the file.")

@@ -7,6 +7,8 @@ Paper: 2.1 (reorientation; the atlas resized to 224 x 224 x 26; linear interpola
 See: tests/data/test_nifti.py
 """
 
+import errno
+import math
 import os
 import zlib
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.linalg import polar
 
-from tss.data.files import write_whole
+from tss.data.files import why_unreadable, write_whole
 from tss.errors import InputError
 
 VOXEL_MM = (0.2, 30.0)  # our choice: outside this a header is in metres, in micrometres or wrong, not of a head in mm;
@@ -25,12 +27,16 @@ VOXEL_MM = (0.2, 30.0)  # our choice: outside this a header is in metres, in mic
 TURN = 45.0  # our choice: degrees by which sform and qform may differ; registered to something, they differ by less
 SIZE_TOLERANCE = 0.05  # our choice: by how much the voxel's sizes by the affine may differ from the header's own
 WORKING_MM = 2.0  # our choice: `shrink` averages finer scans to about this
+CHUNK = 2**24  # bytes
 FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D image
 UNREADABLE = (
     nibabel.filebasedimages.ImageFileError,
     nibabel.spatialimages.HeaderDataError,
     OSError,
     EOFError,
+    OverflowError,
+    TypeError,
+    LookupError,
     zlib.error,
     ValueError,
 )
@@ -82,12 +88,14 @@ def load_series(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> Volume:
     image = _open(path, fewest)
     notes = _check_orientation(image, path)
     try:
+        _check_size(image)
         data = np.asarray(image.dataobj)
     except UNREADABLE as error:
         raise InputError(f"{path} is cut off or damaged ({_first_line(error)}). Copy it again.") from error
     if data.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
-    data = data.reshape(*data.shape[:3], -1).astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused below
+        data = data.reshape(*data.shape[:3], -1).astype(np.float32)
     if not np.isfinite(data).all():
         raise InputError(
             f"{path} has {np.count_nonzero(~np.isfinite(data))} voxels that are NaN or infinite. "
@@ -100,24 +108,42 @@ def load_series(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> Volume:
 
 
 def _open(path: Path, fewest: int) -> nibabel.spatialimages.SpatialImage:
-    try:
-        there = path.is_file()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check who may read its folder.") from error
-    if not there and path.is_symlink():
-        raise InputError(
-            f"{path} is a link to {os.readlink(path)}, which is not there. Get its content (datalad get, git annex get)."
-        )
-    if not there:
-        raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
+    if why := why_unreadable(path):
+        missing = why in (os.strerror(errno.ENOENT), os.strerror(errno.ENOTDIR))
+        if missing and path.is_symlink():
+            raise InputError(
+                f"{path} is a link to {os.readlink(path)}, which is not there. Get its content (datalad get, git annex get)."
+            )
+        if missing:
+            raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")
+        raise InputError(f"{path} cannot be read: {why}. Check who may read its folder, and name a scan's own file.")
     try:
         image = cast(nibabel.spatialimages.SpatialImage, nibabel.load(path))
+        image.header.get_zooms()
     except UNREADABLE as error:
         raise InputError(
             f"{path} is not a NIfTI file, or is cut off ({_first_line(error)}). Convert or copy it again."
         ) from error
     _check_shape(image.shape, path, fewest)
     return image
+
+
+def _check_size(image: nibabel.spatialimages.SpatialImage) -> None:
+    """Raise ValueError where a file holds less than its header says, before that much memory is asked for.
+
+    Zipped files are read to their end once, so that their checksum is compared too: nibabel stops at the last voxel.
+    """
+    file = image.file_map.get("image", next(iter(image.file_map.values())))
+    name, slope = os.fspath(file.filename), getattr(image.dataobj, "offset", 0)
+    needed = int(slope) + math.prod(image.shape) * image.get_data_dtype().itemsize
+    held = os.path.getsize(name)
+    if name.endswith((".gz", ".bz2", ".zst")):
+        held = 0
+        with nibabel.openers.ImageOpener(name) as unzipped:
+            while (part := len(unzipped.read(CHUNK))) and held <= needed + CHUNK:
+                held += part
+    if held < needed:
+        raise ValueError(f"{needed} bytes by its header, {held} in the file")
 
 
 def _first_line(error: Exception) -> str:

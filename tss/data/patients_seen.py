@@ -10,19 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 
 from tss.data.cohort import Patient
-from tss.data.files import read_json
-from tss.data.prepared import record_file
+from tss.data.prepared import read_stored_record
 
 Hashes = Mapping[str, Sequence[str]]  # patient -> SHA-256 of each scan's voxels; empty where they are not known
 
 
 def hashes_of(data: str | os.PathLike, patients: Sequence[Patient]) -> dict[str, list[str]]:
     """Return the hashes of the patients' scans, as preprocessing put them into their records."""
-    found = {}
-    for patient in patients:
-        file = record_file(data, patient.id)
-        found[patient.id] = sorted((read_json(file) if file.is_file() else {}).get("voxels", {}).values())
-    return found
+    return {patient.id: sorted(read_stored_record(data, patient.id).get("voxels", {}).values()) for patient in patients}
 
 
 def together(one: Hashes, other: Hashes) -> dict[str, list[str]]:

@@ -8,20 +8,24 @@ See: tests/data/test_prepared.py
 Preprocessing and training meet here and nowhere else.
 """
 
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
 import numpy as np
 
-from tss.data.cohort import SIDES, Patient, read_cohort
-from tss.data.files import read_json, sha256
+from tss.data.cohort import SCANS, SIDES, Patient, read_cohort
+from tss.data.files import read_json, sha256, why_unreadable
 from tss.data.hemispheres import CHANNELS
+from tss.data.shapes import Row, Within
 from tss.errors import InputError
 
 GRID = (224, 224, 26)  # X, Y, Z; paper 2.1
 PICTURE_COLUMN = "qc_picture"  # of cohort.csv: hash of the picture that a verdict is of
+UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError)  # what np.load raises
+MOST_VOXELS = 1024  # our choice: of a grid along one axis
 KEY_LENGTH = 16  # our choice: hexadecimal digits of a picture's hash; enough that no two of a study are alike
 
 
@@ -53,6 +57,24 @@ class Settings(TypedDict, total=False):
     reference: Reference
     versions: dict[str, str]
     like: Like  # of another cohort than the checkpoint's own
+
+
+_LANDMARKS = {f"{channel}?": [float] for channel in CHANNELS}
+_AFFINE = Row(*[Row(*[float] * 4)] * 4)
+_FILE = Row(str, ([int], None), (str, None))  # path, stamp, content
+PREPROCESSING = {  # the shape of Settings, as checkpoints carry them
+    "format?": str, "tools?": str, "grid?": Row(*[Within(1, MOST_VOXELS)] * 3), "atlas?": str, "atlas_sha256?": str,
+    "atlas_skull?": str, "seed?": Within(0, 2**62), "versions?": {str: str},
+    "reference?": {"patient?": str, "landmarks?": _LANDMARKS, "histograms?": {f"{name}?": str for name in CHANNELS}},
+    "like?": {"checkpoint": str, "sha256": str},
+}  # fmt: skip
+STORED = PREPROCESSING | {"grid": PREPROCESSING["grid?"]}  # of DATA/settings.json
+RECORD = {  # the shape of a patient's record, as far as it is there
+    "patient?": str, "status?": {"ok", "failed"}, "reason?": str, "flags?": [str], "tools?": str,
+    "versions?": {str: str}, "settings?": list, "measures?": {str: float}, "acquired?": {str: float},
+    "voxels?": {f"{channel}?": str for channel in CHANNELS}, "b0_to_atlas?": _AFFINE, "flair_to_b0?": _AFFINE,
+    "dwi_to_b0?": _AFFINE, "scans?": {f"{name}?": _FILE for name in SCANS} | {"dwi_b?": Row(float)},
+}  # fmt: skip
 
 
 def cohort_file(data: str | os.PathLike) -> Path:
@@ -92,11 +114,21 @@ def qc_page(data: str | os.PathLike) -> Path:
 
 
 def read_settings(data: str | os.PathLike) -> Settings:
-    """Read DATA/settings.json. Raises InputError: it is missing, damaged, or has no grid."""
-    settings = read_json(settings_file(data))
-    if "grid" not in settings:
-        raise InputError(f"{settings_file(data)} has no 'grid'. Run run_preprocess.py again on this cohort.")
-    return cast(Settings, settings)
+    """Read DATA/settings.json. Raises InputError: it is missing, damaged, or not of the shape STORED."""
+    remedy = f"Make {data} again: run_preprocess.py with --overwrite, or into another --out."
+    return cast(Settings, read_json(settings_file(data), STORED, remedy))
+
+
+def read_stored_record(data: str | os.PathLike, patient: str, more: Mapping[str, object] | None = None) -> dict:
+    """Read what preprocessing left of a patient; {} where there is no record. more: shapes of keys that must be there.
+
+    Raises InputError: damaged, or not of the shape RECORD.
+    """
+    file = record_file(data, patient)
+    if why_unreadable(file) == os.strerror(errno.ENOENT):
+        return {}
+    remedy = "Delete it and run run_preprocess.py again, which processes this patient again."
+    return read_json(file, RECORD | dict(more or {}), remedy)
 
 
 def read_prepared(data: str | os.PathLike) -> list[Patient]:
@@ -138,23 +170,27 @@ def read_hemispheres(data: str | os.PathLike, patient: str, grid: Sequence[int])
     """
     path, (x, y, z) = hemispheres_file(data, patient), grid
     shape = (len(SIDES), len(CHANNELS), z, y, x // 2)
-    try:
-        hemispheres = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    again = f"Delete {record_file(data, patient)} and run run_preprocess.py again: it processes this patient again."
+    if why := why_unreadable(path):
+        raise InputError(f"{path} is missing or damaged ({why}). {again}")
+    try:  # mapped first: a header that claims more than the file holds costs no memory
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except UNREADABLE as error:
+        raise InputError(f"{path} is missing or damaged ({error}). {again}") from error
+    if not isinstance(mapped, np.ndarray) or mapped.dtype != np.float16:
+        held = f"{mapped.dtype} numbers" if isinstance(mapped, np.ndarray) else "several arrays"
+        raise InputError(f"{path} holds {held}, not hemispheres in float16. {again}")
+    if mapped.shape != shape:
         raise InputError(
-            f"{path} is missing or damaged ({error}). Run run_preprocess.py again on this cohort."
-        ) from error
-    if hemispheres.shape != shape:
-        raise InputError(
-            f"{path} has the shape {hemispheres.shape}, the grid in settings.json needs {shape}. "
+            f"{path} has the shape {mapped.shape}, the grid in settings.json needs {shape}. "
             "Run run_preprocess.py --overwrite, with one --grid for all patients."
         )
+    hemispheres = np.array(mapped, order="C")
     for side, hemisphere in zip(SIDES, hemispheres, strict=True):
         if not np.isfinite(hemisphere).all() or not hemisphere.any():
-            raise InputError(
-                f"{path}: the {side} hemisphere is empty or not finite. Delete {record_file(data, patient)} and run "
-                "run_preprocess.py again: it processes this patient again."
-            )
+            raise InputError(f"{path}: the {side} hemisphere is empty or not finite. {again}")
+        if hemisphere.min() < 0 or hemisphere.max() > 1:
+            raise InputError(f"{path}: the {side} hemisphere has values outside 0 to 1. {again}")
     return hemispheres
 
 

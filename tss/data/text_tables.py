@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from tss.data.files import read_bytes
 from tss.errors import InputError
 
 DELIMITERS = (",", ";", "\t")
@@ -62,10 +63,7 @@ def same_name(name: str) -> str:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give the path of your table.") from error
+    content = read_bytes(path, "Give the path of your table.")
     # Excel writes a byte-order mark, and "Unicode text" in UTF-16.
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

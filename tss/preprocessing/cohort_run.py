@@ -54,6 +54,7 @@ from tss.preprocessing.tools import find_tools
 
 FORMAT = "tss data 4"  # bump when any step's output changes: no patient may count as finished by an older rule
 MOST_NAMES = 8  # our choice: patients named for one reason in the summary; cohort.csv names them all
+MADE_AGAIN = "Name another folder with --out, or add --overwrite to do every patient again."
 ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
 
@@ -169,6 +170,8 @@ def _stored_settings(options: Options, settings: Settings) -> Settings | None:
             )
         return None
     stored = read_settings(out)
+    if "reference" not in stored or "patient" not in stored["reference"] or "landmarks" not in stored["reference"]:
+        raise InputError(f"{settings_file(out)} names no histogram reference. {MADE_AGAIN}")
     compared: list[tuple[str, object, object]] = [
         ("tools", stored.get("tools"), settings["tools"]),
         ("grid", stored.get("grid"), settings["grid"]),

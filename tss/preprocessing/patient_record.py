@@ -19,9 +19,19 @@ import numpy as np
 
 from tss.data import nifti
 from tss.data.cohort import SCANS, Patient
-from tss.data.files import read_json, sha256, sweep, write_json, write_whole
+from tss.data.files import sha256, sweep, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
-from tss.data.prepared import Reference, Settings, hemispheres_file, qc_picture, record_file, registered_file
+from tss.data.prepared import (
+    RECORD,
+    Reference,
+    Settings,
+    hemispheres_file,
+    qc_picture,
+    read_hemispheres,
+    read_stored_record,
+    record_file,
+    registered_file,
+)
 from tss.errors import InputError
 from tss.preprocessing import quality_control
 from tss.preprocessing.atlas import Atlas, load_atlas
@@ -31,6 +41,9 @@ from tss.preprocessing.scans import load_scans
 from tss.preprocessing.tools import find_tools
 
 KINDS = (*CHANNELS, "mask", "lesion")  # what may lie in registered/
+
+WHOLE = {name.removesuffix("?"): RECORD[name] for name in (
+    "patient?", "status?", "reason?", "flags?", "settings?", "scans?", "measures?")}  # fmt: skip
 
 _cached_atlas = lru_cache(maxsize=1)(load_atlas)
 
@@ -225,10 +238,12 @@ def _cached_sha256(path: str, stamp: tuple[int, ...]) -> str:
 
 def read_record(patient: Patient, out: Path, settings: Settings) -> Record | None:
     """Return the patient's record, or None where there is none of these scans and settings."""
-    file = record_file(out, patient.id)
-    if not file.is_file() or "reference" not in settings:
+    if "reference" not in settings:
         return None
-    record = cast(Record, read_json(file))
+    stored = read_stored_record(out, patient.id, WHOLE | {"patient": {patient.id}})
+    if not stored:
+        return None
+    record = cast(Record, stored)
     current = record["settings"] == identity(settings) and same_scans(record["scans"], patient)
     return record if current else None
 
@@ -267,13 +282,13 @@ def _file_of(record: Record, channel: str) -> str:
 
 
 def is_finished(patient: Patient, out: Path, settings: Settings) -> bool:
-    """Is the patient's record of these scans and settings, "ok", and do its files exist?"""
+    """Is the patient's record of these scans and settings, "ok", and do its files hold what they should?"""
     record = read_record(patient, out, settings)
     if record is None or record["status"] != "ok":
         return False
     try:
-        np.load(hemispheres_file(out, patient.id), mmap_mode="r")  # as long as its header says?
-    except (OSError, ValueError, EOFError):
+        read_hemispheres(out, patient.id, settings["grid"])
+    except InputError:
         return False
     lesion = registered_file(out, patient.id, "lesion")
     return all(file.is_file() for file in _files(patient.id, out) if file != lesion or patient.path("lesion"))

@@ -22,11 +22,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tss.data.files import write_whole
+from tss.data.files import read_bytes, write_whole
 from tss.data.patients_seen import Hashes, why_not_new
-from tss.data.tasks import RESTORE, TUMOURS
+from tss.data.prepared import MOST_VOXELS, PREPROCESSING
+from tss.data.shapes import Row, Within, why_not
+from tss.data.tasks import RESTORE, TASKS, TUMOURS
 from tss.errors import InputError
-from tss.training.phases import PAPER, Phase, build_model
+from tss.training.phases import FROZEN, PAPER, RECIPES, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
 DECODER = dict.fromkeys(("up1.", "up2.", "up3.", "out."), "the decoder is not needed to classify")
@@ -42,26 +44,35 @@ REMEDY = "Copy it again, or train its phase again (--resume continues from last.
 # What torch.load raises for files that are not its own, or not of tensors and plain values.
 NOT_TENSORS = (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError)
 
-KEYS = {
+SHARE = Within(0, 1, float)
+KEYS = {  # the shape of a checkpoint; what its task leaves open is in check_checkpoint
     "format": str,
-    "model": str,  # "2d" or "3d"
-    "width": int,  # channels of the first stage
-    "grid": list,  # voxels X, Y, Z of the whole brain
+    "model": {*FROZEN},
+    "width": Within(1, 4096),  # channels of the first stage
+    "grid": Row(*[Within(1, MOST_VOXELS)] * 3),  # voxels X, Y, Z of the whole brain
     "attention": bool,
-    "phase": int,  # None after training on tumours
-    "task": str,
-    "epoch": int,
-    "val_auc": float,  # None in phase 0, which classifies nothing, and for tumours
-    "threshold": float,  # probability; Youden's J on validation; None as val_auc
-    "recipe": str,  # "paper" or "extended"
-    "validation": dict,  # logits, labels and patients of the validation hemispheres; None as val_auc
-    "state_dict": dict,
-    "frozen": list,  # names of parameters and buffers
+    "phase": {*PAPER},  # None after training on tumours
+    "task": {RESTORE, *TASKS, *TUMOURS.values()},
+    "epoch": Within(1, 2**31),
+    "val_auc": SHARE,  # None in phase 0, which classifies nothing, and for tumours
+    "threshold": SHARE,  # probability; Youden's J on validation; None as val_auc
+    "recipe": {*RECIPES},
+    "validation": {"logits?": [float], "labels?": [{0, 1}], "patients?": [str], "sides?": [str]},  # None as val_auc
+    "state_dict": {str: Tensor},
+    "frozen": [str],  # names of parameters and buffers
     "parent": str,  # sha256 of the file it started from, or "random"
     "cohort": str,  # sha256 of the split
-    "patients_seen": dict,  # training and validation patient -> SHA-256 of each of its scans
-    "settings": dict,
-}
+    "patients_seen": {str: [str]},  # training and validation patient -> SHA-256 of each of its scans
+    "settings": {
+        "preprocessing?": PREPROCESSING, "weights?": str, "train_patients?": (int, None), "seed?": Within(0, 2**63),
+        "profile?": {
+            "patients": int, "scanner": {str: {str: int}},
+            "numbers": {str: {"n": int, "percentiles": Row(*[float] * 5)}},
+        },
+    },
+    "types?": [str],  # of tumours
+    "resume?": {"optimizer": {"state": dict, "param_groups": list}, "history": [{"epoch": int}]},  # of last.pt
+}  # fmt: skip
 
 
 class Parent(NamedTuple):
@@ -101,13 +112,9 @@ def read_torch_file(path: str | os.PathLike) -> object:
 
     Raises InputError: missing, cut short, damaged, or holding code instead of tensors.
     """
-    try:
-        content = io.BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}. Give a checkpoint that run_train.py left, for "
-            "example runs/2d/phase1/best.pt."
-        ) from error
+    content = io.BytesIO(
+        read_bytes(path, "Give a checkpoint that run_train.py left, for example runs/2d/phase1/best.pt.")
+    )
     in_zip = zipfile.is_zipfile(content)  # not before torch 1.6, and many published files are older
     try:
         damaged = zipfile.ZipFile(content).testzip() if in_zip else None  # torch.load overlooks a flipped bit
@@ -138,30 +145,62 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict[str, Any]:
-    """Refuse what is not a checkpoint of this suite and version."""
+    """Refuse what is not a checkpoint of this suite and version, whole and consistent: the gate for all of them.
+
+    Raises InputError: keys, types or ranges are not those of KEYS; task and phase, or network and tensors do not belong
+    together; tensors are not plain finite numbers.
+    """
     if not isinstance(checkpoint, dict) or "format" not in checkpoint:
         raise InputError(
             f"{path} is not a checkpoint of this suite: it has no 'format'. Give a checkpoint of run_train.py."
         )
     if checkpoint["format"] != FORMAT:
         raise InputError(
-            f"{path} has the format {checkpoint['format']!r}, this version reads {FORMAT!r}. "
+            f"{path} has the format {checkpoint['format']!r:.40}, this version reads {FORMAT!r}. "
             "Use the version of the suite that wrote it."
         )
     task = checkpoint.get("task")
-    may_be_none = (("val_auc", "threshold", "validation") if task in (RESTORE, *TUMOURS.values()) else ()) + (
-        ("phase",) if task in TUMOURS.values() else ()
-    )
-    wrong = [
-        key
-        for key, kind in KEYS.items()
-        if not isinstance(checkpoint.get(key), kind) and not (key in may_be_none and key in checkpoint)
-    ]
-    if wrong:
-        raise InputError(
-            f"{path}: {', '.join(wrong)} missing or of the wrong type. Train its phase again with this version."
-        )
+    shape = dict(KEYS)
+    if task == RESTORE or task in TUMOURS.values():
+        shape |= dict.fromkeys(("val_auc", "threshold", "validation"))
+    if task in TUMOURS.values():
+        shape |= {"phase": None, "types": [str], "name": str}
+    why = why_not(checkpoint, shape)
+    if not why and checkpoint["phase"] is not None:
+        phase = PAPER[checkpoint["phase"]]
+        if (task, checkpoint["attention"]) != (phase.task, phase.attention):
+            why = f"phase {phase.number} is not of task {task} with attention {checkpoint['attention']}"
+    why = why or why_not_numbers(checkpoint["state_dict"]) or _why_not_its_own(checkpoint)
+    if why:
+        raise InputError(f"{path}: {why}. The file was changed or damaged. {REMEDY}")
     return checkpoint
+
+
+def why_not_numbers(tensors: dict[str, Tensor]) -> str:
+    """Say which tensor is no plain array of finite numbers in memory; "" where all are."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            return f"tensor {name} is sparse, quantised, complex or without values"
+        if not torch.isfinite(tensor).all():
+            return f"tensor {name} has values that are NaN or infinite"
+    return ""
+
+
+def _why_not_its_own(checkpoint: dict[str, Any]) -> str:
+    """Say in what the tensors do not match the network that the checkpoint describes, before that takes memory."""
+    try:
+        with torch.device("meta"):
+            expected = network_of(checkpoint).state_dict()
+    except InputError as error:
+        return str(error)
+    given = checkpoint["state_dict"]
+    odd = sorted(expected.keys() ^ given.keys()) or [
+        name
+        for name, tensor in expected.items()
+        if (tensor.shape, tensor.dtype) != (given[name].shape, given[name].dtype)
+    ]
+    described = f"model {checkpoint['model']}, width {checkpoint['width']}, grid {checkpoint['grid']}"
+    return f"its tensors do not match its own description ({described}), first {odd[0]}" if odd else ""
 
 
 def network_of(about: dict[str, Any]) -> nn.Module:
@@ -174,13 +213,7 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
     checkpoint = load_checkpoint(path)
     network = network_of(checkpoint)
-    try:
-        network.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise InputError(
-            f"{path}: its tensors do not match its own description (model {checkpoint['model']}, width "
-            f"{checkpoint['width']}). The file was changed; train its phase again.\n{error}"
-        ) from error
+    network.load_state_dict(checkpoint["state_dict"])
     return network.eval(), checkpoint
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tss.errors import InputError
-from tss.training.checkpoint import DECODER, Parent
+from tss.training.checkpoint import DECODER, Parent, why_not_numbers
 
 CHANNELS = 3  # DWI, T2w, FLAIR
 
@@ -54,6 +54,16 @@ def recognise_weights(content: object, path: Path) -> Parent:
             "run_train.py, or published weights of Models Genesis (3D) or ResNet-18 (2D)."
         )
     tensors = {str(name).removeprefix("module."): value for name, value in tensors.items()}  # left by DataParallel
+    why = why_not_numbers(tensors) or next(
+        (
+            f"tensor {name} holds {tensor.dtype}, not weights"
+            for name, tensor in tensors.items()
+            if not tensor.is_floating_point() and not name.endswith(COUNTERS)
+        ),
+        "",
+    )
+    if why:
+        raise InputError(f"{path}: {why}. Download the published weights again.")
     if "down_tr64.ops.0.conv1.weight" in tensors:
         return parent_from_genesis(tensors, path)
     if RESNET_FIRST in tensors and "layer1.0.conv1.weight" in tensors:
@@ -76,10 +86,11 @@ def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> Parent:
             )
         renamed[f"{GENESIS[part]}.{kind}"] = tensor
     first = renamed[GENESIS_FIRST]  # (width, channels, 3, 3, 3)
+    check_first(path, first, 5)
     if first.ndim == 5 and first.shape[1] == 1:
         renamed[GENESIS_FIRST] = first.repeat(1, CHANNELS, 1, 1, 1) / CHANNELS
         for name in (f"{GENESIS_LAST}.weight", f"{GENESIS_LAST}.bias"):
-            if name in renamed and len(renamed[name]) == 1:
+            if name in renamed and renamed[name].ndim and len(renamed[name]) == 1:
                 renamed[name] = renamed[name].repeat(CHANNELS, *[1] * (renamed[name].ndim - 1))
     new = {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
     return foreign_parent(path, "Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
@@ -91,6 +102,7 @@ def parent_from_resnet18(tensors: dict[str, Tensor], path: Path) -> Parent:
         name if name.startswith(RESNET_CLASSES) else f"backbone.{name}": tensor for name, tensor in tensors.items()
     }
     first = renamed[f"backbone.{RESNET_FIRST}"]  # (width, channels, 7, 7)
+    check_first(path, first, 4)
     if first.ndim == 4 and first.shape[1] == 1:
         renamed[f"backbone.{RESNET_FIRST}"] = first.repeat(1, CHANNELS, 1, 1) / CHANNELS
     new = {
@@ -98,9 +110,18 @@ def parent_from_resnet18(tensors: dict[str, Tensor], path: Path) -> Parent:
         "slice_logits": "ResNet-18 does not weight slices",
         "gate": "ResNet-18 has no gates",
     }
-    classes = len(tensors.get(f"{RESNET_CLASSES}bias", ()))
+    classes = tensors[f"{RESNET_CLASSES}bias"].numel() if f"{RESNET_CLASSES}bias" in tensors else 0
     left = {RESNET_CLASSES: f"its own {classes} classes"}
     return foreign_parent(path, "ResNet-18", "2d", first.shape[0], renamed, new, left)
+
+
+def check_first(path: Path, first: Tensor, axes: int) -> None:
+    """Refuse a first convolution of other axes than (width, channels, and those of the kernel)."""
+    if first.ndim != axes or not first.numel():
+        raise InputError(
+            f"{path}: its first convolution has the shape {tuple(first.shape)}; {axes} axes are needed. Download the "
+            "published weights again."
+        )
 
 
 def foreign_parent(

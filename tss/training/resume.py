@@ -81,7 +81,12 @@ def resume(run: Run, state: TrainState) -> None:
             "started with (settings.json beside it), or start again with --overwrite."
         )
     state.network.load_state_dict(last["state_dict"])
-    state.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are the phase's: checked above
+    try:
+        state.optimizer.load_state_dict(last["resume"]["optimizer"])  # its base rates are the phase's: checked above
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its optimizer cannot be restored ({error}). Start again with --overwrite."
+        ) from error
     state.history, state.validation = last["resume"]["history"], last["validation"]
     best, wanted = run.folder / "best.pt", best_epoch(state.history, run.phase.keeps)
     if not best.exists() or load_checkpoint(best)["epoch"] != wanted:

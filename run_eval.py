@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import tss
 from tss.data.cohort import EXTERNAL, SIDES, SPLITS
-from tss.errors import InputError, print_in_any_encoding
+from tss.errors import exit_code, print_in_any_encoding
 from tss.evaluation.options import Options, PatientOptions
 
 GIVEN = argparse.SUPPRESS  # as default: the flag is in args only if the user gave it
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_in_any_encoding()
     parser = build_parser()
     options = options_of(parser, parser.parse_args(argv))
-    try:
+
+    def work() -> None:
         # torch is loaded here, so that --help does not wait for it
         if isinstance(options, PatientOptions):
             from tss.evaluation.new_patient import read_patient
@@ -42,18 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             read_patient(options)
         else:
             score_cohort(options)
-        return 0
-    except InputError as error:
-        print(f"run_eval.py: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"run_eval.py: {error}. Check the folder given with --out.", file=sys.stderr)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; torch may not be loaded yet
-        if "out of memory" not in str(error):
-            raise
-        print(f"run_eval.py: {str(error).splitlines()[0]} Ask for another GPU, or give --device cpu.", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("run_eval.py: interrupted. Rerun the same command with --overwrite.", file=sys.stderr)
-    return 2
+
+    return exit_code("run_eval.py", work, "the same command with --overwrite")
 
 
 def score_cohort(options: Options) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import tss
 from tss.data.shards import read_shard
-from tss.errors import InputError, print_in_any_encoding
+from tss.errors import exit_code, print_in_any_encoding
 
 if TYPE_CHECKING:
     from tss.preprocessing.pattern import Pattern
@@ -119,21 +119,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tss.preprocessing.tools import find_tools
 
     dry_run = given.pop("dry_run")
-    try:
-        given |= {"tools": given.get("tools", "auto"), "grid": tuple(given.get("grid", GRID))}
+
+    def work() -> int:
+        given.update({"tools": given.get("tools", "auto"), "grid": tuple(given.get("grid", GRID))})
         if checkpoint:
             pattern = read_pattern(checkpoint)
-            given |= {"pattern": pattern, "tools": pattern.tools, "grid": pattern.grid}
-        given |= {"tools": find_tools(given["tools"]).name, "atlas": find_atlas(given["atlas"])}
+            given.update({"pattern": pattern, "tools": pattern.tools, "grid": pattern.grid})
+        given.update({"tools": find_tools(given["tools"]).name, "atlas": find_atlas(given["atlas"])})
         return preprocess_cohort(Options(**given), dry_run)
-    except InputError as error:
-        print(f"run_preprocess.py: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"run_preprocess.py: {error}. Check who may read the scans and write to --out.", file=sys.stderr)
-    except KeyboardInterrupt:
-        how = ", without --overwrite," if given["overwrite"] else ""
-        print(f"\nrun_preprocess.py: interrupted. The same command{how} continues.", file=sys.stderr)
-    return 2
+
+    rerun = "the same command without --overwrite" if given["overwrite"] else "the same command"
+    return exit_code("run_preprocess.py", work, rerun)
 
 
 def read_pattern(checkpoint: Path) -> "Pattern":

@@ -6,8 +6,13 @@ Paper: none.
 See: tests/data/test_inputs.py
 """
 
+import errno
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+
+MEMORY = "Close other programs, or ask for more memory; give fewer --jobs or a smaller --batch-size where they are set."
 
 
 class InputError(Exception):
@@ -23,12 +28,42 @@ def exit_code(prog: str, work: Callable[[], int | None], rerun: str) -> int:
     try:
         return work() or 0
     except InputError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        say(prog, str(error))
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # or Python complains again when it ends  # noqa: SIM115
+        say(prog, f"whoever read the output has ended. Rerun {rerun}, with the output to a file.")
     except OSError as error:
-        print(f"{prog}: {error}. Check the folder given with --out.", file=sys.stderr)
+        say(prog, f"{error}. {advice(error)}")
+    except MemoryError:
+        say(prog, f"too little memory. {MEMORY}")
+    except RuntimeError as error:  # torch's, which may not be loaded here
+        if "memory" not in str(error):
+            raise
+        say(prog, f"{str(error).splitlines()[0]} Ask for another GPU, or give --device cpu. On the CPU: {MEMORY}")
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted. Rerun {rerun} to continue.", file=sys.stderr)
+        say(prog, f"interrupted. Rerun {rerun} to continue.")
     return 2
+
+
+def say(prog: str, message: str) -> None:
+    """Print a message where errors go, as far as that is there."""
+    with suppress(OSError):
+        print(f"{prog}: {message}", file=sys.stderr)
+
+
+def advice(error: OSError) -> str:
+    """Return what helps against an error of the file system."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "The working folder is gone: change to another one and rerun."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space there, or choose another folder with --out."
+    if error.errno == errno.ENAMETOOLONG:
+        return "Give shorter names."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and str(error.filename or "").startswith("/dev/shm"):
+        return "The system's shared memory, /dev/shm, must be writable for more than one of --jobs: give --jobs 1."
+    return "Check that path, and who may read and write there; --out chooses another folder for what is written."
 
 
 def print_in_any_encoding() -> None:

@@ -17,7 +17,9 @@ def test_reading_unprepared_data_says_which_command_is_missing(tmp_path):
 
 def test_settings_without_a_grid_are_refused(tmp_path):
     (tmp_path / "settings.json").write_text('{"tools": "builtin"}')
-    with pytest.raises(InputError, match="settings.json: grid is missing. Make .* again: run_preprocess.py with --overwrite"):
+    with pytest.raises(
+        InputError, match="settings.json: grid is missing. Make .* again: run_preprocess.py with --overwrite"
+    ):
         prepared.read_settings(tmp_path)
 
 

@@ -38,6 +38,8 @@ SEXES = ("", "f", "female", "m", "male", "other", "unknown")  # codes are asked 
 SOONEST_MIN = 10.0  # our choice: nobody is scanned so soon after onset; such a number is in hours
 EARLY_MIN = 30.0  # our choice: no hospital scans half of its patients so soon; phantoms begin at 20
 MOST_PROBLEMS_SHOWN = 10
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux
+LONGEST_PATIENT = 150  # our choice: letters of a patient's name, which gets endings
 
 
 @dataclass
@@ -108,7 +110,11 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
 
     def problems(patient: Patient) -> list[str]:
         # A prepared table keeps patients whose scans were not found: they failed, and it gives the reason.
-        return row_problems(patient.row) + ([] if "status" in patient.row else _scan_problems(patient))
+        return (
+            row_problems(patient.row)
+            + path_problems(patient, SCANS)
+            + ([] if "status" in patient.row else _scan_problems(patient))
+        )
 
     patients = read_table(Path(path), KNOWN, _missing_columns, problems)
     refuse(Path(path), hours_problems(patients))
@@ -193,6 +199,19 @@ def _scan_problems(patient: Patient) -> list[str]:
     ]
 
 
+def path_problems(patient: Patient, columns: Sequence[str]) -> list[str]:
+    """Return what is wrong with paths that no file can have."""
+    return [
+        f"{name} is {cell[:30]!r}..., longer than a file's name or path can be"
+        for name in columns
+        if (cell := patient.row.get(name, ""))
+        and (
+            max(len(os.fsencode(part)) for part in Path(cell).parts) > LONGEST_NAME
+            or len(os.fsencode(patient.folder / cell)) > LONGEST_PATH
+        )
+    ]
+
+
 def in_small_letters(row: dict[str, str]) -> dict[str, str]:
     """Return the row with WORDS in small letters: Left is left."""
     return row | {name: row[name].lower() for name in WORDS if row.get(name, "").lower() in WORDS[name]}
@@ -211,6 +230,8 @@ def hours_problems(patients: list[Patient]) -> list[str]:
 
 def name_problems(name: str) -> list[str]:
     """Return what is wrong with a patient's name, which becomes part of file names."""
+    if len(name) > LONGEST_PATIENT:
+        return [f"patient {name[:30]!r}... is longer than {LONGEST_PATIENT} letters: it becomes part of file names"]
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and ".." not in name:
         return []
     return [f"patient {name!r} cannot name a file; use letters, digits, '-', '_' and '.'"]

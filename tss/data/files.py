@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tss.data.shapes import why_not
-from tss.errors import InputError
+from tss.errors import InputError, advice
 
 try:
     import fcntl
@@ -48,10 +48,7 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
             os.fsync(written.fileno())
         os.replace(beside, path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{path} cannot be written: {reason}. Free some space there, or choose another folder with --out."
-        ) from error
+        raise InputError(f"{path} cannot be written: {error.strerror or error}. {advice(error)}") from error
     finally:
         with suppress(OSError):  # where the folder itself was refused there is nothing to remove either
             beside.unlink(missing_ok=True)
@@ -78,9 +75,13 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
     Raises InputError: another process is writing there, which is named.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    with open(path, "a+", encoding="utf-8") as lock:
+    path, new = folder / LOCK, not os.path.lexists(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}. {advice(error)}") from error
+    with lock_file as lock:
         try:
             if os.name == "posix":
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,6 +104,9 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if new:
+                with suppress(OSError):  # not empty: the results are there
+                    folder.rmdir()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

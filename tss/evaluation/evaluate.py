@@ -10,6 +10,7 @@ The threshold is validation's and is never fitted here (decision 8). Nobody is l
 probability keep a row, and table and metrics.json say how many they cover (decision 13).
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -21,7 +22,7 @@ import torch
 
 from tss.data.cohort import EXTERNAL, Patient
 from tss.data.cohort_profile import Difference, differences, profile
-from tss.data.files import read_json, write_json
+from tss.data.files import alone_in, read_json, write_json
 from tss.data.patients_seen import Hashes, hashes_of, why_not_new
 from tss.data.prepared import Settings, cohort_file, differing_settings, read_prepared, read_settings
 from tss.data.splits import split_hash
@@ -96,6 +97,10 @@ class Selection:
         return self.out if len(self.models) == 1 else self.out / model.name
 
 
+STUDY_REMEDY = "Run python -m tss.study table2 again, which writes it."
+STUDY = {"weights?": {str: str}, "not_run?": [dict]}  # the shape of study.json, as far as it is read
+
+
 class Network(NamedTuple):
     """A network that was evaluated."""
 
@@ -110,6 +115,14 @@ def evaluate(options: Options) -> list[Row]:
     Raises InputError: a checkpoint and DATA do not belong together, or OUT has results already.
     """
     selection = select(options)
+    with alone_in(selection.out):
+        make_room(selection)
+        return evaluate_selection(selection)
+
+
+def evaluate_selection(selection: Selection) -> list[Row]:
+    """Score, compare and write what was selected."""
+    options = selection.options
     networks = []
     for model, picker in zip(selection.models, selection.pickers, strict=True):
         networks.append(score_network(model, picker, selection))
@@ -133,7 +146,7 @@ def evaluate(options: Options) -> list[Row]:
 
 
 def select(options: Options) -> Selection:
-    """Open what is evaluated, refuse what does not fit together, and make room for the results."""
+    """Open what is evaluated, and refuse what does not fit together."""
     opened = open_models(options.checkpoints)
     models = [as_ensemble(opened)] if options.ensemble else opened
     if options.ensemble and options.gradcam_scores:
@@ -146,7 +159,7 @@ def select(options: Options) -> Selection:
         models = [model]
     if options.promise is not None:
         models = [with_promise(model, options.promise) for model in models]
-    study = read_json(options.study) if options.study else {}
+    study = read_json(options.study, STUDY, STUDY_REMEDY) if options.study else {}
     cohort, settings = read_prepared(options.data), read_settings(options.data)
     if whole := "like" in settings and options.split is None:  # whatever the table calls them, they are new to CKPT
         for patient in cohort:
@@ -178,10 +191,14 @@ def select(options: Options) -> Selection:
             f"{missing[0]} is missing, and the Grad-CAM is drawn on it. Run run_preprocess.py again, or "
             "omit the pictures with --gradcam 0."
         )
-    for model in models:
-        make_free(selection.folder(model), OF_A_NETWORK, options.overwrite)
-    make_free(selection.out, [COMPARISONS, DIFFERENCES, *table2.NAMES, *REPORT], options.overwrite)
     return selection
+
+
+def make_room(selection: Selection) -> None:
+    """Make room for the results, or refuse those that are there."""
+    for model in selection.models:
+        make_free(selection.folder(model), OF_A_NETWORK, selection.options.overwrite)
+    make_free(selection.out, [COMPARISONS, DIFFERENCES, *table2.NAMES, *REPORT], selection.options.overwrite)
 
 
 def check_fits(model: Model, cohort: list[Patient], settings: Settings, hashes: Hashes, data: str) -> None:
@@ -307,7 +324,7 @@ def first_weights(model: Model, selection: Selection) -> str:
     is of before this was written down.
     """
     for path, words in selection.study.get("weights", {}).items():
-        if (Path(selection.options.study or "").parent / path).resolve() == model.path.resolve():
+        if os.path.realpath(Path(selection.options.study or "").parent / path) == os.path.realpath(model.path):
             return words
     parent = model.checkpoint["parent"]
     return model.checkpoint["settings"].get("weights") or (parent if parent == "random" else f"file {parent[:12]}")

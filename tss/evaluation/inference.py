@@ -8,6 +8,7 @@ See: tests/evaluation/test_inference.py
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ class Prediction(NamedTuple):
 
 def open_models(paths: Sequence[str]) -> list[Model]:
     """Open checkpoints and name them: phase4 for phase4/best.pt, with more of the path where two would be alike."""
-    whole = [Path(path).resolve() for path in paths]
+    whole = [Path(os.path.realpath(path)) for path in paths]
     if twice := sorted({str(path) for path in whole if whole.count(path) > 1}):
         raise InputError(f"{', '.join(twice)} is given twice. Name each checkpoint once.")
     trails = [
@@ -164,7 +165,7 @@ def side_picker(model: Model, models: Sequence[Model]) -> Model | None:
     given = [other for other in models if other.task == "stroke"]
     if given:
         return min(given, key=lambda other: other.checkpoint["model"] != model.checkpoint["model"])
-    beside = model.path.resolve().parent.parent / "phase1" / "best.pt"
+    beside = Path(os.path.realpath(model.path)).parent.parent / "phase1" / "best.pt"
     return Model(beside, "phase1", *load_model(beside)) if beside.is_file() else None
 
 

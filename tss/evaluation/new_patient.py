@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tss.data.cohort import SIDES, Patient
-from tss.data.files import read_json, sha256, write_json
+from tss.data.files import alone_in, read_json, sha256, write_json
 from tss.data.nifti import Volume, resample, voxel_sizes
 from tss.data.patients_seen import find_seen
 from tss.data.prepared import Settings, differing_settings
@@ -35,6 +35,7 @@ from tss.preprocessing.tools import find_tools
 from tss.training.device import choose_device
 
 BRIGHTEST = 0.01  # our choice: share of a hemisphere's brain; the smallest lesions worth finding fill about so much
+REPORT = {"results": [{"name": str}]}  # the shape of result.json, as far as it is read
 RESEARCH_NOTE = "Research software: not a medical device, not for treatment decisions."
 
 
@@ -43,6 +44,12 @@ def read_patient(options: PatientOptions) -> dict[str, Any]:
 
     Raises InputError: a file cannot be used, checkpoints of different trainings, or OUT has a patient already.
     """
+    with alone_in(options.out):
+        return prepare_and_predict(options)
+
+
+def prepare_and_predict(options: PatientOptions) -> dict[str, Any]:
+    """As read_patient(), which keeps others out of the folder meanwhile."""
     opened = open_models(options.checkpoints)
     models = [as_ensemble(opened)] if options.ensemble else opened
     picker = picker_of(opened) if options.ensemble else side_picker(models[0], models)
@@ -139,7 +146,7 @@ def remove_report(folder: Path) -> None:
     """Remove the report of another patient and its pictures: none of them may pass for this patient's."""
     report = folder / "result.json"
     if report.is_file():
-        for picture in pictures_of(folder, [line["name"] for line in read_json(report)["results"]]).values():
+        for picture in pictures_of(folder, [line["name"] for line in read_json(report, REPORT)["results"]]).values():
             picture.unlink(missing_ok=True)
         report.unlink()
 

@@ -9,16 +9,18 @@ The table and the page are put together from the patients' records (patient_reco
 moment, continued by the same command, or shared out over shards.
 """
 
+import os
 import platform
 import re
 import signal
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import nibabel
@@ -203,9 +205,7 @@ def _settle_splits(patients: list[Patient], options: Options) -> None:
         _make_external(patients)
         return
     table = cohort_file(options.out)
-    drawn_again = options.overwrite and not (
-        settings_file(options.out).is_file() and read_settings(options.out).get("seed") == options.seed
-    )
+    drawn_again = options.overwrite and _seed_before(options) != options.seed
     if table.is_file() and not drawn_again:
         before = {patient.id: patient.split for patient in read_cohort(table)}
         for patient in patients:
@@ -224,6 +224,18 @@ def _settle_splits(patients: list[Patient], options: Options) -> None:
                 flush=True,
             )
     assign_splits(patients, np.random.default_rng(options.seed))
+
+
+def _seed_before(options: Options) -> int | None:
+    """Return the seed by which DATA's split was drawn, None where there was none; where none can be read, this run's:
+    damaged settings are no reason to draw a split again.
+    """
+    if not settings_file(options.out).exists():
+        return None
+    try:
+        return read_settings(options.out).get("seed")
+    except InputError:
+        return options.seed
 
 
 def _make_external(patients: list[Patient]) -> list[str]:
@@ -342,6 +354,15 @@ def _records(patients: list[Patient], options: Options, settings: Settings) -> I
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; workers finish their patient
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is no more: killed, it could not tell."""
+    parent = parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
+    os._exit(1)
 
 
 def _assemble(patients: list[Patient], out: Path, settings: Settings) -> list[Patient]:

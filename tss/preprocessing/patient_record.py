@@ -121,6 +121,8 @@ def try_to_prepare(
         return prepare(load_scans(patient), atlas, find_tools(tools), landmarks), ""
     except InputError as error:
         return None, str(error)
+    except MemoryError:
+        return None, "too little memory for this patient's scans. Run the same command again, with fewer --jobs."
     except Exception as error:  # one odd file must not end a night's run; the record says what happened
         return None, f"unexpected {type(error).__name__}: {error}. Please report it."
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tss.data import nifti
-from tss.data.cohort import Patient, read_table
+from tss.data.cohort import Patient, path_problems, read_table
 from tss.data.hemispheres import CEILING
 from tss.data.splits import assign_splits
 from tss.data.tasks import Sample
@@ -44,6 +44,8 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
         return missing if set(IMAGES) & set(header) else [*missing, "t1, flair or t1ce (at least one of them)"]
 
     def problems_of(patient: Patient) -> list[str]:
+        if problems := path_problems(patient, (*IMAGES, "tumour")):
+            return problems
         problems = [
             f"{name} is {patient.row[name]!r}, which does not exist"
             for name in (*IMAGES, "tumour")

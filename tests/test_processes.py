@@ -1,0 +1,121 @@
+"""Processes: workers end with their parent, one run writes to a folder at a time, too little memory is a sentence."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import heads
+import pytest
+from untrained import save_checkpoint
+
+import run_eval
+import run_preprocess
+from tss import errors
+from tss.data.files import alone_in
+from tss.errors import exit_code
+from tss.preprocessing import patient_record
+
+ROOT = Path(__file__).parents[1]
+
+
+def descendants(process):
+    """Numbers of the processes that this one has started, and those that they have."""
+    found = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    heads.write_cohort(tmp_path, 4)
+    atlas = heads.write_atlas(tmp_path / "atlas.nii.gz")
+    words = ["run_preprocess.py", tmp_path / "cohort.csv", "--out", tmp_path / "data", "--atlas", atlas, "--jobs", 2]
+    words += ["--tools", "builtin", "--grid", 32, 32, 8]
+    log = open(tmp_path / "log", "w")  # noqa: SIM115
+    parent = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while len(descendants(parent.pid)) < 3 and time.monotonic() < deadline and parent.poll() is None:
+            time.sleep(0.1)  # two workers, and the tracker of their resources
+        workers = descendants(parent.pid)
+        assert len(workers) >= 3, (tmp_path / "log").read_text()
+        time.sleep(1)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    deadline = time.monotonic() + 30
+    while any(map(running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [worker for worker in workers if running(worker)]
+
+
+def test_two_evaluations_do_not_write_to_one_folder(scanned, tmp_path, capsys):
+    checkpoint = str(scanned / "phase4" / "best.pt")
+    words = [checkpoint, "--data", str(scanned / "data"), "--out", str(tmp_path / "eval"), "--gradcam", "0"]
+    with alone_in(tmp_path / "eval"):
+        assert run_eval.main(words) == 2
+        assert f"eval is being written by another run: process {os.getpid()}" in capsys.readouterr().err
+        assert os.listdir(tmp_path / "eval") == [".lock"]
+    assert not (tmp_path / "eval").exists()
+    assert run_eval.main(words) == 0 and not (tmp_path / "eval" / ".lock").exists()
+
+
+def test_a_refused_patient_leaves_no_folder(tmp_path, capsys):
+    checkpoint = save_checkpoint(tmp_path / "phase4" / "best.pt", 4)
+    words = [checkpoint, "--patient", "a.nii", "b.nii", "c.nii", "--atlas", "d.nii", "--out", str(tmp_path / "eval")]
+    assert run_eval.main(words) == 2 and "does not hold the reference intensities" in capsys.readouterr().err
+    assert not (tmp_path / "eval").exists()
+
+
+def test_too_little_memory_is_a_sentence(tmp_path, monkeypatch, capsys, known_affines):
+    def hungry(*_):
+        raise MemoryError
+
+    assert exit_code("x.py", hungry, "it") == 2
+    assert capsys.readouterr().err.startswith("x.py: too little memory. Close other programs")
+    monkeypatch.setattr(patient_record, "prepare", hungry)
+    table, atlas = heads.write_cohort(tmp_path, 2), heads.write_atlas(tmp_path / "atlas.nii.gz")
+    words = [str(table), "--out", str(tmp_path / "data"), "--atlas", str(atlas), "--tools", "builtin"]
+    assert run_preprocess.main([*words, "--grid", "16", "16", "8"]) == 2
+    assert "too little memory for this patient's scans" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "Free some space there"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), "Give shorter names"),
+        (PermissionError(errno.EACCES, "Permission denied", "/dev/shm/a"), "give --jobs 1"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/a"), "who may read and write there"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "with the output to a file"),
+    ],
+)
+def test_advice_fits_the_error(error, said, capsys, monkeypatch):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # a broken pipe replaces it
+    assert exit_code("x.py", fails, "the same command") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_working_folder_that_is_gone_is_told(monkeypatch):
+    def gone():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(errors.os, "getcwd", gone)
+    assert "change to another one" in errors.advice(OSError(errno.ENOENT, "No such file or directory"))

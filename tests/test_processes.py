@@ -100,7 +100,7 @@ def test_too_little_memory_is_a_sentence(tmp_path, monkeypatch, capsys, known_af
         (OSError(errno.ENOSPC, "No space left on device"), "Free some space there"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), "Give shorter names"),
         (PermissionError(errno.EACCES, "Permission denied", "/dev/shm/a"), "give --jobs 1"),
-        (PermissionError(errno.EACCES, "Permission denied", "/data/a"), "who may read and write there"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/a"), "Check who may read"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "with the output to a file"),
     ],
 )

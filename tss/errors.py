@@ -63,7 +63,7 @@ def advice(error: OSError) -> str:
         return "Give shorter names."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and str(error.filename or "").startswith("/dev/shm"):
         return "The system's shared memory, /dev/shm, must be writable for more than one of --jobs: give --jobs 1."
-    return "Check that path, and who may read and write there; --out chooses another folder for what is written."
+    return "Check who may read that path, or write there; --out chooses another folder for what is written."
 
 
 def print_in_any_encoding() -> None:

@@ -134,8 +134,8 @@ def _check_size(image: nibabel.spatialimages.SpatialImage) -> None:
     Zipped files are read to their end once, so that their checksum is compared too: nibabel stops at the last voxel.
     """
     file = image.file_map.get("image", next(iter(image.file_map.values())))
-    name, slope = os.fspath(file.filename), getattr(image.dataobj, "offset", 0)
-    needed = int(slope) + math.prod(image.shape) * image.get_data_dtype().itemsize
+    name, start = os.fspath(file.filename or ""), getattr(image.dataobj, "offset", 0)
+    needed = int(start) + math.prod(image.shape) * image.get_data_dtype().itemsize
     held = os.path.getsize(name)
     if name.endswith((".gz", ".bz2", ".zst")):
         held = 0

@@ -28,7 +28,7 @@ from tss.models.classifier import Classifier
 from tss.models.evidence import EvidenceClassifier
 from tss.training import restoration
 from tss.training.augmentation import STRIDE, random_shift
-from tss.training.checkpoint import load_checkpoint, network_of, prove_frozen, start_from
+from tss.training.checkpoint import load_checkpoint, network_of, prove_frozen, start_from, why_not_numbers
 from tss.training.classifier_fit import fit_classifier
 from tss.training.dataset import Split, batches, load_split
 from tss.training.early_stopping import best_epoch, is_finished, score_text
@@ -149,10 +149,13 @@ def train_and_validate(run: Run, state: TrainState, objective: Objective, train:
     try:
         batches_of_epoch = objective.batches(run, state, train, epoch)
         loss = train_one_epoch(state.learner, state.optimizer, objective.loss, batches_of_epoch, run.options.precision)
+        if why := why_not_numbers(state.network.state_dict()):
+            raise FloatingPointError(why)
         scores, threshold = objective.validate(run, state, val)
     except FloatingPointError as error:
         raise InputError(
-            f"{run.phase.name}, epoch {epoch}: {error}. Give a smaller --lr and --final-lr, or --precision fp32."
+            f"{run.phase.name}, epoch {epoch}: {error}. Give a smaller --lr and --final-lr, --precision fp32, "
+            "or start from other weights (--init)."
         ) from error
     state.history.append({"epoch": epoch, "train_loss": loss, **scores})
     save_epoch(run, state, threshold)

@@ -70,9 +70,11 @@ KEYS = {  # the shape of a checkpoint; what its task leaves open is in check_che
             "numbers": {str: {"n": int, "percentiles": Row(*[float] * 5)}},
         },
     },
+}  # fmt: skip
+MORE = {  # the shape of keys that only some have
     "types?": [str],  # of tumours
     "resume?": {"optimizer": {"state": dict, "param_groups": list}, "history": [{"epoch": int}]},  # of last.pt
-}  # fmt: skip
+}
 
 
 class Parent(NamedTuple):
@@ -160,7 +162,7 @@ def check_checkpoint(path: str | os.PathLike, checkpoint: object) -> dict[str, A
             "Use the version of the suite that wrote it."
         )
     task = checkpoint.get("task")
-    shape = dict(KEYS)
+    shape = KEYS | MORE
     if task == RESTORE or task in TUMOURS.values():
         shape |= dict.fromkeys(("val_auc", "threshold", "validation"))
     if task in TUMOURS.values():

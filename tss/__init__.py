@@ -10,7 +10,7 @@ import os
 # half to a third of the time so, and on a free machine the same. OpenMP reads it when torch is loaded, after this.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# A notebook hands its own backend on to what it starts, and matplotlib refuses one that it cannot find. We draw to files.
+# A notebook hands its backend on to what it starts, and matplotlib refuses one that it cannot find. We draw to files.
 if os.environ.get("MPLBACKEND", "").startswith(("module://", "inline")) and not importlib.util.find_spec(
     "matplotlib_inline"
 ):

@@ -67,7 +67,7 @@ def advice(error: OSError) -> str:
 
 
 def print_in_any_encoding() -> None:
-    """Let names with accents be printed where the output is ASCII (LC_ALL=C, some schedulers): as \\xe9, not as an end."""
+    """Let names with accents be printed where the output is ASCII (LC_ALL=C, some schedulers), as \\xe9."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

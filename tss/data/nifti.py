@@ -112,7 +112,8 @@ def _open(path: Path, fewest: int) -> nibabel.spatialimages.SpatialImage:
         missing = why in (os.strerror(errno.ENOENT), os.strerror(errno.ENOTDIR))
         if missing and path.is_symlink():
             raise InputError(
-                f"{path} is a link to {os.readlink(path)}, which is not there. Get its content (datalad get, git annex get)."
+                f"{path} is a link to {os.readlink(path)}, which is not there. "
+                "Get its content (datalad get, git annex get)."
             )
         if missing:
             raise InputError(f"{path} does not exist. Check the path (those in cohort.csv are relative to that file).")

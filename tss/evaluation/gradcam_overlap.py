@@ -1,6 +1,7 @@
 """How much of the map lies in the lesion, beside what other patients' maps and untrained networks get.
 
-In:  a model and its predictions, whose Grad-CAM, or evidence, is the map; the masks DATA/registered/<patient>_lesion.nii.gz and _mask.nii.gz (X, Y, Z).
+In:  a model and its predictions, whose Grad-CAM, or evidence, is the map; the masks
+     DATA/registered/<patient>_lesion.nii.gz and _mask.nii.gz (X, Y, Z).
 Out: GradcamScores; a line and a table of them for the screen.
 Paper: 3 ("for slices most representative of stroke lesion, 96% of cases evaluated had substantial overlap (>50%)
      between the lesion and activation", judged by one radiologist's eye), Fig. 9 (from scratch beside pretrained).

@@ -26,7 +26,7 @@ from tss.models.evidence import EvidenceClassifier
 from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
-# Our choice: a map that is worth less than this in logits is drawn as much fainter. At a probability of 0.5 it is 0.025.
+# Our choice: a map that is worth less than this in logits is drawn as much fainter. At probability 0.5 it is 0.025.
 LEAST_WORTH = 0.1
 TINY = 1e-12
 MIDLINE = 1 / 16  # our choice: share of a hemisphere's width over which a drawn map fades out towards the midline

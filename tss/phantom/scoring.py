@@ -138,7 +138,8 @@ def read_answers(path: Path, labels: dict[str, int]) -> dict[str, Answer]:
         if label and label != str(labels[patient]):
             raise InputError(
                 f"{where}the label of {patient} is {label}, in TSS-Phantom {benchmark.VERSION} it is "
-                f"{labels[patient]}: these are predictions of another task or version. Give --task, or other predictions."
+                f"{labels[patient]}: these are predictions of another task or version. "
+                "Give --task, or other predictions."
             )
         answers[patient] = Answer(_probability(row["probability"], where), _verdict(row.get("verdict"), where))
     return answers

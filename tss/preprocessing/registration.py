@@ -129,7 +129,7 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
 
 
 def _flattened(scan: Volume) -> Volume:
-    """Divide a scan by its own blur over the head: whatever the coil does, what is near is compared with what is near."""
+    """Divide a scan by its own blur over the head: whatever the coil does, near is compared with near."""
     signal = np.clip(scan.data, 0, None)
     head = signal > HEAD * signal[signal > 0].mean() if signal.any() else signal > 0
     share, total = (

@@ -18,7 +18,7 @@ from tss.errors import InputError
 from tss.evaluation.inference import CALLED_NEGATIVE, CALLED_POSITIVE, Cuts, Model, Prediction
 from tss.evaluation.results import Estimate, Promise
 from tss.evaluation.scores import counted_lines
-from tss.metrics.unsure import CONFIDENCE, check_promise, fewest_calls, patients_needed, unsure_band
+from tss.metrics.unsure import CONFIDENCE, check_promise, fewest_to_promise, patients_needed, unsure_band
 from tss.training.epoch import probability
 
 
@@ -59,7 +59,7 @@ def of_patients(model: Model) -> tuple[np.ndarray, np.ndarray]:
 
 def too_few(cuts: Cuts) -> list[str]:
     """Say which promise has no cut, and how many patients it takes."""
-    fewest = fewest_calls(cuts.promise, (1 - CONFIDENCE) / 2)
+    fewest = fewest_to_promise(cuts.promise)
     words = []
     for name, cut, takes in (("PPV", cuts.upper, cuts.takes_for_ppv), ("NPV", cuts.lower, cuts.takes_for_npv)):
         if cut is None:

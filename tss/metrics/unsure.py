@@ -74,6 +74,11 @@ def fewest_calls(promise: float, risk: float) -> int:
     return math.ceil(math.log(risk) / math.log(promise) - 1e-12)
 
 
+def fewest_to_promise(promise: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many patients must be called positive, and negative, all rightly, for unsure_band() to call any."""
+    return fewest_calls(promise, (1 - confidence) / 2 / STARTS)
+
+
 def _strictest_first(right: np.ndarray, scores: np.ndarray, promise: float, risk: float) -> float | None:
     """Return the lowest cut above which the share of `right` (n,) is shown to be `promise`; None where none is."""
     cuts, which = np.unique(-scores, return_inverse=True)

@@ -1,0 +1,43 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.special import ndtri
+
+from tss.metrics import delong_ci
+from tss.study import planner
+
+
+@pytest.mark.parametrize("auc", [0.7, 0.9])
+def test_the_expected_width_is_that_of_delong_on_average(auc):
+    rng = np.random.default_rng(0)
+    y = np.array([1] * 40 + [0] * 42)
+    widths = []
+    for _ in range(400):
+        low, high = delong_ci(y, rng.normal(size=82) + math.sqrt(2) * ndtri(auc) * y)
+        widths.append(high - low)
+    assert planner.expected_width(auc, 40, 42) == pytest.approx(np.mean(widths), rel=0.04)
+
+
+def test_so_many_patients_have_the_wanted_width_and_one_fewer_has_not():
+    n = planner.patients_for(0.75, 0.5, 0.1)
+    half = n // 2
+    assert planner.expected_width(0.75, half, n - half) <= 0.1 < planner.expected_width(0.75, half - 2, n - half - 2)
+
+
+def test_the_line_of_the_issue(capsys):
+    assert planner.main("--positives 40 --negatives 42".split()) == 0
+    said = capsys.readouterr().out
+    assert "82 patients, 40 positive" in said and "36 patients called positive" in said
+    assert "sensitivity, n = 40  specificity, n = 42" in said
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--positives 1 --negatives 42", "two patients of each class, got 1 and 42"),
+    ("--positives 40 --negatives 42 --width 2", "must lie between 0 and 1"),
+    ("--positives 40 --negatives 42 --width 1e-5", "takes more than 1000000 patients"),
+    ("--positives 40 --negatives 42 --promise 1", "must lie in 0.5..1"),
+])  # fmt: skip
+def test_what_cannot_be_planned_is_refused(capsys, words, message):
+    assert planner.main(words.split()) == 2
+    assert message in capsys.readouterr().err

@@ -78,7 +78,7 @@ def plan(args: argparse.Namespace) -> str:
     return (
         f"{m + n} patients, {m} positive\n\n{aligned(table)}\n\n{aligned(shares)}\n\nTo promise PPV and NPV "
         f"{args.promise:g} (run_eval.py --promise {args.promise:g}) takes {fewest} patients called positive and "
-        f"{fewest} called negative, all of them rightly, at the very least, among those whom the threshold is chosen on."
+        f"{fewest} called negative, all rightly, at the very least, among those whom the threshold is chosen on."
     )
 
 

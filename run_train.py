@@ -21,7 +21,7 @@ from pathlib import Path
 from tss.data.shards import read_shard
 from tss.errors import exit_code
 from tss.training.command_line import Parser, count
-from tss.training.phases import PAPER, schedule_in_words
+from tss.training.phases import PAPER, RECIPES, schedule_in_words
 
 PROG = "run_train.py"
 
@@ -80,6 +80,12 @@ def build_parser(demo: bool = False) -> argparse.ArgumentParser:
         metavar="random|FILE",
         help="what to start from: the word random, a checkpoint of the phase before, or published weights of Models "
         "Genesis (3D) or ResNet-18 (2D); unset = random weights in the first phase, the others must be told",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=list(RECIPES),
+        help="paper: as literal as its text allows; extended: ours, phases 2 to 4 read where phase 1 finds the "
+        "stroke; unset = that of the checkpoint, else paper",
     )
     parser.add_rerun_flags()
     parser.add_argument(

@@ -7,6 +7,7 @@
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger         rates for so small a size
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger --patients 34 68 136 272    curves
     python tests/benchmarks/tssphantom.py --data data --truth phantom --rates larger --models 3d                 3D
+    python tests/benchmarks/tssphantom.py --data data --truth phantom --recipe extended       ours, at its own rates
 
 and with --tumours tumours/tumours.csv the row of medical weights, after a minute of
 
@@ -16,7 +17,8 @@ At the paper's grid: omit --grid in the second line (10 minutes) and give anothe
 seeds: --seeds 0 1 2 3 4 5 6 7 8 9.
 
 Every training is typed as a user would, with the paper's rates and batch sizes; random weights learn the same task
-with the same rates, and nothing of theirs is frozen. Small: half the paper's grid along each axis, a quarter of its
+with the same rates, and nothing of theirs is frozen. The extended recipe has its own rates and epochs; its row of
+random weights is the same network on TSS from --init random. Small: half the paper's grid along each axis, a quarter of its
 channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the paper's. What is finished is not trained
 again, so several processes with different --seeds may share the work, and the last call, with all of them, prints the
 tables.
@@ -51,7 +53,7 @@ from tss.study.programs import type_in  # noqa: E402
 from tss.training.checkpoint import load_model  # noqa: E402
 from tss.training.dataset import load_split  # noqa: E402
 from tss.training.epoch import predict
-from tss.training.phases import PAPER  # noqa: E402
+from tss.training.phases import PAPER, RECIPES  # noqa: E402
 
 ALL = 272  # training patients
 # At most; an epoch from random weights costs twice a frozen one.
@@ -89,7 +91,7 @@ def main() -> int:
                 evaluate(args, model, n, seed)
     for model in args.models:
         print(
-            f"\n{model.upper()}, width {WIDTH[model]}, {args.rates} rates, seeds {' '.join(map(str, args.seeds))}. "
+            f"\n{model.upper()}, width {WIDTH[model]}, {args.recipe} recipe, {args.rates} rates, seeds {' '.join(map(str, args.seeds))}. "
             f"Phantoms: not clinical results.\n{aligned(table(args, model))}"
         )
     return 0
@@ -104,6 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--patients", type=int, nargs="+", default=[ALL], help="training patients, of 272")
     parser.add_argument("--rates", choices=list(RATES), default="paper", help="of phases 2 to 4 and of random weights")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="paper", help="extended: with rates of its own")
     parser.add_argument("--epochs", type=int, help="at most so many in every phase, instead of EPOCHS")
     parser.add_argument("--tumours", type=Path, help="scans with tumours: the row of medical weights too")
     parser.add_argument(
@@ -111,11 +114,15 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="AUC with one sequence of another patient too: what a network does without, it keeps",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.recipe != "paper" and (args.tumours or args.rates != "paper"):
+        parser.error("--recipe extended has its own rates, and no row of medical weights")
+    return args
 
 
 def folder_of(args: argparse.Namespace, model: str, n: int, seed: int) -> Path:
-    return args.out / model / f"patients{n}" / f"seed{seed}" / ("" if args.rates == "paper" else args.rates)
+    which = args.rates if args.recipe == "paper" else args.recipe
+    return args.out / model / f"patients{n}" / f"seed{seed}" / ("" if which == "paper" else which)
 
 
 def best_of(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> Path:
@@ -147,13 +154,16 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
                 [args.tumours, *first, "--grid", *GRID, *words, *TUMOUR_FLAGS[model].split()],
             )
             continue
-        phase = PAPER[key if key in PAPER else 3]
+        phase = RECIPES[args.recipe][key if key in PAPER else 3]
         faster = [1, 1] if key == 1 else RATES[args.rates]
+        own = phase.epochs if args.recipe != "paper" else EPOCHS[key]
         must(
             "run_train.py",
             [
                 "--phase",
                 phase.number,
+                "--recipe",
+                args.recipe,
                 "--init",
                 init,
                 *(first if init == "random" else []),
@@ -166,7 +176,7 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
                 "--final-lr",
                 phase.final_lr * faster[1],
                 "--epochs",
-                round((args.epochs or EPOCHS[key]) * longer),
+                round((args.epochs or own) * longer),
                 "--patience",
                 round(phase.patience * longer),
             ],

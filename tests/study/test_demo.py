@@ -62,16 +62,18 @@ def test_table_2_on_phantoms_gives_the_rows_of_a_task_the_same_rates(typed, tmp_
     assert run_table2(tmp_path, monkeypatch, ("2d", "3d")) == 0
     assert [line[:2] for line in lines[1:4:2]] == [["phantom", 9], ["tumours", demo.TUMOUR_PATIENTS]]
     trained = [" ".join(line) for line in lines if line[0] in (programs.TRAIN, programs.PRETRAIN)]
-    assert len(trained) == 4 + 2 + 3 + 5 + 2 + 3 and lines[-1][0] == programs.EVALUATE
+    assert len(trained) == 4 + 2 + 3 + 5 + 2 + 3 + 2 * (4 + 2) and lines[-1][0] == programs.EVALUATE
     two = [line for line in trained if "--model 2d" in line]
     for number in (2, 3):
-        rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line}
+        rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line and "extended" not in line}
         assert rates == {"16 --epochs 12 --patience 6 --lr 0.0005 --final-lr 0.01 --seed 7 --resume"}
-    assert trained[6] == (
+        rates = {line.split(" --width ")[1] for line in two if f"--phase {number} " in line and "extended" in line}
+        assert rates == {"16 --seed 7 --resume"}
+    assert trained[12] == (
         f"-m tss.training.tumour_pretraining {tmp_path}/out/tumours/tumours.csv --model 2d --grid 112 112 13 --out "
         f"{tmp_path}/out/study/2d/medical --width 16 --epochs 12 --patience 6 --seed 7 --resume"
     )
-    assert "medical/tumours/best.pt" in trained[7] and "It took " in capsys.readouterr().out
+    assert "medical/tumours/best.pt" in trained[13] and "It took " in capsys.readouterr().out
     assert "phase0" not in " ".join(lines[-1]) and f"--study {tmp_path}/out/study/study.json" in " ".join(lines[-1])
 
 

@@ -55,6 +55,17 @@ def rows(path="study/eval/table2.csv"):
         return list(csv.DictReader(file))
 
 
+def extended(model, first):
+    """Rows of a plan: the extended recipe's four phases."""
+    steps = ("stroke in the hemisphere", "TSS < 3 h", "TSS < 4.5 h", "TSS < 4.5 h, attention")
+    starts = (first, "phase 1", "phase 2", "phase 3")
+    return [f"{model}, {step}, extended recipe < {start}" for step, start in zip(steps, starts, strict=True)]
+
+
+def extended_random(model):
+    return [f"{model}, {task}, extended recipe < random" for task in ("TSS < 3 h", "TSS < 4.5 h")]
+
+
 def planned(said):
     """The plan's lines about trainings, as lists of cells."""
     return [re.split(r"\s{2,}", one) for one in said.splitlines() if one[:1].isdigit() and " of " not in one[:8]]
@@ -75,6 +86,9 @@ def whole(tiny_data, tmp_path_factory):
 def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_data):
     trained = sorted(str(path.parent.relative_to(whole / "study")) for path in whole.glob("study/2d/*/*/best.pt"))
     assert trained == [
+        "2d/extended-random/phase2",
+        "2d/extended-random/phase3",
+        *(f"2d/extended/phase{n}" for n in (1, 2, 3, 4)),
         "2d/imagenet/phase2",
         "2d/imagenet/phase3",
         *(f"2d/previous/phase{n}" for n in (1, 2, 3, 4)),
@@ -84,11 +98,12 @@ def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_da
     table = rows(whole / "study/eval/table2.csv")
     networks = [(row["name"], row["weights"]) for row in table if row["kind"] == "network"]
     assert networks == [
-        ("previous-phase1", "random"),
+        ("previous-phase1", "random"), ("extended-phase1", "random"),
         ("random-phase2", "random"), ("imagenet-phase2", "ImageNet"), ("medical-phase2", "medical images"),
-        ("previous-phase2", "phase 1"),
+        ("previous-phase2", "phase 1"), ("extended-random-phase2", "random"), ("extended-phase2", "phase 1"),
         ("random-phase3", "random"), ("imagenet-phase3", "ImageNet"), ("medical-phase3", "medical images"),
-        ("previous-phase3", "phase 2"), ("previous-phase4", "phase 3")]  # fmt: skip
+        ("previous-phase3", "phase 2"), ("extended-random-phase3", "random"), ("extended-phase3", "phase 2"), ("previous-phase4", "phase 3"),
+        ("extended-phase4", "phase 3")]  # fmt: skip
     missing = {row["name"]: row["not_run"] for row in table if row["not_run"]}
     assert "--tumours TUMOURS.csv" in missing["medical-phase2"] and "--medical-2d FILE" in missing["medical-phase3"]
     assert [row["n"] for row in table if row["name"] == "medical-phase3"] == [""]
@@ -97,8 +112,9 @@ def test_one_command_leaves_every_row_and_says_which_were_not_run(whole, tiny_da
     compared = json.loads((whole / "study/eval/comparisons.json").read_text())
     assert [(pair["first"], pair["second"]) for pair in compared["tss<4.5h"]] == [
         ("random-phase3", "previous-phase3"), ("imagenet-phase3", "previous-phase3"),
-        ("previous-phase3", "previous-phase4")]  # fmt: skip
-    assert "stroke" not in compared
+        ("previous-phase3", "previous-phase4"), ("extended-random-phase3", "extended-phase3"),
+        ("extended-phase3", "extended-phase4"), ("previous-phase4", "extended-phase4")]  # fmt: skip
+    assert [(pair["first"], pair["second"]) for pair in compared["stroke"]] == [("previous-phase1", "extended-phase1")]
 
 
 def test_other_first_weights_are_trained_on_each_task_directly(whole):
@@ -111,7 +127,7 @@ def test_other_first_weights_are_trained_on_each_task_directly(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epochs_before", [3, 12])
+@pytest.mark.parametrize("epochs_before", [3, 24])
 def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quick, monkeypatch, capsys, epochs_before):
     one_epoch, left = train.train_and_validate, [epochs_before]
 
@@ -126,14 +142,14 @@ def test_interrupted_and_started_again_it_leaves_the_same(whole, tiny_data, quic
     monkeypatch.setattr(train, "train_and_validate", until_interrupted)
     assert script.main(command) == 2
     said = capsys.readouterr()
-    stopped = {3: "2 of 8 (study/2d/previous/phase2)", 12: "7 of 8 (study/2d/imagenet/phase2)"}[epochs_before]
+    stopped = {3: "2 of 14 (study/2d/previous/phase2)", 24: "13 of 14 (study/2d/imagenet/phase2)"}[epochs_before]
     assert f"The study stopped at {stopped}. Rerun the same command to continue." in said.err
     assert not Path("study/eval").exists()
     monkeypatch.setattr(train, "train_and_validate", one_epoch)
     assert script.main([*command, "--dry-run"]) == 0
     assert [cells[3] for cells in planned(capsys.readouterr().out)] == {
-        3: ["done", "epoch 1 done", *["to do"] * 6],
-        12: [*["done"] * 6, "to do", "to do"],
+        3: ["done", "epoch 1 done", *["to do"] * 12],
+        24: [*["done"] * 12, "to do", "to do"],
     }[epochs_before]
     assert script.main(command) == 0
     assert_same_study(whole)
@@ -158,11 +174,12 @@ def test_shards_train_and_the_line_without_one_writes_the_table(whole, tiny_data
         assert script.main([*command, "--shard", f"{number}/4"]) == 0
         trained.append(sorted({path.parent.parent.name for path in Path("study").glob("2d/*/*/best.pt")}))
         assert not Path("study/eval").exists()
-    assert trained == [["imagenet"], ["imagenet", "previous"], *[["imagenet", "previous", "random"]] * 2]
+    two = ["extended", "imagenet", "previous"]
+    assert trained == [["imagenet"], two, *[["extended", "extended-random", "imagenet", "previous", "random"]] * 2]
     assert "Shard 4 of 4 is trained" in capsys.readouterr().out
     assert script.main(command) == 0
     said = capsys.readouterr().out
-    assert said.count("was finished after epoch 2") == 8 and "epoch 001" not in said
+    assert said.count("was finished after epoch 2") == 14 and "epoch 001" not in said
     assert_same_study(whole)
 
 
@@ -182,19 +199,20 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
     lines = planned(said)
     assert [f"{cells[1]} < {cells[2]}" for cells in lines] == [
         "2D, stroke in the hemisphere < random", "2D, TSS < 3 h < phase 1", "2D, TSS < 4.5 h < phase 2",
-        "2D, TSS < 4.5 h, attention < phase 3", "2D, TSS < 3 h < random", "2D, TSS < 4.5 h < random",
+        "2D, TSS < 4.5 h, attention < phase 3", *extended("2D", "random"), "2D, TSS < 3 h < random",
+        "2D, TSS < 4.5 h < random", *extended_random("2D"),
         "2D, brain tumours < random", "2D, TSS < 3 h < medical images", "2D, TSS < 4.5 h < medical images",
         "3D, Models Genesis < random", "3D, stroke in the hemisphere < phase 0", "3D, TSS < 3 h < phase 1",
-        "3D, TSS < 4.5 h < phase 2", "3D, TSS < 4.5 h, attention < phase 3", "3D, TSS < 3 h < random",
-        "3D, TSS < 4.5 h < random", "3D, brain tumours < random", "3D, TSS < 3 h < medical images",
+        "3D, TSS < 4.5 h < phase 2", "3D, TSS < 4.5 h, attention < phase 3",
+        *extended("3D", "phase 0"), "3D, TSS < 3 h < random", "3D, TSS < 4.5 h < random", *extended_random("3D"), "3D, brain tumours < random", "3D, TSS < 3 h < medical images",
         "3D, TSS < 4.5 h < medical images"]  # fmt: skip
     # 36 training and 20 validation hemispheres, each of these a third of a step: 4267 minutes for 100 epochs
-    assert lines[0][4] == f"{(36 + 20 / 3) * 100 / 60:.1f} h, 100 epochs" and lines[6][4] == "not timed"
-    assert lines[6][5] == (
+    assert lines[0][4] == f"{(36 + 20 / 3) * 100 / 60:.1f} h, 100 epochs" and lines[12][4] == "not timed"
+    assert lines[12][5] == (
         "-m tss.training.tumour_pretraining tumours.csv --model 2d --grid 32 32 4 --out study/2d/medical --seed 0 "
         "--precision bf16 --resume"
     )
-    assert lines[7][5] == (
+    assert lines[13][5] == (
         f"run_train.py --phase 2 --init study/2d/medical/tumours/best.pt --model 2d --data {tiny_data} --out "
         "study/2d/medical --seed 0 --precision bf16 --resume"
     )
@@ -203,7 +221,7 @@ def test_the_plan_says_each_row_its_command_and_its_cost_and_writes_nothing(tiny
     assert script.main([*flags, "--dry-run", "--shard", "4/6"]) == 0
     assert [cells[1] for cells in planned(capsys.readouterr().out)] == [
         "3D, Models Genesis", "3D, stroke in the hemisphere", "3D, TSS < 3 h", "3D, TSS < 4.5 h",
-        "3D, TSS < 4.5 h, attention"]  # fmt: skip
+        "3D, TSS < 4.5 h, attention", *(row.split(" < ran")[0].rsplit(" < phase", 1)[0] for row in extended("3D", "phase 0"))]  # fmt: skip
 
 
 def test_published_weights_of_models_genesis_stand_in_the_place_of_phase_0(tmp_path):
@@ -215,6 +233,8 @@ def test_published_weights_of_models_genesis_stand_in_the_place_of_phase_0(tmp_p
         (2, Path("s/3d/previous/phase1/best.pt"), "phase 1"),
         (3, Path("s/3d/previous/phase2/best.pt"), "phase 2"),
         (4, Path("s/3d/previous/phase3/best.pt"), "phase 3"),
+        (1, Path("Genesis.pt"), "Models Genesis"),
+        *((n, Path(f"s/3d/extended/phase{n - 1}/best.pt"), f"phase {n - 1}") for n in (2, 3, 4)),
     ]
 
 
@@ -257,7 +277,7 @@ def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
 
 def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
     assert script.main(line(tiny_data, "--final-lr", "1e30", "--lr", "1e30")) == 2
-    assert "stopped at 1 of 6" in capsys.readouterr().err and not Path("study/2d/random").exists()
+    assert "stopped at 1 of 12" in capsys.readouterr().err and not Path("study/2d/random").exists()
 
 
 @pytest.mark.parametrize(("words", "message"), [

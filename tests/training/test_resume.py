@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import FAST, FIRST, KINDS, assert_same_state
+from tiny_runs import FAST, FIRST, KINDS, RECIPES, assert_same_state
 
 import run_train
 from tss.data import files
@@ -86,11 +86,16 @@ def test_killed_at_random_moments_and_resumed(options):
 
 
 @KINDS
-def test_a_phase_on_frozen_layers_is_continued_to_the_same_bits(options, kind, no_drawing, monkeypatch):
-    options = replace(options, model=kind)
-    train.train_phase(options, 1, "random")
-    parent = f"runs/{kind}/phase1/best.pt"
-    train.train_phase(replace(options, out=Path("whole")), 2, parent)
+@RECIPES
+def test_a_phase_on_frozen_layers_is_continued_to_the_same_bits(options, kind, recipe, no_drawing, monkeypatch):
+    options = replace(options, model=kind, recipe=recipe)
+    cut_and_continued(options, 1, "random", monkeypatch)
+    cut_and_continued(options, 2, "whole/phase1/best.pt", monkeypatch)
+
+
+def cut_and_continued(options, number, init, monkeypatch):
+    """A phase in one go, and interrupted after its first epoch: the same bits."""
+    train.train_phase(replace(options, out=Path("whole")), number, init)
     one_epoch = train.train_and_validate
 
     def only_the_first(run, state, *rest):
@@ -100,10 +105,11 @@ def test_a_phase_on_frozen_layers_is_continued_to_the_same_bits(options, kind, n
 
     monkeypatch.setattr(train, "train_and_validate", only_the_first)
     with pytest.raises(KeyboardInterrupt):
-        train.train_phase(replace(options, out=Path("cut")), 2, parent)
+        train.train_phase(replace(options, out=Path("cut")), number, init)
     monkeypatch.setattr(train, "train_and_validate", one_epoch)
-    train.train_phase(replace(options, out=Path("cut"), resume=True), 2, parent)
-    assert_same_state("cut/phase2/last.pt", "whole/phase2/last.pt")
+    train.train_phase(replace(options, out=Path("cut"), resume=True), number, init)
+    assert_same_state(f"cut/phase{number}/last.pt", f"whole/phase{number}/last.pt")
+    assert Path(f"cut/phase{number}/best.pt").read_bytes() == Path(f"whole/phase{number}/best.pt").read_bytes()
 
 
 @pytest.mark.slow

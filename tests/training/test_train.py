@@ -5,19 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import FAST, FIRST, KINDS, weights_equal
+from tiny_runs import FAST, FIRST, KINDS, RECIPES, weights_equal
 
 from tss.data.cohort import write_cohort
 from tss.data.files import read_json, sha256
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
 from tss.errors import InputError
-from tss.training import feature_cache, train
+from tss.training import feature_cache, run_setup, train
 from tss.training.checkpoint import KEYS, load_checkpoint, load_model
 from tss.training.dataset import load_split
 from tss.training.epoch import predict, probability
-from tss.training.phases import PAPER
+from tss.training.phases import FROZEN, FROZEN_WITH_EVIDENCE, PAPER
+from tss.training.run_setup import Options
+from tss.training.what_moved import PARTS
 
+FROZEN_BY = {"paper": FROZEN, "extended": FROZEN_WITH_EVIDENCE}
 FROZEN_TENSORS = {"2d": 30, "3d": 28}  # conv1, bn1 (5), layer1: 4 convolutions and 4 norms; 4 of 7 each
 
 
@@ -102,10 +105,11 @@ def assert_phase_0(folder, names, said):
 
 
 @KINDS
+@RECIPES
 def test_what_is_learned_from_is_the_same_whether_the_frozen_part_is_computed_once_or_not(
-    options, kind, no_drawing, monkeypatch
+    options, kind, recipe, no_drawing, monkeypatch
 ):
-    options = replace(options, model=kind, values={"epochs": 2, "lr": 1e-4, "final_lr": 1e-2})
+    options = replace(options, model=kind, recipe=recipe, values={"epochs": 2, "lr": 1e-4, "final_lr": 1e-2})
     train.train_phase(replace(options, out=Path("once")), 1, "random")
     for name in ("once", "direct"):
         if name == "direct":
@@ -213,14 +217,17 @@ def test_too_little_memory_stops_with_a_message(options, no_drawing, monkeypatch
         train.train_phase(options, 1)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("2d", "backbone.conv1.weight"), ("3d", "encoder.down2.0.weight")])
-def test_a_frozen_tensor_that_moves_is_an_error(options, kind, name, no_drawing, monkeypatch):
-    options = replace(options, model=kind)
+@pytest.mark.parametrize(("kind", "recipe", "name"), [
+    ("2d", "paper", "backbone.conv1.weight"), ("3d", "paper", "encoder.down2.0.weight"),
+    ("2d", "extended", "evidence.voxel.0.weight"), ("3d", "extended", "evidence.voxel.0.weight"),
+])  # fmt: skip
+def test_a_frozen_tensor_that_moves_is_an_error(options, kind, recipe, name, no_drawing, monkeypatch):
+    options = replace(options, model=kind, recipe=recipe, out=Path("out"))
     train.train_phase(options, 1, "random")
     monkeypatch.setattr(train, "freeze", lambda network, modules: [name])  # says so, does nothing
     monkeypatch.setattr(train, "cache_features", lambda network, splits, *_: (network, splits))  # nothing could move
     with pytest.raises(AssertionError, match=f"frozen tensors changed: {name}"):
-        train.train_phase(options, 2, f"runs/{kind}/phase1/best.pt")
+        train.train_phase(options, 2, "out/phase1/best.pt")
 
 
 @KINDS
@@ -259,3 +266,64 @@ def test_phase_0_is_not_shifted(options, no_drawing):
 def test_a_shift_out_of_the_picture_is_refused(options):
     with pytest.raises(InputError, match="have 32 x 16 pixels, too few to shift them by up to 16. Run run_preprocess"):
         train.train_phase(replace(options, values={"shift": 4}), 1, "random")
+
+
+@pytest.fixture(scope="module", params=[(kind, recipe) for kind in ("2d", "3d") for recipe in ("paper", "extended")])
+def schedule(request, tiny_data, tmp_path_factory):
+    """Phases 1 to 4 of a model and a recipe: options, the best checkpoints by phase, what was printed."""
+    kind, recipe = request.param
+    said, out = [], tmp_path_factory.mktemp("schedule")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.training_plots, "draw_curves", lambda path, *_: path.touch())
+        patch.setattr(run_setup.Run, "say", lambda self, text: said.append(f"phase {self.phase.number}  {text}"))
+        values = {"epochs": 6, "batch_size": 4, "lr": 1e-2, "final_lr": 1e-1}
+        options = Options(data=tiny_data, out=out, model=kind, width=4, recipe=recipe, device="cpu", values=values)
+        best, init = {}, "random"
+        for number in (1, 2, 3, 4):
+            best[number] = init = train.train_phase(options, number, str(init))
+    return options, best, said
+
+
+def test_what_is_frozen_is_bit_equal_and_every_other_part_moves(schedule):
+    options, best, said = schedule
+    modules = FROZEN_BY[options.recipe][options.model]
+    for number in (2, 3, 4):
+        checkpoint, parent = load_checkpoint(best[number]), load_checkpoint(best[number - 1])
+        names = [name for name in checkpoint["state_dict"] if name.startswith(tuple(f"{one}." for one in modules))]
+        assert checkpoint["frozen"] == names and checkpoint["recipe"] == options.recipe
+        for file in ("best.pt", "last.pt"):
+            state = load_checkpoint(best[number].with_name(file))["state_dict"]
+            assert all(torch.equal(state[name], parent["state_dict"][name]) for name in names)
+        assert f"phase {number}  the features of the frozen layers are computed once" in "\n".join(said)
+        moved = read_json(best[number].with_name("settings.json"))["what_moved"]["last"]["moved"]
+        still = {part for part, way in moved.items() if way == 0}
+        assert still == {part for part in moved if all(name.startswith(modules) for name in PARTS[part])}
+        assert ("gates" in moved) == (number == 4)
+        assert all(way is None or way >= 1e-3 for part, way in moved.items() if part not in still), moved
+
+
+def test_phase_1_finds_the_stroke_and_the_extended_recipe_where_it_is(schedule):
+    options, best, _ = schedule
+    network, checkpoint = load_model(best[1])
+    assert checkpoint["val_auc"] >= 0.8  # the tiny patients can be learned
+    if options.recipe == "extended":
+        val = load_split(options.data, read_prepared(options.data), "stroke", "val", checkpoint["grid"])
+        ill = val.hemispheres[val.labels == 1].float()
+        with torch.no_grad():
+            evidence = network.evidence_map(ill)
+        bright = ill[:, 0] > 0.65  # the square
+        assert (evidence[bright].mean() - evidence[~bright].mean()).item() > 1
+        for number in (2, 3, 4):
+            later, _ = load_model(best[number])
+            with torch.no_grad():
+                assert torch.equal(later.evidence_map(ill), evidence)
+
+
+def test_a_parent_of_the_other_recipe_is_refused(schedule, tmp_path):
+    options, best, _ = schedule
+    other = {"paper": "extended", "extended": "paper"}[options.recipe]
+    message = f"was trained by --recipe {options.recipe}, this run has --recipe {other}. Omit --recipe"
+    for number in (2, 3, 4):
+        with pytest.raises(InputError, match=message):
+            train.train_phase(replace(options, out=tmp_path, recipe=other), number, str(best[number - 1]))
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ from tss.training.checkpoint import load_checkpoint
 
 FIRST = {"2d": 1, "3d": 0}  # a model's first phase
 KINDS = pytest.mark.parametrize("kind", ["2d", "3d"])
+RECIPES = pytest.mark.parametrize("recipe", ["paper", "extended"])
 FAST = {"epochs": 2, "lr": 3e-3, "final_lr": 5e-2}  # the paper's rates are for 100 epochs of 272 patients
 
 

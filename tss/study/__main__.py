@@ -22,7 +22,7 @@ from tss.errors import exit_code
 from tss.study import demo
 from tss.study.table2_study import Study, run_study
 from tss.training.command_line import Parser, count
-from tss.training.phases import FROZEN, PAPER
+from tss.training.phases import FROZEN, PAPER, RECIPES
 from tss.training.run_setup import PHASE_SETTINGS
 
 PROG = "python -m tss.study"
@@ -51,7 +51,7 @@ def study_of_patients(given: dict[str, Any]) -> int:
         out=given.get("out", Path("study")),
         models=models_of(given),
         medical={model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
-        values={(model, number): values for model in FROZEN for number in (None, *PAPER)},
+        values={(recipe, model, number): values for recipe in RECIPES for model in FROZEN for number in (None, *PAPER)},
         **{name: given[name] for name in AS_TYPED if name in given},
     )
     return run_study(study, given.get("shard"), "dry_run" in given)

@@ -131,7 +131,8 @@ def run_table2(
 
     print("\n4. Train every row of Table 2 that can be trained, and evaluate", flush=True)
     values = {
-        (model, number): {"width": WIDTH[model]} | values_in(flags)
+        (recipe, model, number): {"width": WIDTH[model]} | (values_in(flags) if recipe == "paper" else {})
+        for recipe in RECIPES
         for model in models
         for number, flags in ({None: TUMOUR_FLAGS[model]} | FLAGS[model]).items()
     }

@@ -1,7 +1,7 @@
 """All rows of the paper's Table 2 from one command: a plan of trainings, each as one would type it, and the evaluation.
 
 In:  DATA as run_preprocess.py leaves it; files of weights from elsewhere, or scans with tumours to learn them from.
-Out: OUT/<2d or 3d>/<previous, random, imagenet or medical>/phase<N>; OUT/study.json; OUT/eval with the table.
+Out: OUT/<2d or 3d>/<previous, random, imagenet, medical, extended or extended-random>/phase<N>; OUT/study.json; OUT/eval with the table.
 Paper: Table 2, 2.3 ("we compared this multi-phase training regimen to training on TSS labels from scratch,
      pretraining on natural images, and pretraining on external datasets of brain MRIs").
 See: tests/study/test_table2_study.py
@@ -29,11 +29,13 @@ from tss.errors import InputError
 from tss.study.programs import EVALUATE, PRETRAIN, TRAIN, type_in
 from tss.study.timing import seconds_a_hemisphere, steps_of
 from tss.training.device import choose_device
-from tss.training.phases import PAPER, WIDTH
+from tss.training.phases import PAPER, RECIPES, WIDTH, Phase
 from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
 from tss.training.tumour_scans import read_tumours
 
+# Each with both recipes: the extended one follows in the same chain, since in 3D it starts from the same phase 0.
 CHAINS = {"2d": ("previous", "random", "imagenet", "medical"), "3d": ("previous", "random", "medical")}
+EXTENDED = {"previous": "extended", "random": "extended-random"}  # the extended recipe from the same first weights
 ALONE = (2, 3)  # the phases that Table 2 has from other first weights too
 STARTS = {"random": "random", "imagenet": "ImageNet", "medical": "medical images"}
 PICTURES = 4  # patients whose Grad-CAM is drawn, as run_eval.py's default
@@ -59,18 +61,33 @@ class Study:
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
-    values: Mapping[tuple[str, int | None], dict[str, Any]] = field(default_factory=dict)
-    # of `values`: (model, phase; None = tumours) -> width, epochs, lr, ...
+    values: Mapping[tuple[str, str, int | None], dict[str, Any]] = field(default_factory=dict)
+    # of `values`: (recipe, model, phase; None = tumours) -> width, epochs, lr, ...
 
 
 class Training(NamedTuple):
     """One command: a row of Table 2, or what a row starts from."""
 
     model: str
-    chain: str  # one of CHAINS
+    chain: str  # one of CHAINS, or EXTENDED with what it is the extended recipe's of
     phase: int | None  # None: brain tumours
     init: Path | None  # None: random weights
     out: Path
+
+    @property
+    def recipe(self) -> str:
+        return "extended" if self.chain in EXTENDED.values() else "paper"
+
+    @property
+    def settings(self) -> Phase:
+        """The row of the recipe's table."""
+        assert self.phase is not None  # tumours have a table of their own
+        return RECIPES[self.recipe][self.phase]
+
+    @property
+    def key(self) -> tuple[str, str, int | None]:
+        """Of Study.values."""
+        return self.recipe, self.model, self.phase
 
     @property
     def folder(self) -> Path:
@@ -84,16 +101,17 @@ class Training(NamedTuple):
     def row(self) -> str:
         if self.phase is None:
             return f"{self.model.upper()}, brain tumours"
-        task = PAPER[self.phase].task
+        task, extended = self.settings.task, ", extended recipe" * (self.recipe == "extended")
         words = "Models Genesis" if task == RESTORE else POSITIVE[task]
-        return f"{self.model.upper()}, {words}{', attention' * PAPER[self.phase].attention}"
+        return f"{self.model.upper()}, {words}{', attention' * self.settings.attention}{extended}"
 
     @property
     def weights(self) -> str:
         if self.init is None or self.phase is None:
             return "random"
-        if self.chain == "previous":
-            return f"phase {self.phase - 1}" if self.init.parent.parent == self.out else "Models Genesis"
+        if self.chain in ("previous", EXTENDED["previous"]):
+            before = f"phase{self.phase - 1}"
+            return f"phase {self.phase - 1}" if self.init.parent.name == before else "Models Genesis"
         return STARTS[self.chain]
 
 
@@ -162,16 +180,17 @@ def make_plan(study: Study) -> Plan:
     for chain in chains:
         learned = [training.best for training in chain]
         for training in chain:
-            values = dict(study.values.get((training.model, training.phase), {}))
+            values = dict(study.values.get(training.key, {}))
             width = values.pop("width", None)
             widths.setdefault(training.out, width or WIDTH[training.model])
             if training.phase is None:
                 continue
-            check_classes(study.data, patients, PAPER[training.phase])
+            check_classes(study.data, patients, training.settings)
             if training.init in learned:
                 continue
             same = {name: getattr(study, name) for name in ("data", "seed", "device", "precision")}
-            options = Options(out=training.out, model=training.model, width=width, resume=True, values=values, **same)
+            same |= {"out": training.out, "model": training.model, "width": width, "recipe": training.recipe}
+            options = Options(resume=True, values=values, **same)
             widths[training.out] = set_up_run(options, training.phase, _word(training.init)).about["width"]
     x, y, z = read_settings(study.data)["grid"]
     return Plan(chains, not_run, patients, (x, y, z), widths)
@@ -211,6 +230,10 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
         for number in range(first, max(PAPER) + 1):
             chain.append(Training(model, name, number, init, out))
             init = chain[-1].best
+        init, name = chain[1 - first].init, EXTENDED[name]  # what phase 1 starts from
+        for number in range(1, max(PAPER) + 1):
+            chain.append(Training(model, name, number, init, out.with_name(name)))
+            init = chain[-1].best
         return chain
     if name == "medical" and study.tumours and model not in study.medical:
         chain = [Training(model, name, None, None, out)]
@@ -218,7 +241,10 @@ def chain_of(study: Study, model: str, name: str) -> list[Training]:
     init = chain[-1].best if chain else given[name]
     if init is None and name != "random":
         return []
-    return chain + [Training(model, name, number, init, out) for number in ALONE]
+    chain += [Training(model, name, number, init, out) for number in ALONE]
+    if name in EXTENDED:
+        chain += [Training(model, EXTENDED[name], number, init, out.with_name(EXTENDED[name])) for number in ALONE]
+    return chain
 
 
 def check_weights(flag: str, file: Path | None, wanted: str) -> None:
@@ -237,9 +263,9 @@ def words_of(study: Study, training: Training) -> list[object]:
         words = [study.tumours, "--model", training.model, "--grid", *grid]
     else:
         words = ["--phase", training.phase, "--init", _word(training.init), "--model", training.model]
-        words += ["--data", study.data]
+        words += ["--data", study.data, *["--recipe", training.recipe] * (training.recipe != "paper")]
     words += ["--out", training.out]
-    for name, value in study.values.get((training.model, training.phase), {}).items():
+    for name, value in study.values.get(training.key, {}).items():
         words += [f"--{name.replace('_', '-')}", value]
     return [*words, "--seed", study.seed, *_unless_default(study, "device", "precision"), "--resume"]
 
@@ -287,10 +313,10 @@ def show_plan(study: Study, plan: Plan) -> None:
         cost = "not timed" if training.phase is None and state != "done" else "-"
         program = PRETRAIN
         if training.phase is not None:
-            program, phase = TRAIN, PAPER[training.phase]
+            program, phase = TRAIN, training.settings
             frozen = bool(phase.freezes and training.init)
             width = plan.widths[training.out]
-            kind = (training.model, width, phase.task == RESTORE, frozen, phase.attention)
+            kind = (training.model, width, phase.task == RESTORE, frozen, phase.attention, training.recipe)
             if epochs and kind not in timed:
                 timed[kind] = seconds_a_hemisphere(
                     phase, training.model, width, plan.grid, frozen, device, study.precision
@@ -326,8 +352,8 @@ def state_of(study: Study, training: Training) -> tuple[str, int]:
     state = f"epoch {done} done" if done else "to do"
     if training.phase is None:
         return state, 0
-    values = study.values.get((training.model, training.phase), {})
-    return state, max(0, values.get("epochs", PAPER[training.phase].epochs) - done)
+    epochs = study.values.get(training.key, {}).get("epochs", training.settings.epochs)
+    return state, max(0, epochs - done)
 
 
 def _time(seconds: float) -> str:

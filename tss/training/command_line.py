@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 
 import tss
-from tss.training.phases import FROZEN, RECIPES
+from tss.training.phases import FROZEN
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -47,12 +47,6 @@ class Parser(argparse.ArgumentParser):
             type=count,
             metavar="CHANNELS",
             help="channels of the first stage; unset = that of the checkpoint, else the paper's: 64 (2D), 32 (3D)",
-        )
-        self.add_argument(
-            "--recipe",
-            choices=list(RECIPES),
-            help="paper: as literal as its text allows; extended: ours, phases 2 to 4 read where phase 1 finds the "
-            "stroke; unset = that of the checkpoint, else paper",
         )
         self.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto = a GPU where there is one")
         self.add_argument(

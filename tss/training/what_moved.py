@@ -60,7 +60,7 @@ def length(tensors: Iterable[Tensor]) -> float:
 
 
 def what_moved(
-    network: nn.Module, before: dict[str, Tensor], predict: Callable[[], np.ndarray], labels: np.ndarray
+    network: Any, before: dict[str, Tensor], predict: Callable[[], np.ndarray], labels: np.ndarray
 ) -> dict[str, Any]:
     """Return all that this module says of a network.
 

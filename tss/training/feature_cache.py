@@ -53,7 +53,7 @@ def cache_features(
             f"({free_memory(torch.device('cpu')) / 2**30:.2f} GiB): computed again in each step, same outcome"
         )
         return AfterFrozen(network), [
-            # It has all that batches() and predict() ask of a tensor: len, rows and split.
+            # It has all that batches() and predict() ask of a tensor: len, ndim, rows and split.
             split._replace(hemispheres=cast(Tensor, LazyFeatures(network, split.hemispheres, device, precision)))
             for split in splits
         ]
@@ -77,6 +77,7 @@ class LazyFeatures:
 
     def __init__(self, network: Classifier, hemispheres: Tensor, device: torch.device, precision: str):
         self.network, self.hemispheres, self.device, self.precision = network, hemispheres, device, precision
+        self.ndim = hemispheres.ndim
 
     def __len__(self) -> int:
         return len(self.hemispheres)

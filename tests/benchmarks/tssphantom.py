@@ -18,8 +18,8 @@ seeds: --seeds 0 1 2 3 4 5 6 7 8 9.
 
 Every training is typed as a user would, with the paper's rates and batch sizes; random weights learn the same task
 with the same rates, and nothing of theirs is frozen. The extended recipe has its own rates and epochs; its row of
-random weights is the same network on TSS from --init random. Small: half the paper's grid along each axis, a quarter of its
-channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the paper's. What is finished is not trained
+random weights is the same network on TSS from --init random. Small: half the paper's grid along each axis, a
+quarter of its channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the paper's. What is finished is not trained
 again, so several processes with different --seeds may share the work, and the last call, with all of them, prints the
 tables.
 
@@ -91,7 +91,8 @@ def main() -> int:
                 evaluate(args, model, n, seed)
     for model in args.models:
         print(
-            f"\n{model.upper()}, width {WIDTH[model]}, {args.recipe} recipe, {args.rates} rates, seeds {' '.join(map(str, args.seeds))}. "
+            f"\n{model.upper()}, width {WIDTH[model]}, {args.recipe} recipe, {args.rates} rates, "
+            f"seeds {' '.join(map(str, args.seeds))}. "
             f"Phantoms: not clinical results.\n{aligned(table(args, model))}"
         )
     return 0

@@ -1,7 +1,8 @@
 """All rows of the paper's Table 2 from one command: a plan of trainings, each as one would type it, and the evaluation.
 
 In:  DATA as run_preprocess.py leaves it; files of weights from elsewhere, or scans with tumours to learn them from.
-Out: OUT/<2d or 3d>/<previous, random, imagenet, medical, extended or extended-random>/phase<N>; OUT/study.json; OUT/eval with the table.
+Out: OUT/<2d or 3d>/<previous, random, imagenet, medical, extended, extended-random>/phase<N>; OUT/study.json;
+     OUT/eval with the table.
 Paper: Table 2, 2.3 ("we compared this multi-phase training regimen to training on TSS labels from scratch,
      pretraining on natural images, and pretraining on external datasets of brain MRIs").
 See: tests/study/test_table2_study.py

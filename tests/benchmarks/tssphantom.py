@@ -18,10 +18,10 @@ seeds: --seeds 0 1 2 3 4 5 6 7 8 9.
 
 Every training is typed as a user would, with the paper's rates and batch sizes; random weights learn the same task
 with the same rates, and nothing of theirs is frozen. The extended recipe has its own rates and epochs; its row of
-random weights is the same network on TSS from --init random. Small: half the paper's grid along each axis, a
-quarter of its channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the paper's. What is finished is not trained
-again, so several processes with different --seeds may share the work, and the last call, with all of them, prints the
-tables.
+random weights is the same network on TSS from --init random. Small: half the paper's grid along each axis, a quarter
+of its channels, fewer epochs (EPOCHS), and 3D without phase 0; --epochs 100 takes the paper's. What is finished is
+not trained again, so several processes with different --seeds may share the work, and the last call, with all of
+them, prints the tables.
 
 AUC: mean over seeds, and the 95 % interval of that mean (Student's t: what another seed does). Differences of networks
 are paired by seed. For a share of the ideal observer's AUC patients are resampled (tss.metrics.bootstrap), the same for

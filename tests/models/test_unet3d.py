@@ -85,6 +85,9 @@ def test_the_logit_is_a_linear_function_of_pooled_stages_and_gates(attention):
                 pool(stage3) * network.gate3(pool(stage3), bottom)[1],
             ]
         pooled = torch.cat([f.flatten(2).mean(2) for f in features], dim=1)
-        by_hand = pooled @ network.classifier.weight[0] + network.classifier.bias
+        columns = network.classifier.weight[0]
+        if attention:
+            columns = torch.cat([columns, network.gate_classifier.weight[0]])
+        by_hand = pooled @ columns + network.classifier.bias
         assert torch.allclose(network(x), by_hand, atol=1e-6)
         assert torch.equal(network(x), network.after_frozen(network.frozen(x)))

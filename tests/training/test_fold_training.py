@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import run_eval
 import run_train
+from tss.data.files import read_json
 from tss.data.prepared import read_prepared
 from tss.data.shards import Shard
 from tss.data.splits import split_hash
@@ -38,6 +40,11 @@ def test_each_patient_is_validated_on_in_one_fold_and_no_test_patient_in_any(lin
         assert checkpoint["settings"]["fold"] == f"{part}/2" and checkpoint["cohort"] == split_hash(patients)
         assert set(checkpoint["validation"]["patients"]) == {name for name, fold in folds.items() if fold == part}
         assert checkpoint["patients_seen"].keys() == folds.keys()
+    both = [f"runs/2d/fold{part}/phase1/best.pt" for part in "12"]
+    words = ["--data", "data", "--device", "cpu", "--gradcam", "0", "--out", "eval"]
+    assert run_eval.main([*both, "--ensemble", *words]) == 0
+    metrics = read_json("eval/metrics.json")
+    assert metrics["threshold_from"] == "out-of-fold predictions" and metrics["n"] == 16
 
 
 def test_a_parent_of_another_fold_is_refused(line, no_drawing, capsys):

@@ -259,6 +259,8 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
         overlap = gradcam_overlap.measure_overlap(model, predictions, patients, selection.lesions, options.data)
         print(f"  {gradcam_overlap.overlap_line(overlap)}", flush=True)
     found, promised = score(predictions, model.threshold), kept_on(model, predictions)
+    if model.files:
+        found = replace(found, threshold_from="out-of-fold predictions")
     checkpoint, name, limit = model.checkpoint, POSITIVE[model.task], TASKS[model.task]
     return Network(
         model,

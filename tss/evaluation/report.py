@@ -534,7 +534,8 @@ def _thresholds(found: Findings) -> str:
     return _section(
         "How the thresholds were chosen",
         "<p>A network's threshold is the probability from which it calls positive. "
-        "It was chosen on the validation patients (the largest sum of sensitivity and specificity, Youden's J), stored "
+        "It was chosen on the validation patients, an ensemble's on the out-of-fold predictions of all but the "
+        "test patients (the largest sum of sensitivity and specificity, Youden's J), stored "
         "with the network before the test patients were looked at, and not changed. The tissue clock and Lee 2020 were "
         "fitted to the training patients and had their thresholds chosen in the same way; published cut-offs are used "
         "as published; a reader needs none.</p>",

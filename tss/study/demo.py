@@ -98,7 +98,7 @@ def side_by_side(table: Path) -> list[list[str]]:
     for phase in dict.fromkeys(row["phase"] for row in rows if row["kind"] == NETWORK):
         own = {row["recipe"]: row for row in rows if row["phase"] == phase}
         one = own["paper"]
-        clock = [row for row in rows if row["name"] == SOFT_CLOCK and row["task"] == one["task"]]
+        clock = [row for row in rows if row["name"].startswith(SOFT_CLOCK) and row["task"] == one["task"]]
         cells = [interval(own[recipe], "auc") for recipe in RECIPES]
         cells += [interval(clock[0], "auc") if clock else "-", interval(one, "ceiling")]
         lines.append([phase, POSITIVE[one["task"]] + ", attention" * (one["attention"] == "yes"), one["n"], *cells])

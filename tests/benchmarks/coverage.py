@@ -39,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=500, help="of the bootstrap; the suite takes 2,000")
-    parser.add_argument("--gains", type=int, default=200, help="studies of recalibration's gain, which takes longer")
+    parser.add_argument("--gains", type=int, default=500, help="studies of recalibration's gain, which takes longer")
     args = parser.parse_args()
     rng, hits = np.random.default_rng(0), defaultdict(list)
     kappas = true_kappas()
@@ -73,6 +73,7 @@ def intervals(rng, draws, kappas):
     for auc in (0.74, 0.85, 0.95):
         z = rng.normal(size=len(Y)) + apart(auc) * Y
         yield f"DeLong, AUC {auc}", auc, metrics.delong_ci(Y, z)
+        yield f"DeLong on the logit scale, AUC {auc}", auc, metrics.delong_logit_ci(Y, z)
     one, noise = rng.normal(size=len(Y)), rng.normal(size=(2, len(Y)))
     first, second = (0.7 * one + np.sqrt(1 - 0.49) * noise[i] + apart(auc) * Y for i, auc in enumerate((0.8, 0.7)))
     yield "DeLong's paired difference, 0.80 - 0.70", 0.1, metrics.delong_test(Y, first, second).ci
@@ -129,7 +130,7 @@ def gain_holds(rng) -> bool:
 
     y, z = site(60)
     try:
-        low, high = gain_of_line(y, z, False, rng).ci
+        low, high = gain_of_line(y, z, False).ci
     except InputError:
         return True
     others, logits = site(20_000)

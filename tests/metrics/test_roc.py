@@ -9,6 +9,7 @@ from tss.errors import InputError
 from tss.metrics.roc import (
     confusion,
     delong_ci,
+    delong_logit_ci,
     delong_test,
     holm,
     roc_auc,
@@ -65,6 +66,18 @@ def test_delong_narrows_with_cases_and_says_nothing_for_one():
     assert delong_ci(y, p, level=0.5)[0] > low
     assert delong_ci([1, 0, 0], [0.3, 0.2, 0.1]) == (0.0, 1.0)
     assert delong_ci([1, 1, 0, 0], [4, 3, 2, 1]) == (1.0, 1.0)
+
+
+def test_delong_on_the_logit_scale_holds_a_high_auc_and_stays_within_0_and_1():
+    rng, inside = np.random.default_rng(0), []
+    y = np.array([1] * 40 + [0] * 42)
+    for _ in range(500):
+        low, high = delong_logit_ci(y, rng.normal(size=82) + 2.326 * y)  # AUC 0.95
+        inside.append(low <= 0.95 <= high)
+        assert 0 <= low <= high <= 1
+    assert 0.925 <= np.mean(inside) <= 0.975
+    assert delong_logit_ci([1, 0, 0], [0.3, 0.2, 0.1]) == (0.0, 1.0)
+    assert delong_logit_ci([1, 1, 0, 0], [4, 3, 2, 1]) == (1.0, 1.0)
 
 
 def test_delong_test_by_hand():

@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--patients", type=int, metavar="N", help="take N of the labelled patients, at random; unset = all"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of that choice, and of the interval (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of that choice (default: 0)")
     parser.add_argument("--slope", action="store_true", help="fit a slope too; from 100 patients on, say")
     parser.add_argument("--version", action="version", version=f"tss {tss.__version__}")
     return parser
@@ -90,7 +90,7 @@ def recalibrate(args: argparse.Namespace) -> int:
         lines = [line for line in lines if line["patient"] in chosen]
     y = np.array([int(line["label"]) for line in lines])
     z = logit_of(np.array([float(line["probability"]) for line in lines]).clip(TINY, 1 - TINY))
-    gain, line = gain_of_line(y, z, args.slope, rng), fit_line(y, z, args.slope)
+    gain, line = gain_of_line(y, z, args.slope), fit_line(y, z, args.slope)
     if line.slope <= 0:
         raise InputError(
             f"of these {len(y)} patients the likelier are positive no more often (slope {line.slope:.2f}): there is "

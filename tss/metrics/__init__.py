@@ -8,6 +8,7 @@ from tss.metrics.roc import (
     Confusion,
     confusion,
     delong_ci,
+    delong_logit_ci,
     delong_test,
     holm,
     roc_auc,
@@ -18,7 +19,8 @@ from tss.metrics.roc import (
 
 __all__ = [
     "Confusion", "bootstrap_ci", "brier", "brier_ci", "calibration_curve", "cohen_kappa",
-    "cohen_kappa_ci", "confusion", "decision_curve", "delong_ci", "delong_test", "failures_as_wrong",
+    "cohen_kappa_ci", "confusion", "decision_curve", "delong_ci", "delong_logit_ci", "delong_test",
+    "failures_as_wrong",
     "failures_at_neutral", "fleiss_kappa", "fleiss_kappa_ci", "holm", "mcnemar", "roc_auc", "roc_curve", "wilson",
     "youden_threshold",
 ]  # fmt: skip

@@ -54,6 +54,21 @@ def delong_ci(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> tuple[float, f
     return normal_interval(roc_auc(y, p), _delong_variance(*_placements(y, p)), level, 0.0, 1.0)
 
 
+def delong_logit_ci(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """As delong_ci(), computed for the logit of the AUC (Pepe 2003), which keeps its level where the AUC is high.
+
+    At 40 positives and 42 negatives delong_ci() holds an AUC of 0.95 in 88 of 100 studies, this one in 95
+    (tests/benchmarks/coverage.py). An AUC of 0 or 1, or a single case of a class: as there.
+    """
+    y, p = checked(y, p)
+    auc = roc_auc(y, p)
+    if min(y.sum(), (~y).sum()) < 2 or auc in (0.0, 1.0):
+        return delong_ci(y, p, level)
+    centre, slope = math.log(auc / (1 - auc)), auc * (1 - auc)
+    reach = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(_delong_variance(*_placements(y, p))) / slope
+    return 1 / (1 + math.exp(reach - centre)), 1 / (1 + math.exp(-reach - centre))
+
+
 class PairedTest(NamedTuple):
     """AUC of the first minus AUC of the second, its 95 % interval, z, and the two-sided p-value."""
 

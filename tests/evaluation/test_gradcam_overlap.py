@@ -232,7 +232,6 @@ def test_of_the_extended_recipe_the_evidence_is_drawn_and_measured(made, tmp_pat
     for n in (1, 4):
         found = json.loads((tmp_path / "eval" / f"phase{n}" / "metrics.json").read_text())
         assert found["recipe"] == "extended" and found["gradcam"]["measured"] > 3
-        assert found["gradcam"]["empty_maps"] == 0  # evidence is somewhere always
         assert (tmp_path / "eval" / f"phase{n}" / "gradcam" / "p28.png").stat().st_size > 10_000
     model = Model(Path(paths[1]), "phase4", *load_model(paths[1]))
     patient = next(patient for patient in read_prepared(made / "data") if patient.id == "p28")

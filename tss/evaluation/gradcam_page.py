@@ -22,7 +22,7 @@ from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, explained, map_of
 from tss.evaluation.inference import Model, Prediction, in_words
 from tss.models.ensemble import members_of
-from tss.models.evidence import EvidenceClassifier
+from tss.models.evidence import CLEAR, EvidenceClassifier
 from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
@@ -189,7 +189,8 @@ def scale(model: Model, prediction: Prediction) -> str:
         f"(1 = the strongest place in this patient, if the map is worth {LEAST_WORTH:g} or more)"
     )
     if isinstance(members_of(model.network)[0], EvidenceClassifier):
-        return f"evidence: stroke in this voxel, from 0 to 1, the same in every patient\nGrad-CAM: {gradcam}"
+        strongest = f"1 = the strongest place in this patient, if its logit is {CLEAR:g} or more"
+        return f"evidence for stroke\n({strongest})\nGrad-CAM: {gradcam}"
     return gradcam
 
 

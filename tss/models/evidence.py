@@ -29,6 +29,7 @@ from tss.models.unet3d import Encoder3d
 INNER = 8  # hidden units of a voxel's own network
 CLIP = 5.0  # contrasts and evidence beyond this say no more
 OUTSIDE = -20.0  # evidence where there is no brain
+CLEAR = 3.0  # our choice: odds of 20 to 1; a map whose strongest evidence is less is drawn as much fainter
 SHARPNESS, CLEARNESS = 4.0, 2.0  # t and c at the start
 
 
@@ -181,18 +182,16 @@ class EvidenceClassifier(Classifier):
         return self.unpacked(self.frozen(x))[1]
 
     def looks_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (N, C, D, H, W) -> where the stroke is, in (0, 1), and how much each slice counts: (N, D, H, W), (N, D).
+        """x: (N, C, D, H, W) -> where the stroke is, in [0, 1], and how much each slice counts: (N, D, H, W), (N, D).
 
-        Phase 1: sigmoid(evidence); a slice's share of it. TSS: the same with t and b; its share of the weights.
+        Where: evidence above 0 over the hemisphere's strongest, or over CLEAR where that is less. A slice counts by its
+        share of that in phase 1, by its share of the weights in the TSS phases.
         """
         _, evidence, voxel, _ = self.unpacked(self.frozen(x))
-        if self.stroke:
-            where = counts = evidence.sigmoid()
-        else:
-            where = torch.sigmoid(self.log_sharpness.exp() * (evidence - self.least))
-            counts = self.voxel_weights(evidence, voxel)
-        slices = counts.sum(dim=(2, 3))
-        return where.masked_fill(evidence <= OUTSIDE, 0), slices / slices.sum(dim=1, keepdim=True)
+        where = evidence.clamp(min=0)
+        where = where / where.amax(dim=(1, 2, 3), keepdim=True).clamp(min=CLEAR)
+        slices = (where if self.stroke else self.voxel_weights(evidence, voxel)).sum(dim=(2, 3))
+        return where, slices / slices.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 class EvidenceSliceClassifier(EvidenceClassifier):

@@ -15,7 +15,9 @@ def shuffled(network, seed=0):
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             noise = torch.randn(tensor.shape, generator=generator)
-            tensor.copy_(noise.abs() + 0.5 if name.endswith("running_var") else 0.3 * noise + name.endswith("weight") * 0.1)
+            tensor.copy_(
+                noise.abs() + 0.5 if name.endswith("running_var") else 0.3 * noise + name.endswith("weight") * 0.1
+            )
     return network.eval(), network.state_dict()
 
 
@@ -75,7 +77,7 @@ def close(one, other):
 @torch.no_grad()
 def test_resnet_18_is_he_2016():
     network, w = shuffled(ResNet18(4))
-    x = torch.rand(2, 3, 70, 33, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, 70, 33, generator=torch.Generator().manual_seed(1))
     maps = resnet(x, w)
     close(network(x)[0], maps[2])
     close(network(x)[1], maps[3])
@@ -88,7 +90,7 @@ def test_resnet_18_is_he_2016():
 @pytest.mark.parametrize("attention", [False, True])
 def test_the_slices_logit_by_hand(attention):
     network, w = shuffled(SliceClassifier(4, 3, attention))
-    x = torch.rand(2, 3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
     logits = torch.zeros(2)
     for s in range(3):
         maps = resnet(x[:, :, s], w, "backbone.")
@@ -103,7 +105,7 @@ def test_the_slices_logit_by_hand(attention):
 @torch.no_grad()
 def test_the_u_net_by_hand():
     network, w = shuffled(UNet3D(3, 3, 2))
-    x = torch.rand(1, 3, 6, 16, 8, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, 3, 6, 16, 8, generator=torch.Generator().manual_seed(1))
     padded = F.pad(x, (0, 0, 0, 0, 0, 2))
     stages = [double(padded, w, "encoder.down1")]
     for number in (2, 3, 4):
@@ -120,7 +122,7 @@ def test_the_u_net_by_hand():
 @pytest.mark.parametrize("attention", [False, True])
 def test_the_volumes_logit_by_hand(attention):
     network, w = shuffled(VolumeClassifier(2, attention))
-    x = torch.rand(2, 3, 5, 16, 8, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, 5, 16, 8, generator=torch.Generator().manual_seed(1))
     features = halved(double(halved(double(x, w, "encoder.down1")), w, "encoder.down2"))
     deeper = halved(double(features, w, "encoder.down3"))
     bottom = double(deeper, w, "encoder.down4")
@@ -133,7 +135,7 @@ def test_the_volumes_logit_by_hand(attention):
 
 @torch.no_grad()
 def test_the_gate_interpolates_between_voxels_centres():
-    """One channel, theta 0, phi 1, psi 1: the map is sigmoid(relu(g)) with g at 1/4, 3/4, ... between its neighbours."""
+    """One channel, theta 0, phi 1, psi 1: sigmoid(relu(g)), with g at 1/4, 3/4, ... between its neighbours."""
     gate = AttentionGate(1, 1, ndim=2)
     for name, tensor in gate.state_dict().items():
         tensor.fill_(float(name in ("phi.weight", "psi.weight")))

@@ -224,3 +224,10 @@ def test_the_proof_notices_a_single_bit(tmp_path, made_up):
     write_checkpoint(tmp_path / "moved.pt", parent | {"state_dict": moved})
     with pytest.raises(AssertionError, match="moved.pt: frozen tensors changed: backbone.bn1.num_batches_tracked"):
         prove_frozen(tmp_path / "moved.pt", names, Parent(tmp_path, parent))
+    for bit in (0, 31):  # the last of a float's digits, and the sign of a zero
+        flipped = {name: tensor.clone() for name, tensor in parent["state_dict"].items()}
+        of_which = "backbone.conv1.weight" if bit == 0 else "backbone.bn1.running_mean"
+        flipped[of_which].view(torch.int32)[(0,) * flipped[of_which].ndim] ^= -(2**31) if bit == 31 else 1
+        write_checkpoint(tmp_path / "flipped.pt", parent | {"state_dict": flipped})
+        with pytest.raises(AssertionError, match=f"frozen tensors changed: {of_which}"):
+            prove_frozen(tmp_path / "flipped.pt", [*names, "backbone.bn1.running_mean"], Parent(tmp_path, parent))

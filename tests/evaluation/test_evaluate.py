@@ -115,7 +115,7 @@ def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, ca
 
 @pytest.mark.slow
 def test_the_threshold_is_the_checkpoints(made, tmp_path, capsys):
-    for threshold, called in ((0.0, 6), (1.1, 0)):
+    for threshold, called in ((0.0, 6), (1.0, 0)):
         path = save_checkpoint(tmp_path / f"{threshold}.pt", 4, made / "data", threshold)
         one, four = (str(made / "runs" / f"phase{phase}" / "best.pt") for phase in (1, 4))
         out = tmp_path / str(threshold)

@@ -119,6 +119,14 @@ def test_folds_and_a_model_without_one_are_refused(scanned, folds, tmp_path):
         as_ensemble(open_models([*folds(), other]))
 
 
+def test_members_without_their_validation_are_refused(scanned, tmp_path):
+    paths = [
+        save_checkpoint(tmp_path / name / "best.pt", 4, scanned / "data", validation={"logits": []}) for name in "ab"
+    ]
+    with pytest.raises(InputError, match="holds no predictions of its validation patients"):
+        as_ensemble(open_models(paths))
+
+
 def test_maps_of_an_ensemble_are_not_scored(scanned, folds, tmp_path, capsys):
     assert run(scanned, tmp_path / "x", folds(), "--ensemble", "--gradcam-scores") == 2
     assert "--gradcam-scores measures single networks" in capsys.readouterr().err

@@ -212,6 +212,17 @@ def test_the_brighter_side_another_atlas_and_several_checkpoints(patient, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
 
 
+def test_an_ensemble_that_promises_may_be_unsure_of_a_new_patient(patient, tmp_path, capsys):
+    folder, _ = patient
+    line = words(folder, tmp_path, "phase4/best.pt", "--ensemble", "--promise", "0.9", "--side", "left")
+    assert run_eval.main([str(folder / "alone" / "phase4" / "best.pt"), *line]) == 0
+    (result,) = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert result["name"] == "ensemble-of-2" and result["verdict"] == "unsure"
+    assert result["positive_above"] is None and (tmp_path / "gradcam" / "patient.png").is_file()
+    said = capsys.readouterr().out
+    assert "2 patients are too few to promise PPV 0.9" in said and ": unsure" in said
+
+
 @pytest.mark.slow
 def test_no_picture_of_another_patient_stays(patient, tmp_path):
     folder, _ = patient

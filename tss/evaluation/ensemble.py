@@ -90,6 +90,8 @@ def out_of_fold(models: Sequence[Model]) -> dict[str, list]:
     logits, labels = defaultdict[tuple[str, str], list[float]](list), dict[tuple[str, str], int]()
     for model in models:
         given = model.checkpoint["validation"]
+        if not given.get("patients"):
+            raise InputError(f"{model.path} holds no predictions of its validation patients. Train its phase again.")
         lines = zip(given["patients"], given["sides"], given["logits"], given["labels"], strict=True)
         for patient, side, logit, label in lines:
             if labels.setdefault((patient, side), label) != label:

@@ -88,7 +88,7 @@ FAULTS = [
     ),
     *of(
         "metrics/roc.py",
-        "metrics/test_roc.py metrics/test_failures.py metrics/test_agreement.py",
+        "metrics/test_by_hand.py metrics/test_roc.py metrics/test_failures.py metrics/test_agreement.py",
         ("(np.cumsum(counts) - (counts - 1) / 2)[which]", "np.cumsum(counts)[which]"),
         ("positives * (positives + 1) / 2", "positives * positives / 2"),
         ("thresholds[np.argmax(j)]", "thresholds[len(j) - 1 - np.argmax(j[::-1])]"),
@@ -104,7 +104,7 @@ FAULTS = [
     ),
     *of(
         "metrics/agreement.py",
-        "metrics/test_agreement.py",
+        "metrics/test_by_hand.py metrics/test_agreement.py",
         ("counts * (counts - 1)", "counts * counts"),
         ("expected = float(shares @ shares)", "expected = 1 / len(shares)"),
         ("- 2 * (1 - kappa) * (chance - expected)", "- (1 - kappa) * (chance - expected)"),
@@ -117,7 +117,7 @@ FAULTS = [
     ),
     *of(
         "metrics/calibration.py",
-        "metrics/test_calibration.py metrics/test_failures.py",
+        "metrics/test_by_hand.py metrics/test_calibration.py metrics/test_failures.py",
         ("return (probabilities - classes) ** 2", "return abs(probabilities - classes)"),
         ("cost = threshold / (1 - threshold)", "cost = threshold"),
         ("squares.std(ddof=1)", "squares.std(ddof=0)"),

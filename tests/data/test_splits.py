@@ -1,5 +1,7 @@
 """The split: its shares in every stratum, what it depends on, and what it leaves as it was."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,15 @@ def test_fewer_training_patients_are_nested_and_nobody_else_is_touched():
     assert {p.id for p in splits.fewer_to_train(patients, 34, seed=4)} & chosen[34] != chosen[34]
     with pytest.raises(InputError, match="--train-patients 273: 272 patients in split 'train' are preprocessed"):
         splits.fewer_to_train(patients, 273, seed=3)
+
+
+@pytest.mark.parametrize(("minutes", "band"), [("179.9", 0), ("180", 1), ("269.9", 1), ("270", 2), ("271", 2)])
+def test_bands_end_at_180_and_270_minutes(minutes, band):
+    patient = cohort.Patient({"patient": "p", "onset_to_mri_min": minutes, "stroke_side": "left"}, Path())
+    assert splits.stratum(patient) == (True, band, "left")
+
+
+def test_external_patients_change_no_hash():
+    inside = [cohort.Patient({"patient": "p", "split": "train"}, Path())]
+    outside = cohort.Patient({"patient": "q", "split": "external"}, Path())
+    assert splits.split_hash([*inside, outside]) == splits.split_hash(inside)

@@ -231,3 +231,34 @@ def test_the_proof_notices_a_single_bit(tmp_path, made_up):
         write_checkpoint(tmp_path / "flipped.pt", parent | {"state_dict": flipped})
         with pytest.raises(AssertionError, match=f"frozen tensors changed: {of_which}"):
             prove_frozen(tmp_path / "flipped.pt", [*names, "backbone.bn1.running_mean"], Parent(tmp_path, parent))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_single_weight_that_is_no_number_is_refused(tmp_path, made_up, value):
+    checkpoint = made_up()
+    checkpoint["state_dict"]["backbone.conv1.weight"][0, 0, 0, 0] = value
+    torch.save(checkpoint, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="a.pt: tensor backbone.conv1.weight has values that are NaN or infinite"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"threshold": 5.0}, "threshold is 5.0, not between 0 and 1"),
+        ({"threshold": -1}, "threshold is -1, not between 0 and 1"),
+        ({"threshold": float("nan")}, "threshold is nan, not a finite number"),
+        ({"grid": [32, 32]}, r"grid is \[32, 32\], not a list of 3"),
+        ({"width": True}, "width is True, not a whole number"),
+        ({"recipe": "mine"}, "recipe is 'mine', not one of extended, paper"),
+        ({"task": "tss<3h"}, "phase 1 is not of task tss<3h"),
+        ({"width": 4096}, "its tensors do not match its own description"),
+        ({"settings": {"preprocessing": {"grid": "x"}}}, "settings.preprocessing.grid is 'x', not a list of 3"),
+        ({"patients_seen": {"p1": [1]}}, r"patients_seen.p1\[0\] is 1, not text"),
+        ({"state_dict": {"a": [1.0]}}, "state_dict.a is"),
+    ],
+)
+def test_a_checkpoint_is_checked_where_it_is_read(tmp_path, made_up, changed, said):
+    torch.save(made_up() | changed, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=f"a.pt: {said}"):
+        load_checkpoint(tmp_path / "a.pt")

@@ -169,10 +169,10 @@ def test_resume_without_best_or_from_a_best_is_refused(options, no_drawing, monk
     train.train_phase(replace(options, resume=True), 1)
     assert best.read_bytes() == content  # the best was the last, so that it can be had back
     monkeypatch.setattr(resume, "best_epoch", lambda history, keeps: 1)
-    with pytest.raises(InputError, match="best.pt is missing, or not of epoch 1, the best so far"):
+    with pytest.raises(InputError, match="best.pt is missing, damaged, or not of epoch 1, the best so far"):
         train.train_phase(replace(options, resume=True), 1)
     best.unlink()
-    with pytest.raises(InputError, match="best.pt is missing, or not of epoch 1, the best so far"):
+    with pytest.raises(InputError, match="best.pt is missing, damaged, or not of epoch 1, the best so far"):
         train.train_phase(replace(options, resume=True), 1)
 
 

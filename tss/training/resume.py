@@ -11,6 +11,7 @@ epoch). So a killed run continues bit for bit from last.pt, on the CPU with the 
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from tss.data.files import sweep, write_json, write_text
@@ -92,15 +93,23 @@ def resume(run: Run, state: TrainState) -> None:
         ) from error
     state.history, state.validation = last["resume"]["history"], last["validation"]
     best, wanted = run.folder / "best.pt", best_epoch(state.history, run.phase.keeps)
-    if not best.exists() or load_checkpoint(best)["epoch"] != wanted:
+    if epoch_of(best) != wanted:
         if last["epoch"] != wanted:
             raise InputError(
-                f"{path} cannot be continued: {best} is missing, or not of epoch {wanted}, the best so "
+                f"{path} cannot be continued: {best} is missing, damaged, or not of epoch {wanted}, the best so "
                 "far. Start again with --overwrite."
             )
         # A kill came between last.pt and best.pt: they hold the same network.
         save_checkpoint(run, state, "best.pt", last["threshold"])
     run.say(f"{'was finished' if is_finished(state.history, run.phase) else 'continues'} after epoch {last['epoch']}")
+
+
+def epoch_of(path: Path) -> int | None:
+    """Return the epoch of a checkpoint; None where there is none, or it is damaged: it is made again if it can be."""
+    try:
+        return load_checkpoint(path)["epoch"] if path.exists() else None
+    except InputError:
+        return None
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

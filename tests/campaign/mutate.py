@@ -436,7 +436,7 @@ def break_tensors(rng: np.random.Generator, tensors: dict) -> str:
     if not tensor.is_floating_point() and how in ("nan", "inf", "quantised"):
         how = "int"
     if how in ("nan", "inf") and tensor.numel():
-        tensor = tensor.clone()
+        tensor = tensor.clone(memory_format=torch.contiguous_format)
         tensor.view(-1)[int(rng.integers(tensor.numel()))] = float(how)
         tensors[name] = tensor
         return f"{name} {how}"

@@ -38,7 +38,9 @@ def save_checkpoint(path, phase, data=None, threshold=0.5, seed=0, **changed):
             "epoch": 1,
             "val_auc": 0.5,
             "threshold": threshold,
-            "validation": {"logits": [-0.5, 0.5], "labels": [0, 1], "patients": ["v1", "v2"], "sides": ["left"] * 2},
+            "validation": None
+            if phase == 0
+            else {"logits": [-0.5, 0.5], "labels": [0, 1], "patients": ["v1", "v2"], "sides": ["left"] * 2},
             "state_dict": network.state_dict(),
             "frozen": [],
             "parent": "random",

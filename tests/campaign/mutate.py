@@ -105,6 +105,15 @@ class Sources(NamedTuple):
 # Good inputs
 
 
+# What make_sources() replaces, in this process.
+REPLACED = (
+    (tools, "BUILTIN"),
+    (slice_plots, "draw_qc"),
+    (training_plots, "draw_curves"),
+    (training_plots, "draw_restoration"),
+)
+
+
 def make_sources(folder: Path) -> Sources:
     known = replace(tools.BUILTIN, find_affine=lambda *_, **__: np.eye(4))
     tools.BUILTIN = known

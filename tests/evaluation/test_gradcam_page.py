@@ -43,7 +43,7 @@ def test_slices_are_those_that_weigh_most_and_have_something_in_them(model, hemi
 
 
 def test_the_3d_model_shows_the_slices_with_most_of_the_map(hemispheres):
-    torch.manual_seed(1)
+    torch.manual_seed(0)
     network = VolumeClassifier(width=2, attention=True).eval()
     model = Model(Path("3d/best.pt"), "3d", network, {"task": "tss<4.5h", "model": "3d", "threshold": 0.4})
     line = Prediction("p", "left", 1, 0.1)  # nothing argues for it

@@ -27,7 +27,7 @@ def test_hemispheres_and_labels_of_a_split(tiny_data):
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda path: path.unlink(), "p00.npy is missing or damaged.*Run run_preprocess.py again"),
+    (lambda path: path.unlink(), "p00.npy is missing or damaged.*Delete .*p00.json and run run_preprocess.py again"),
     (lambda path: path.write_bytes(path.read_bytes()[:500]), "p00.npy is missing or damaged"),
     (lambda path: path.write_text("no array"), "p00.npy is missing or damaged"),
     (lambda path: np.save(path, np.zeros((2, 3, 4, 32, 8), np.float16)), r"p00.npy has the shape \(2, 3, 4, 32, 8\)"),

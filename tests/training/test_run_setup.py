@@ -142,7 +142,7 @@ def test_data_that_does_not_belong_to_the_checkpoint(options, phase_2, tmp_path)
     with pytest.raises(InputError, match=r"ckpt.pt has grid \[32, 32, 4\], this run has \[64, 32, 4\]"):
         set_up_run(replace(options, data=data), 3, phase_2)
     (data / "settings.json").write_text("{}")
-    with pytest.raises(InputError, match="settings.json has no 'grid'"):
+    with pytest.raises(InputError, match="settings.json: grid is missing"):
         set_up_run(replace(options, data=data), 3, phase_2)
     shutil.copy(options.data / "settings.json", data)
     swap_splits(data, "p00", "p35")  # a test patient becomes a training patient

@@ -30,8 +30,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tss  # noqa: E402, F401, I001 (before torch: it says how threads wait)
@@ -47,8 +45,6 @@ from tss.training.feature_cache import cache_features  # noqa: E402
 from tss.training.epoch import LOSS, build_optimizer, predict, train_one_epoch
 from tss.training.dataset import Split
 from tss.training.dataset import batches  # noqa: E402
-from tss.training.augmentation import STRIDE
-from tss.training.augmentation import random_shift  # noqa: E402
 from tss.training.phases import FROZEN, PAPER, WIDTH, build_model, freeze  # noqa: E402
 
 TRAINED_ON, VALIDATED_ON = 272, 68  # patients of the paper's cohort
@@ -140,8 +136,7 @@ def measure(args: argparse.Namespace, model: str, number: int) -> dict:
     def data() -> list:
         if restores:
             return list(restoration.distorted_batches(split, range(size), size, device, 0, 1))
-        rng, cell = np.random.default_rng(0), 1 if phase.freezes else STRIDE
-        return [(random_shift(x, rng, phase.shift, cell), y) for x, y in batches(split, range(size), size, device)]
+        return list(batches(split, range(size), size, device))
 
     def evaluate() -> None:
         if restores:

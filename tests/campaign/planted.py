@@ -170,12 +170,6 @@ FAULTS = [
         ('-row["val_loss"], -row["epoch"]', '-row["val_loss"], row["epoch"]'),
     ),
     *of(
-        "training/augmentation.py",
-        "training/test_augmentation.py",
-        ("rng.integers(-most, most + 1,", "rng.integers(-most, most,"),
-        ("repeat_edge(new, -1, right)", "pass"),
-    ),
-    *of(
         "data/hemispheres.py",
         "data/test_hemispheres.py",
         ("flipped[..., : half - 1 : -1]", "flipped[..., half:]"),

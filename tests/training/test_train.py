@@ -246,28 +246,6 @@ def test_bf16_trains_and_differs(options, kind, no_drawing):
     assert losses[1] != losses[0]
 
 
-@KINDS
-def test_shift_moves_what_is_learned_from(options, kind, no_drawing):
-    options = replace(options, model=kind)
-    for shift in (0, 1, 2):
-        train.train_phase(replace(options, out=Path(f"by{shift}"), values={"epochs": 1, "shift": shift}), 1, "random")
-    train.train_phase(replace(options, out=Path("default"), values={"epochs": 1}), 1, "random")
-    assert not weights_equal("by0/phase1/best.pt", "by1/phase1/best.pt")
-    assert not weights_equal("by1/phase1/best.pt", "by2/phase1/best.pt")
-    assert weights_equal("by0/phase1/best.pt", "default/phase1/best.pt")  # the paper has no augmentation
-    assert load_checkpoint("by2/phase1/best.pt")["settings"]["shift"] == 2
-
-
-def test_phase_0_is_not_shifted(options, no_drawing):
-    train.train_phase(replace(options, model="3d", values={"epochs": 1}), 0)
-    assert load_checkpoint("runs/3d/phase0/best.pt")["settings"]["shift"] == 0
-
-
-def test_a_shift_out_of_the_picture_is_refused(options):
-    with pytest.raises(InputError, match="have 32 x 16 pixels, too few to shift them by up to 16. Run run_preprocess"):
-        train.train_phase(replace(options, values={"shift": 4}), 1, "random")
-
-
 @pytest.fixture(scope="module", params=[(kind, recipe) for kind in ("2d", "3d") for recipe in ("paper", "extended")])
 def schedule(request, tiny_data, tmp_path_factory):
     """Phases 1 to 4 of a model and a recipe: options, the best checkpoints by phase, what was printed."""

@@ -27,23 +27,20 @@ TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 ALIKE_MM = 5.0  # our choice: poses closer than this lead to the same one
 LEAST_OVERLAP = 0.4  # our choice: poses with a smaller share of the points inside the moving scan are not considered
-FLAT_MM = (
-    20.0  # our choice: SD of the blur that FLAIR and b0 are divided by; over 30 mm one of eight strong coils misleads
-)
+# Our choice: SD of the blur that FLAIR and b0 are divided by. Over 30 mm one of eight strong coils misleads.
+FLAT_MM = 20.0
 HEAD = 0.3  # our choice: of the mean signal; darker is air
 DIMMEST = 0.2  # our choice: of the head's median blur; beyond the head nothing is divided by less
 STRAIN = 0.05  # our choice: SD of the log of what heads are stretched or sheared by against the atlas, size apart
-WORTH = (
-    100.0  # our choice: so many independent observations the information is taken to rest on. Real heads cut by 15 or
-)
-# 30 mm then land within 5 mm of themselves; with 300 within 6, without within 8
+# Our choice: so many independent observations the information is taken to rest on. Real heads cut by 15 or 30 mm then
+# land within 5 mm of themselves; with 300 within 6, without within 8.
+WORTH = 100.0
 DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
 THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
-MARGIN_MM = (
-    5.0  # our choice: registration looks so far beyond the brain, where its outline shows; with more of the dark
-)
-# around it, a head that is cut slides along its outline
+# Our choice: registration looks so far beyond the brain, where its outline shows. With more of the dark around it, a
+# head that is cut slides along its outline.
+MARGIN_MM = 5.0
 SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
 AIR = 0.1  # our choice: of the mean; darker voxels do not count for the range that the bins span
 

@@ -38,7 +38,6 @@ class Phase:
     models: tuple[str, ...] = ("2d", "3d")
     epochs: int = 100  # 2.4 "for 100 epochs with early stopping"
     patience: int = 10  # 2.4 "based on the validation AUC during training with a patience of 10"
-    shift: int = 0  # strides of random shift (tss.training.augmentation); the paper has no augmentation
     # Below, what the paper has no word for.
     own_rates: tuple[tuple[str, float, float], ...] = ()  # how parameters' names begin, their lr and final lr
     recipe: str = "paper"  # a key of RECIPES

@@ -29,7 +29,6 @@ from tss.data.shards import Shard
 from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
-from tss.training.augmentation import STRIDE
 from tss.training.checkpoint import Parent, check_checkpoint, check_parent, read_torch_file
 from tss.training.dataset import Split
 from tss.training.device import choose_device
@@ -38,7 +37,7 @@ from tss.training.pretrained import recognise_weights
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
 FIRST_PHASE = {model: min(number for number, phase in PAPER.items() if model in phase.models) for model in FROZEN}
-PHASE_SETTINGS = ("batch_size", "lr", "final_lr", "epochs", "patience", "shift")  # of a phase, that may be overridden
+PHASE_SETTINGS = ("batch_size", "lr", "final_lr", "epochs", "patience")  # of a phase, that may be overridden
 LEFT_BY_A_PHASE = ("last.pt", "best.pt", "log.csv", "curves.png", "restored.png", "settings.json")
 PHANTOMS = "phantoms, not clinical"  # said with every score of made-up patients
 
@@ -128,12 +127,6 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
     cohort = read_prepared(options.data)
     patients = training_cohort(options, cohort)
     preprocessing = read_settings(options.data)
-    x, y, _ = preprocessing["grid"]
-    if phase.shift * STRIDE >= min(x // 2, y):
-        raise InputError(
-            f"hemispheres in {options.data} have {y} x {x // 2} pixels, too few to shift them by up to "
-            f"{phase.shift * STRIDE}. Run run_preprocess.py with a larger --grid."
-        )
     learned = [patient for patient in patients if patient.split in ("train", "val") and patient.status == "ok"]
     weights = parent.origin if parent else "random"
     settings = settings_of(

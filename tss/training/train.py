@@ -27,7 +27,6 @@ from tss.metrics import roc_auc, youden_threshold
 from tss.models.classifier import Classifier
 from tss.models.evidence import EvidenceClassifier
 from tss.training import restoration
-from tss.training.augmentation import STRIDE, random_shift
 from tss.training.checkpoint import load_checkpoint, network_of, prove_frozen, start_from, why_not_numbers
 from tss.training.classifier_fit import fit_classifier
 from tss.training.dataset import Split, batches, load_split
@@ -49,8 +48,6 @@ from tss.training.run_setup import (
     training_cohort,
 )
 from tss.training.what_moved import in_words, what_moved
-
-SHIFTS = 1  # separates the random numbers of shifts from those of the order
 
 
 class Objective(NamedTuple):
@@ -173,15 +170,9 @@ def order_of_epoch(run: Run, train: Split, epoch: int) -> list[int]:
     return rng.permutation(len(train.labels)).tolist()
 
 
-def shifted_batches(run: Run, state: TrainState, train: Split, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Hemispheres, or their features, and labels in random order; each shifted at random (augmentation)."""
-    phase = run.phase
-    in_order = batches(train, order_of_epoch(run, train, epoch), phase.batch_size, run.device)
-    if not phase.shift:
-        return in_order
-    rng = np.random.default_rng([run.options.seed, phase.number, epoch, SHIFTS])
-    stride = STRIDE if state.learner is state.network else 1  # else features, which have one value a stride
-    return ((random_shift(inputs, rng, phase.shift, stride), labels) for inputs, labels in in_order)
+def batches_in_random_order(run: Run, state: TrainState, train: Split, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """Hemispheres, or their features, and labels in random order; no augmentation (decision 31)."""
+    return batches(train, order_of_epoch(run, train, epoch), run.phase.batch_size, run.device)
 
 
 def classification_scores(run: Run, state: TrainState, val: Split) -> tuple[dict[str, float], float]:
@@ -214,7 +205,7 @@ def restoration_scores(run: Run, state: TrainState, val: Split) -> tuple[dict[st
     ), None
 
 
-CLASSIFICATION = Objective(shifted_batches, classification_loss, classification_scores)
+CLASSIFICATION = Objective(batches_in_random_order, classification_loss, classification_scores)
 RESTORATION = Objective(restoration_batches, restoration.RESTORATION_LOSS, restoration_scores)
 
 

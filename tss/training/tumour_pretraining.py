@@ -31,7 +31,7 @@ from tss.training.device import choose_device
 from tss.training.epoch import predict
 from tss.training.phases import LEARN_TUMOURS, WIDTH
 from tss.training.run_setup import MODEL, Options, Run, TrainState, check_folder, default_out, options_from, settings_of
-from tss.training.train import Objective, shifted_batches, train_run
+from tss.training.train import Objective, batches_in_random_order, train_run
 from tss.training.tumour_scans import channels_in_words, load_tumours, read_tumours, types_of
 
 PROG = "python -m tss.training.tumour_pretraining"
@@ -74,7 +74,7 @@ def train_on_tumours(options: Options, table: Path, grid: Sequence[int]) -> Path
         check_folder(options, run.folder)  # again: another run may have ended since
         train, val = (load_tumours(run.patients, run.about["model"], grid, name) for name in ("train", "val"))
         announce_tumours(run, train, val)
-        objective = Objective(shifted_batches, TUMOUR_LOSSES[run.phase.task], tumour_scores)
+        objective = Objective(batches_in_random_order, TUMOUR_LOSSES[run.phase.task], tumour_scores)
         return train_run(run, objective, train, val)
 
 

@@ -73,7 +73,7 @@ def intervals(rng, draws, kappas):
     for auc in (0.74, 0.85, 0.95):
         z = rng.normal(size=len(Y)) + apart(auc) * Y
         yield f"DeLong, AUC {auc}", auc, metrics.delong_ci(Y, z)
-        yield f"DeLong on the logit scale, AUC {auc}", auc, metrics.delong_logit_ci(Y, z)
+        yield f"DeLong on the logit scale, AUC {auc}", auc, metrics.auc_ci(Y, z)
     one, noise = rng.normal(size=len(Y)), rng.normal(size=(2, len(Y)))
     first, second = (0.7 * one + np.sqrt(1 - 0.49) * noise[i] + apart(auc) * Y for i, auc in enumerate((0.8, 0.7)))
     yield "DeLong's paired difference, 0.80 - 0.70", 0.1, metrics.delong_test(Y, first, second).ci

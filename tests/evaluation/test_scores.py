@@ -9,7 +9,7 @@ import pytest
 from tss.evaluation import scores
 from tss.evaluation.inference import Prediction
 from tss.evaluation.results import NETWORK, Estimate, Row, as_json
-from tss.metrics.roc import delong_ci, wilson
+from tss.metrics.roc import auc_ci, newcombe_ci, wilson
 
 
 def lines(*pairs):
@@ -41,7 +41,7 @@ def test_a_patients_two_hemispheres_are_not_two_patients():
     y, shared = np.tile([1, 0], 60), np.repeat(rng.normal(0, 2, 60), 2)
     p = 1 / (1 + np.exp(-shared - 1.5 * y - rng.normal(size=120)))
     both = [Prediction(f"p{n // 2}", ("left", "right")[n % 2], int(y[n]), float(p[n])) for n in range(120)]
-    (low, high), independent = scores.score(both, 0.5).auc.ci, delong_ci(y, p)
+    (low, high), independent = scores.score(both, 0.5).auc.ci, auc_ci(y, p)
     assert low < scores.score(both, 0.5).auc.value < high
     assert high - low < 0.75 * (independent[1] - independent[0])
     alone = [line._replace(patient=f"p{n}") for n, line in enumerate(both)]
@@ -90,7 +90,12 @@ def test_one_class_only_has_no_auc_and_says_why(predictions, message):
 
 
 def test_a_perfect_auc_does_not_pass_for_a_certain_one():
-    assert "no width" in scores.score(lines((1, 0.9), (1, 0.8), (0, 0.2), (0, 0.1)), 0.5).auc_reason
+    perfect = scores.score(lines((1, 0.9), (1, 0.8), (0, 0.2), (0, 0.1)), 0.5)
+    assert "an AUC of 1 leaves DeLong's estimate no variance: its interval is Newcombe's" in perfect.auc_reason
+    assert perfect.auc.ci == newcombe_ci(1.0, 2, 2)
+    hemispheres = [Prediction(name, side, int(side == "left"), 0.9 if side == "left" else 0.1)
+                   for name in "abcdef" for side in ("left", "right")]  # fmt: skip
+    assert scores.score(hemispheres, 0.5).auc.ci == newcombe_ci(1.0, 6, 6)
 
 
 def result(name, task, predictions, threshold, notes=(), **more):

@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.special import expit
 
 from tss.errors import InputError
 from tss.metrics.roc import (
+    auc_ci,
     confusion,
     delong_ci,
-    delong_logit_ci,
     delong_test,
     holm,
     roc_auc,
@@ -68,16 +70,45 @@ def test_delong_narrows_with_cases_and_says_nothing_for_one():
     assert delong_ci([1, 1, 0, 0], [4, 3, 2, 1]) == (1.0, 1.0)
 
 
-def test_delong_on_the_logit_scale_holds_a_high_auc_and_stays_within_0_and_1():
+def test_the_auc_s_interval_by_hand():
+    # As above, variance 1/8 and logit log(3): the reach is 1.96 * sqrt(1/8) / (3/4 * 1/4).
+    reach = 1.959963984540054 * math.sqrt(0.125) / (0.75 * 0.25)
+    low, high = auc_ci(Y, P)
+    assert low == pytest.approx(expit(math.log(3) - reach), abs=1e-12)
+    assert high == pytest.approx(expit(math.log(3) + reach), abs=1e-12)
+    assert auc_ci(Y, P, level=0.5)[0] > low
+
+
+def test_the_auc_s_interval_holds_a_high_auc_and_stays_within_0_and_1():
     rng, inside = np.random.default_rng(0), []
     y = np.array([1] * 40 + [0] * 42)
     for _ in range(500):
-        low, high = delong_logit_ci(y, rng.normal(size=82) + 2.326 * y)  # AUC 0.95
+        low, high = auc_ci(y, rng.normal(size=82) + 2.326 * y)  # AUC 0.95
         inside.append(low <= 0.95 <= high)
         assert 0 <= low <= high <= 1
     assert 0.925 <= np.mean(inside) <= 0.975
-    assert delong_logit_ci([1, 0, 0], [0.3, 0.2, 0.1]) == (0.0, 1.0)
-    assert delong_logit_ci([1, 1, 0, 0], [4, 3, 2, 1]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(2, 2), (12, 9), (40, 42)])
+def test_a_perfect_auc_has_an_interval_that_narrows_with_cases(positives, negatives):
+    """Newcombe's method 5, its equation written out: the lowest AUC that lies 1.96 of its standard errors below 1."""
+
+    def miss(auc):
+        half = (positives + negatives) / 2 - 1
+        variance = auc * (1 - auc) / positives / negatives * (1 + half * (1 - auc) / (2 - auc) + half * auc / (1 + auc))
+        return 1 - auc - 1.959963984540054 * math.sqrt(variance)
+
+    y = [1] * positives + [0] * negatives
+    low, high = auc_ci(y, y)
+    assert (low, high) == (pytest.approx(brentq(miss, 1e-9, 1 - 1e-9), abs=1e-9), 1.0)
+    assert auc_ci(y, [-score for score in y]) == (0.0, pytest.approx(1 - low, abs=1e-9))
+    assert 0.5 < auc_ci([1] * 40 + [0] * 42, [1] * 40 + [0] * 42)[0] < 1.0
+
+
+def test_scores_that_are_all_equal_leave_the_auc_open():
+    low, high = auc_ci([1, 1, 1, 0, 0, 0], [0.4] * 6)
+    assert low < 0.2 and high == pytest.approx(1 - low, abs=1e-9)
+    assert auc_ci([1, 0, 0], [0.3, 0.2, 0.1]) == (0.0, 1.0)  # a single case of a class
 
 
 def test_delong_test_by_hand():
@@ -159,7 +190,7 @@ def test_wilson_by_published_values():
     ([0, 2], [0.5, 0.6], r"must be 0 or 1, got \[2\]"),
     ([0, 1], [0.5], "same length"),
 ])  # fmt: skip
-@pytest.mark.parametrize("metric", [roc_auc, roc_curve, delong_ci, youden_threshold])
+@pytest.mark.parametrize("metric", [roc_auc, roc_curve, auc_ci, delong_ci, youden_threshold])
 def test_what_has_no_answer_is_refused(metric, y, p, message):
     with pytest.raises(InputError, match=message):
         metric(y, p)

@@ -42,7 +42,7 @@ def test_the_ideal_observer_has_all_of_itself(test_split, tmp_path, capsys):
     path = write(tmp_path / "ideal.csv", zip(names, p, np.where(p > 0.5, "positive", "unsure"), strict=True),
                  "patient,probability,verdict")  # fmt: skip
     row, said = score(capsys, path)
-    auc = "{:.3f} [{:.2f}-{:.2f}]".format(metrics.roc_auc(y, p), *metrics.delong_ci(y, p))
+    auc = "{:.3f} [{:.2f}-{:.2f}]".format(metrics.roc_auc(y, p), *metrics.auc_ci(y, p))
     assert (row["method"], row["TSS-Phantom"], row["task"], row["answered"]) == (
         "ideal",
         "3 middle",

@@ -4,25 +4,27 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from tss.metrics import delong_ci
+from tss.metrics import auc_ci
 from tss.study import planner
 
 
 @pytest.mark.parametrize("auc", [0.7, 0.9])
-def test_the_expected_width_is_that_of_delong_on_average(auc):
+def test_the_expected_width_is_that_of_the_auc_s_on_average(auc):
     rng = np.random.default_rng(0)
     y = np.array([1] * 40 + [0] * 42)
     widths = []
     for _ in range(400):
-        low, high = delong_ci(y, rng.normal(size=82) + math.sqrt(2) * ndtri(auc) * y)
+        low, high = auc_ci(y, rng.normal(size=82) + math.sqrt(2) * ndtri(auc) * y)
         widths.append(high - low)
-    assert planner.expected_width(auc, 40, 42) == pytest.approx(np.mean(widths), rel=0.04)
+    low, high = planner.expected_interval(auc, 40, 42)
+    assert high - low == pytest.approx(np.mean(widths), rel=0.04)
 
 
 def test_so_many_patients_have_the_wanted_width_and_one_fewer_has_not():
     n = planner.patients_for(0.75, 0.5, 0.1)
     half = n // 2
-    assert planner.expected_width(0.75, half, n - half) <= 0.1 < planner.expected_width(0.75, half - 2, n - half - 2)
+    enough, fewer = (planner.expected_interval(0.75, m, n - 2 * half + m) for m in (half, half - 2))
+    assert enough[1] - enough[0] <= 0.1 < fewer[1] - fewer[0]
 
 
 def test_the_line_of_the_issue(capsys):

@@ -42,7 +42,7 @@ def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
         roc = RocCurve(curve[0].tolist(), curve[1].tolist())
         best = Optimistic(youden, shares_of(metrics.confusion(y, p, youden)))
         if auc.value in (0.0, 1.0):
-            reason = "a perfect AUC is given no width: its interval ignores the sample's size"
+            reason = f"an AUC of {auc.value:.0f} leaves DeLong's estimate no variance: its interval is Newcombe's"
     else:
         reason = f"no AUC: it needs both classes, and {positives} of {len(y)} are positive"
     return Scores(
@@ -105,16 +105,17 @@ def over_all_line(found: OverAll) -> str:
 
 
 def auc_interval(y: np.ndarray, p: np.ndarray, predictions: Sequence[Prediction]) -> tuple[float, float]:
-    """Return the AUC's 95 % interval: DeLong's, or where patients have two lines each the bootstrap's by patient.
+    """Return the AUC's 95 % interval: auc_ci's, or where patients have two lines each the bootstrap's by patient.
 
-    DeLong's is of independent cases. A patient's two hemispheres share the scanner and the brain, and mostly one of
-    them is positive and the other is not: what moves both moves the AUC less than DeLong supposes.
+    The former is of independent cases. A patient's two hemispheres share the scanner and the brain, and mostly one of
+    them is positive and the other is not: what moves both moves the AUC less than it supposes.
 
     y, p: labels and probabilities (n,) of the predictions that have both.
     """
     patients = [line.patient for line in counted_lines(predictions)]
-    if len(set(patients)) == len(patients) or min(y.sum(), len(y) - y.sum()) < 2:
-        return metrics.delong_ci(y, p)
+    alone = len(set(patients)) == len(patients) or min(y.sum(), len(y) - y.sum()) < 2
+    if alone or metrics.roc_auc(y, p) in (0.0, 1.0):  # of which the bootstrap has no width
+        return metrics.auc_ci(y, p)
     try:
         return metrics.bootstrap_ci(
             lambda lines: metrics.roc_auc(y[lines], p[lines]), patients, np.random.default_rng(0)

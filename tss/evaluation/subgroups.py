@@ -20,7 +20,7 @@ from tss.errors import InputError
 from tss.evaluation.inference import Prediction
 from tss.evaluation.results import Estimate, Shares, Subgroup, with_interval
 from tss.evaluation.scores import labels_and_probabilities, shares_of
-from tss.metrics import confusion, delong_logit_ci, roc_auc
+from tss.metrics import auc_ci, confusion, roc_auc
 
 FEWEST = 5  # patients behind a score (of each class, for the AUC); our choice
 WITHHELD = f"n < {FEWEST}: withheld"
@@ -82,7 +82,7 @@ def _score_cell(group: str, cell: str, predictions: Sequence[Prediction], thresh
     shares = shares_of(confusion(y, p, threshold)).values()
     enough = [behind >= FEWEST for behind in (positives, negatives, len(y))]
     shown = [share if many else None for share, many in zip(shares, enough, strict=True)]
-    auc = Estimate(roc_auc(y, p), delong_logit_ci(y, p)) if min(positives, negatives) >= FEWEST else None
+    auc = Estimate(roc_auc(y, p), auc_ci(y, p)) if min(positives, negatives) >= FEWEST else None
     found = {"auc": auc} | dict(zip(("sensitivity", "specificity", "accuracy"), shown, strict=True))
     withheld = [name for name, estimate in found.items() if estimate is None]
     return Subgroup(

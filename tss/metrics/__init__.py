@@ -6,9 +6,9 @@ from tss.metrics.calibration import brier, brier_ci, calibration_curve, decision
 from tss.metrics.failures import failures_as_wrong, failures_at_neutral
 from tss.metrics.roc import (
     Confusion,
+    auc_ci,
     confusion,
     delong_ci,
-    delong_logit_ci,
     delong_test,
     holm,
     roc_auc,
@@ -18,9 +18,7 @@ from tss.metrics.roc import (
 )
 
 __all__ = [
-    "Confusion", "bootstrap_ci", "brier", "brier_ci", "calibration_curve", "cohen_kappa",
-    "cohen_kappa_ci", "confusion", "decision_curve", "delong_ci", "delong_logit_ci", "delong_test",
-    "failures_as_wrong",
-    "failures_at_neutral", "fleiss_kappa", "fleiss_kappa_ci", "holm", "mcnemar", "roc_auc", "roc_curve", "wilson",
-    "youden_threshold",
+    "Confusion", "auc_ci", "bootstrap_ci", "brier", "brier_ci", "calibration_curve", "cohen_kappa", "cohen_kappa_ci",
+    "confusion", "decision_curve", "delong_ci", "delong_test", "failures_as_wrong", "failures_at_neutral",
+    "fleiss_kappa", "fleiss_kappa_ci", "holm", "mcnemar", "roc_auc", "roc_curve", "wilson", "youden_threshold",
 ]  # fmt: skip

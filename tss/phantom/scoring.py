@@ -91,10 +91,10 @@ def scores_of(y: np.ndarray, p: np.ndarray, latent: np.ndarray) -> list[str]:
 
 
 def auc_text(y: np.ndarray, p: np.ndarray) -> str:
-    """Return an AUC with DeLong's interval, or a dash where a class is empty."""
+    """Return an AUC with its interval, or a dash where a class is empty."""
     if len(set(y.tolist())) < 2:
         return "-"
-    return "{:.3f} [{:.2f}-{:.2f}]".format(metrics.roc_auc(y, p), *metrics.delong_ci(y, p))
+    return "{:.3f} [{:.2f}-{:.2f}]".format(metrics.roc_auc(y, p), *metrics.auc_ci(y, p))
 
 
 def rates_of(y: np.ndarray, verdicts: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ Out: for expected AUCs the expected width of the 95 % interval, and the patients
 Paper: none (its test set has 82 patients).
 See: tests/study/test_planner.py
 
-The AUC's interval is DeLong's, expected where both classes' scores are normal and equally spread (Bamber 1975), which
+The AUC's interval is DeLong's on the logit scale, expected where both classes' scores are normal and equally spread (Bamber 1975), which
 networks' logits nearly are. Sensitivity and specificity have Wilson's.
 """
 
@@ -24,7 +24,7 @@ from scipy import special
 import tss
 from tss.display.tables import aligned
 from tss.errors import InputError, exit_code
-from tss.metrics.roc import wilson
+from tss.metrics.roc import logit_interval, wilson
 from tss.metrics.unsure import fewest_to_promise
 
 NAME = "python -m tss.study.planner"
@@ -64,11 +64,15 @@ def plan(args: argparse.Namespace) -> str:
     share = m / (m + n)
     table = [["expected AUC", "expected 95% interval", "width", f"patients for a width of {args.width:g}"]]
     for auc in AUCS:
-        width = expected_width(auc, m, n)
-        low, high = max(0.0, auc - width / 2), min(1.0, auc + width / 2)
+        low, high = expected_interval(auc, m, n)
         needed = patients_for(auc, share, args.width)
         table.append(
-            [f"{auc:.2f}", f"{low:.2f} to {high:.2f}", f"{width:.2f}", f"{needed} ({round(needed * share)} positive)"]
+            [
+                f"{auc:.2f}",
+                f"{low:.2f} to {high:.2f}",
+                f"{high - low:.2f}",
+                f"{needed} ({round(needed * share)} positive)",
+            ]
         )
     shares = [["expected", f"sensitivity, n = {m}", f"specificity, n = {n}"]]
     for value in SHARES:
@@ -82,14 +86,17 @@ def plan(args: argparse.Namespace) -> str:
     )
 
 
-def expected_width(auc: float, positives: int, negatives: int) -> float:
-    """Return the expected width of DeLong's 95 % interval, both classes being normal and equally spread."""
+def expected_interval(auc: float, positives: int, negatives: int) -> tuple[float, float]:
+    """Return the AUC's 95 % interval (tss.metrics.auc_ci) at DeLong's expected variance.
+
+    Both classes are supposed to be normal and equally spread.
+    """
     distance = math.sqrt(2) * special.ndtri(auc)
     # The chance that two positives beat one negative: the mean over negatives of (chance of one)^2; and conversely.
     both = float(WEIGHTS @ special.ndtr(distance - NODES) ** 2)
     above = both - auc**2
     variance = (auc * (1 - auc) + (positives - 1 + negatives - 1) * above) / (positives * negatives)
-    return 2 * float(special.ndtri(0.975)) * math.sqrt(variance)
+    return logit_interval(auc, variance)
 
 
 def patients_for(auc: float, share: float, width: float) -> int:
@@ -97,7 +104,8 @@ def patients_for(auc: float, share: float, width: float) -> int:
 
     def narrow(patients: int) -> bool:
         positives = max(2, round(share * patients))
-        return expected_width(auc, positives, max(2, patients - positives)) <= width
+        low, high = expected_interval(auc, positives, max(2, patients - positives))
+        return high - low <= width
 
     if not narrow(MOST):
         raise InputError(f"a width of {width:g} takes more than {MOST} patients. Give a larger --width.")

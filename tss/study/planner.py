@@ -9,8 +9,8 @@ Out: for expected AUCs the expected width of the 95 % interval, and the patients
 Paper: none (its test set has 82 patients).
 See: tests/study/test_planner.py
 
-The AUC's interval is DeLong's on the logit scale, expected where both classes' scores are normal and equally spread (Bamber 1975), which
-networks' logits nearly are. Sensitivity and specificity have Wilson's.
+The AUC's interval is DeLong's on the logit scale, expected where both classes' scores are normal and equally spread
+(Bamber 1975), which networks' logits nearly are. Sensitivity and specificity have Wilson's.
 """
 
 import argparse

@@ -58,6 +58,7 @@ from tss.training.phases import PAPER, RECIPES  # noqa: E402
 ALL = 272  # training patients
 # At most; an epoch from random weights costs twice a frozen one.
 EPOCHS = {1: 12, 2: 30, 3: 40, 4: 15, "random": 40, "medical": 40}
+RANDOM_EXTENDED = 8  # phase 1's epochs, since nothing is frozen
 # What lr and final lr of all but phase 1 are multiplied with. Larger: chosen on 300 other phantoms.
 RATES = {"paper": (1, 1), "larger": (100, 10)}
 MOST_LONGER = 2  # times the epochs and the patience, with fewer patients
@@ -155,14 +156,19 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
                 [args.tumours, *first, "--grid", *GRID, *words, *TUMOUR_FLAGS[model].split()],
             )
             continue
-        phase = RECIPES[args.recipe][key if key in PAPER else 3]
-        faster = [1, 1] if key == 1 else RATES[args.rates]
-        own = phase.epochs if args.recipe != "paper" else EPOCHS[key]
+        number, values = key if key in PAPER else 3, []
+        if args.recipe == "paper":
+            phase, faster = PAPER[number], [1, 1] if key == 1 else RATES[args.rates]
+            values = ["--lr", phase.lr * faster[0], "--final-lr", phase.final_lr * faster[1]]
+            values += ["--epochs", round((args.epochs or EPOCHS[key]) * longer)]
+            values += ["--patience", round(phase.patience * longer)]
+        elif key == "random":
+            values = ["--epochs", RANDOM_EXTENDED]
         must(
             "run_train.py",
             [
                 "--phase",
-                phase.number,
+                number,
                 "--recipe",
                 args.recipe,
                 "--init",
@@ -172,14 +178,7 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
                 args.data,
                 *words,
                 *(["--train-patients", n] if n < ALL else []),
-                "--lr",
-                phase.lr * faster[0],
-                "--final-lr",
-                phase.final_lr * faster[1],
-                "--epochs",
-                round((args.epochs or own) * longer),
-                "--patience",
-                round(phase.patience * longer),
+                *values,
             ],
         )
 

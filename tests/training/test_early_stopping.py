@@ -24,6 +24,13 @@ def test_stops_when_the_auc_has_not_risen_for_patience_epochs():
     assert early_stopping.is_finished([row(1, 0.5)], replace(phase, epochs=1))
 
 
+def test_where_the_last_epoch_is_kept_all_are_trained():
+    phase = replace(PAPER[1], patience=1, epochs=3, keeps="last")
+    rows = [row(1, 0.9), row(2, 0.5), row(3, 0.5)]
+    assert [early_stopping.is_finished(rows[:n], phase) for n in range(4)] == [False, False, False, True]
+    assert early_stopping.best_epoch(rows, "last") == 3
+
+
 def test_in_phase_0_the_lowest_error_is_best_and_ends_patience():
     phase = replace(PAPER[0], patience=2, epochs=100)
     rows = [

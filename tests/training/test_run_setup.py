@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 from tss.data.files import sha256
 from tss.data.prepared import read_prepared
 from tss.data.splits import split_hash
+from tss.data.tasks import samples
 from tss.errors import InputError
 from tss.training.checkpoint import write_checkpoint
 from tss.training.dataset import load_split
+from tss.training.phases import EXTENDED, PAPER, long_enough
 from tss.training.run_setup import Options, announce, set_up_run
 
 
@@ -46,6 +49,22 @@ def test_without_a_checkpoint_they_are_the_papers(options):
 def test_a_phases_values_can_be_changed(options, name, value):
     run = set_up_run(replace(options, values={name: value}), 1, None)
     assert getattr(run.phase, name) == value == run.about["settings"][name]
+
+
+def test_extended_phase_1_takes_as_many_steps_with_few_patients(options):
+    few = replace(options, recipe="extended")
+    hemispheres = len(samples(read_prepared(options.data), "stroke", "train"))
+    run = set_up_run(few, 1, None)
+    assert hemispheres <= 4 * 16 and run.phase.epochs == math.ceil(272 / math.ceil(hemispheres / 16))
+    assert run.about["settings"]["epochs"] == run.phase.epochs
+    assert set_up_run(replace(few, values={"epochs": 3}), 1, None).phase.epochs == 3
+    assert set_up_run(few, 2, "random").phase.epochs == 5
+    assert long_enough(EXTENDED[1], 2 * 272) == EXTENDED[1] and long_enough(PAPER[1], 2) == PAPER[1]
+
+
+def test_patience_is_refused_where_the_last_epoch_is_kept(options):
+    with pytest.raises(InputError, match="extended recipe keeps each phase's last epoch.*omit --patience"):
+        set_up_run(replace(options, recipe="extended", values={"patience": 3}), 1, None)
 
 
 def test_phase_0_implies_3d_and_phase_1_in_3d_starts_from_it(options, made_up):

@@ -24,13 +24,13 @@ from tss.data.cohort import Patient
 from tss.data.files import write_json
 from tss.data.prepared import read_prepared, read_settings
 from tss.data.shards import Shard
-from tss.data.tasks import POSITIVE, RESTORE
+from tss.data.tasks import POSITIVE, RESTORE, samples
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.study.programs import EVALUATE, PRETRAIN, TRAIN, type_in
 from tss.study.timing import seconds_a_hemisphere, steps_of
 from tss.training.device import choose_device
-from tss.training.phases import PAPER, RECIPES, WIDTH, Phase
+from tss.training.phases import PAPER, RECIPES, WIDTH, Phase, long_enough
 from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
 from tss.training.tumour_scans import read_tumours
 
@@ -310,7 +310,7 @@ def show_plan(study: Study, plan: Plan) -> None:
     total, timed = 0.0, {}
     lines = [["", "row", "from", "state", "at most", "python ..."]]
     for number, training in enumerate(plan.trainings, 1):
-        state, epochs = state_of(study, training)
+        state, epochs = state_of(study, training, plan.patients)
         cost = "not timed" if training.phase is None and state != "done" else "-"
         program = PRETRAIN
         if training.phase is not None:
@@ -344,7 +344,7 @@ def show_plan(study: Study, plan: Plan) -> None:
     )
 
 
-def state_of(study: Study, training: Training) -> tuple[str, int]:
+def state_of(study: Study, training: Training, patients: list[Patient]) -> tuple[str, int]:
     """Return how far a training is, in words, and how many epochs it has left at most; not known for tumours: 0."""
     if (training.folder / "curves.png").is_file() and training.best.is_file():  # what a training writes last
         return "done", 0
@@ -353,7 +353,8 @@ def state_of(study: Study, training: Training) -> tuple[str, int]:
     state = f"epoch {done} done" if done else "to do"
     if training.phase is None:
         return state, 0
-    epochs = study.values.get(training.key, {}).get("epochs", training.settings.epochs)
+    phase = long_enough(training.settings, len(samples(patients, training.settings.task, "train")))
+    epochs = study.values.get(training.key, {}).get("epochs", phase.epochs)
     return state, max(0, epochs - done)
 
 

@@ -10,6 +10,7 @@ torch is imported where a model is built, not at the top: `run_train.py --help` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,10 @@ class Phase:
     # Below, what the paper has no word for.
     own_rates: tuple[tuple[str, float, float], ...] = ()  # how parameters' names begin, their lr and final lr
     recipe: str = "paper"  # a key of RECIPES
-    keeps: str = "best"  # the epoch that is kept: "best" by validation AUC, or the "last"
+    keeps: str = "best"  # the epoch that is kept: "best" by validation AUC, or the "last", without early stopping
     fits_classifier: bool = False  # starts from a logistic regression on what is read (tss.training.classifier_fit)
     strongest: tuple[float, ...] = ()  # share of the voxels that are phase 1's logit, epoch by epoch
+    least_steps: int = 0  # of the optimizer: where fewer patients make fewer an epoch, there are more epochs
 
     @property
     def name(self) -> str:
@@ -102,10 +104,12 @@ PAPER = {
 # epoch is kept: of few validation patients the best AUC is chance's (TSS-PHANTOM.md).
 # Search wide, then narrow: narrow from the start, some seeds never learn.
 STRONGEST = (0.2, 0.05, 0.0125, 0.003, 0.0008)
+LEAST_STEPS = 272  # eight epochs of the paper's 272 patients
 EXTENDED = {0: replace(PAPER[0], recipe="extended")} | {
     number: replace(
-        PAPER[number], recipe="extended", keeps="last", own_rates=(), epochs=epochs, patience=epochs, lr=lr,
+        PAPER[number], recipe="extended", keeps="last", own_rates=(), epochs=epochs, lr=lr,
         final_lr=10 * lr, strongest=STRONGEST if number == 1 else (), fits_classifier=number > 1,
+        least_steps=LEAST_STEPS if number == 1 else 0,  # the others start with a classifier that is fitted already
     )
     for number, epochs, lr in ((1, 8, 1e-2), (2, 5, 1e-2), (3, 5, 1e-2), (4, 5, 1e-2))
 }  # fmt: skip
@@ -190,6 +194,12 @@ def share_of(phase: Phase, epoch: int) -> float:
     return phase.strongest[min((epoch - 1) * 8 // phase.epochs, len(phase.strongest) - 1)]
 
 
+def long_enough(phase: Phase, hemispheres: int) -> Phase:
+    """The same phase, with as many epochs as its least steps take where so many hemispheres are trained on."""
+    steps_an_epoch = math.ceil(hemispheres / phase.batch_size)
+    return replace(phase, epochs=max(phase.epochs, math.ceil(phase.least_steps / steps_an_epoch)))
+
+
 def frozen_modules(phase: Phase, model: str) -> tuple[str, ...]:
     """Names of the modules that a phase of this recipe freezes."""
     return (FROZEN if phase.recipe == "paper" else FROZEN_WITH_EVIDENCE)[model]
@@ -216,7 +226,8 @@ def schedule_in_words() -> str:
     ]
     return "\n".join([
         head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound",
-        "--recipe extended: 8, 5, 5 and 5 epochs, lr 0.01 -> 0.1; phase 1 learns evidence, phases 2-4 read under it",
+        f"--recipe extended: 8 epochs (or {LEAST_STEPS} steps), 5, 5 and 5, lr 0.01 -> 0.1; phase 1 learns evidence, "
+        "phases 2-4 read under it",
         "phase 0 is Models Genesis: no labels, mean squared error, patience 10 (validation restoration error)",
     ])  # fmt: skip
 

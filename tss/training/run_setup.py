@@ -32,7 +32,7 @@ from tss.errors import InputError
 from tss.training.checkpoint import Parent, check_checkpoint, check_parent, read_torch_file
 from tss.training.dataset import Split
 from tss.training.device import choose_device
-from tss.training.phases import FROZEN, PAPER, RECIPES, WIDTH, Phase
+from tss.training.phases import FROZEN, PAPER, RECIPES, WIDTH, Phase, long_enough
 from tss.training.pretrained import recognise_weights
 
 MODEL = "2d"  # where neither --model nor a checkpoint says otherwise, and the phase has it
@@ -127,6 +127,11 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
     cohort = read_prepared(options.data)
     patients = training_cohort(options, cohort)
     preprocessing = read_settings(options.data)
+    check_classes(options.data, patients, phase)
+    if phase.keeps == "last" and "patience" in options.values:
+        raise InputError(f"the {recipe} recipe keeps each phase's last epoch, without early stopping: omit --patience.")
+    if "epochs" not in options.values:
+        phase = long_enough(phase, len(samples(patients, phase.task, "train")))
     learned = [patient for patient in patients if patient.split in ("train", "val") and patient.status == "ok"]
     weights = parent.origin if parent else "random"
     settings = settings_of(
@@ -154,7 +159,6 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
     if parent:
         tested = [patient for patient in cohort if patient.split == "test" and patient.status == "ok"]
         check_parent(parent, phase, about, hashes_of(options.data, tested))
-    check_classes(options.data, patients, phase)
     folder = default_out(options, model, recipe) / f"phase{number}"
     check_folder(options, folder)
     note = PHANTOMS if cohort[0].row.get("phantom") else ""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tss.data.acquisition import acquisition_of
 from tss.data.bids_layout import UNKNOWN, Dataset, File, lesion_rank, read_object, read_table, with_prefix
 from tss.data.cohort import (
     SCANS,
@@ -45,6 +46,7 @@ class Session(NamedTuple):
     scans: dict[str, Path]  # column of the cohort -> file
     missing: list[str]
     remarks: list[str]
+    acquired: dict[str, str]  # columns that the sidecars fill (tss.data.acquisition)
 
 
 def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
@@ -201,6 +203,7 @@ def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str,
         "not_found": "; ".join(chosen.missing),
     }
     row |= {column: path.relative_to(data.root).as_posix() for column, path in chosen.scans.items()}
+    row |= chosen.acquired
     row |= {
         column: value
         for known in (facts, of_sessions.get(read, {}))
@@ -238,7 +241,7 @@ def _chosen(data: Dataset, sessions: list[Session], wanted: str) -> Session:
     """
     if wanted and wanted not in (session.folder.name for session in sessions):
         folder = sessions[0].folder.with_name(wanted)
-        return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv names"], [])
+        return Session(folder, {}, [f"there is no folder {wanted}, which participants.tsv names"], [], {})
     if wanted:
         return next(session for session in sessions if session.folder.name == wanted)
     scanned = (s for s in sessions if any(data.images(s.folder / kind) for kind in ("dwi", "anat")))
@@ -249,10 +252,11 @@ def _session(data: Dataset, folder: Path) -> Session:
     """Find the scans of a session."""
     here = folder.relative_to(data.root)
     if not folder.is_dir():
-        return Session(folder, {}, [f"there is no folder {here}"], [])
+        return Session(folder, {}, [f"there is no folder {here}"], [], {})
     scans: dict[str, Path] = {}
     missing: list[str] = []
     remarks: list[str] = []
+    read: dict[str, File] = {}
     kinds: dict[str, list[File]] = {"dwi": [], "trace": [], "b0": [], "adc": [], "": []}
     for stray in (*data.strays(folder / "dwi"), *data.strays(folder / "anat")):
         remarks.append(f"{stray.path.name} is not read: it lies in {here}, and its name is another's")
@@ -264,7 +268,7 @@ def _session(data: Dataset, folder: Path) -> Session:
         ranked.setdefault(_drawbacks(data, image), []).append(image)
     if ranked:
         drawbacks = min(ranked)
-        dwi = _best(ranked[drawbacks], remarks)
+        dwi = read["dwi"] = _best(ranked[drawbacks], remarks)
         scans |= {"dwi": dwi.path} | ({"dwi_bval": bval} if (bval := data.bval(dwi)) else {})
         second = next((kind for kind in ("b0", "adc") if kinds[kind]), None)
         if drawbacks[1] and second:
@@ -276,14 +280,18 @@ def _session(data: Dataset, folder: Path) -> Session:
 
     anatomical = [image for image in data.images(folder / "anat") if image.suffix.lower() == "flair"]
     if flairs := [image for image in anatomical if image.part is not None]:
-        scans["flair"] = _best(flairs, remarks).path
+        read["flair"] = _best(flairs, remarks)
+        scans["flair"] = read["flair"].path
     else:
         alike = [image.path.name for image in data.images(folder / "anat") if "flair" in image.path.name.lower()]
         hint = f" ({', '.join(alike)}: BIDS names one sub-<label>_FLAIR.nii.gz)" if alike and not anatomical else ""
         missing.append(f"no FLAIR in {here / 'anat'}{hint}")
     if lesion := _lesion(data, folder, remarks):
         scans["lesion"] = lesion
-    return Session(folder, scans, missing, remarks)
+    sidecars = {name: data.sidecar(image) for name, image in read.items()}
+    bvals = data.bvals(read["dwi"]) if "dwi" in read else None
+    acquired = acquisition_of(sidecars, None if bvals is None else bvals.tolist())
+    return Session(folder, scans, missing, remarks, acquired)
 
 
 def _drawbacks(data: Dataset, image: File) -> tuple[bool, bool, int, bool]:

@@ -13,14 +13,16 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from tss.data.acquisition import COLUMNS, MILLISECONDS
 from tss.data.cohort import Patient, is_number
 from tss.data.prepared import read_stored_record
 
-SCANNER = ("site", "scanner", "vendor", "manufacturer", "model", "field_strength", "dwi_b")  # columns, if there
+SCANNER = ("site", "scanner", "vendor", "manufacturer", "model", "field_strength", "dwi_b", "b_values")  # columns, if there
 NUMBERS = {  # of the table or of the patient's record
     "onset_to_mri_min": "onset to MRI, min",
     "age": "age, years",
     "nihss": "NIHSS",
+    **{column: COLUMNS[column] for column in MILLISECONDS},
     "dwi_pixel_mm": "DWI, pixel, mm",
     "dwi_slice_mm": "DWI, slice to slice, mm",
     "flair_pixel_mm": "FLAIR, pixel, mm",

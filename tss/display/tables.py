@@ -6,10 +6,12 @@ Paper: Table 1.
 See: tests/display/test_tables.py
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from tss.data.acquisition import COLUMNS
 from tss.data.cohort import EXTERNAL, SPLITS, Patient, is_number
 from tss.data.tasks import label_of
 
@@ -40,6 +42,12 @@ def table1_rows(patients: list[Patient]) -> list[list[str]]:
         unknown = f", {len(group) - len(values)} unknown" if len(values) < len(group) else ""
         return f"{half:.0f} ({quarter:.0f}-{three:.0f}){unknown}"
 
+    def values(group: list[Patient], column: str) -> str:
+        cells = [p.row.get(column, "") for p in group]
+        if sum(map(is_number, cells)) and column.endswith("_ms"):
+            return numbers(group, column)
+        return ", ".join(f"{value or 'unknown'} ({count})" for value, count in Counter(cells).most_common())
+
     def share(group: list[Patient], true: list[bool]) -> str:
         return f"{sum(true)} ({100 * sum(true) / len(group):.0f}%)"
 
@@ -64,4 +72,9 @@ def table1_rows(patients: list[Patient]) -> list[list[str]]:
             str(sum(p.side == s for p in g)) for s in ("left", "right", "both", "")
         ),
     }
-    return [["Table 1", *groups]] + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]
+    scanned = {column: words for column, words in COLUMNS.items() if any(p.row.get(column) for p in patients)}
+    return (
+        [["Table 1", *groups]]
+        + [[name, *(cell(g) for g in groups.values())] for name, cell in rows.items()]
+        + [[words, *(values(g, column) for g in groups.values())] for column, words in scanned.items()]
+    )

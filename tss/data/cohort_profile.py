@@ -17,7 +17,16 @@ from tss.data.acquisition import COLUMNS, MILLISECONDS
 from tss.data.cohort import Patient, is_number
 from tss.data.prepared import read_stored_record
 
-SCANNER = ("site", "scanner", "vendor", "manufacturer", "model", "field_strength", "dwi_b", "b_values")  # columns, if there
+SCANNER = (
+    "site",
+    "scanner",
+    "vendor",
+    "manufacturer",
+    "model",
+    "field_strength",
+    "dwi_b",
+    "b_values",
+)  # columns, if there
 NUMBERS = {  # of the table or of the patient's record
     "onset_to_mri_min": "onset to MRI, min",
     "age": "age, years",

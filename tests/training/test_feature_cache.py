@@ -1,8 +1,11 @@
 """The frozen part computed once gives the same losses and weights as computing it in every step."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from tss.errors import InputError
 from tss.training import feature_cache
 from tss.training.dataset import Split, batches
 from tss.training.device import at_precision
@@ -89,14 +92,53 @@ def test_each_hemisphere_in_its_place_of_an_odd_number_too(count, split):
     assert torch.allclose(kept.hemispheres, network.frozen(some.hemispheres.float()), atol=1e-6)
 
 
-def test_too_little_memory_falls_back_to_the_direct_way_and_says_so(split, monkeypatch):
+@pytest.mark.parametrize("short", ["free memory", "our limit"])
+@pytest.mark.parametrize("model", ["2d", "3d"])
+def test_where_memory_is_short_a_file_without_a_name_holds_the_same_bits(model, short, split, tmp_path, monkeypatch):
+    in_memory = trained(model, split, True, "fp32", attention=False)
+    monkeypatch.chdir(tmp_path)
+    if short == "free memory":
+        monkeypatch.setattr(feature_cache, "free_memory", lambda device: 100)
+    else:
+        monkeypatch.setattr(feature_cache, "MOST", 100)
+    said = []
+    losses, weights, outputs = trained(model, split, True, "fp32", attention=False, say=said.append)
+    assert said[0].endswith("kept in a file without a name in ., gone when this ends") and not list(tmp_path.iterdir())
+    assert losses == in_memory[0] and (outputs == in_memory[2]).all()
+    assert all(torch.equal(weight, in_memory[1][name]) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_file_gives_back_values_and_memory_format(kind, tmp_path):
+    torch.manual_seed(0)
+    kept = torch.rand(7, 4, 5, 3).to(kind).movedim(3, 1)  # channels last in memory
+    stored = feature_cache.room_for(7, kept[0], tmp_path)
+    assert isinstance(stored, feature_cache.StoredFeatures)
+    for rows in (slice(0, 2), slice(2, 4), slice(4, 6), slice(5, 7)):
+        stored[rows] = kept[rows]
+    assert (len(stored), stored.ndim, stored.nbytes) == (7, 4, kept.nbytes)
+    for rows in (slice(2, 5), slice(6, 7), torch.tensor([6, 0, 3]), torch.tensor([4])):
+        assert torch.equal(stored[rows], kept[rows]) and stored[rows].dtype == kind
+        assert stored[rows].stride() == kept[rows].stride()
+    assert torch.equal(torch.cat(list(stored.split(4))), kept) and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said(split, monkeypatch):
+    monkeypatch.setattr(feature_cache, "MOST", 0)
+    monkeypatch.setattr(feature_cache.tempfile, "TemporaryFile", lambda dir: open("/dev/full", "r+b", buffering=0))
+    with pytest.raises(InputError, match=r"cannot be kept in \.: No space left on device. Free some space there"):
+        cache_features(build_model("3d", 4, [32, 32, 6], attention=False), [split], CPU, "fp32", print)
+
+
+def test_where_nothing_has_room_features_are_computed_in_each_step_and_that_is_said(split, monkeypatch):
     monkeypatch.setattr(feature_cache, "free_memory", lambda device: 100)
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
     said = []
     losses, weights, outputs = trained("3d", split, True, "fp32", attention=False, say=said.append)
     direct_losses, direct_weights, direct_outputs = trained("3d", split, False, "fp32", attention=False)
     assert losses == direct_losses and (outputs == direct_outputs).all()
     assert all(torch.equal(weight, direct_weights[name]) for name, weight in weights.items())
-    assert "do not fit into half of the free memory" in said[0] and "again in each step" in said[0]
+    assert "neither into memory nor into half of the free disk of .: computed again in each step" in said[0]
 
 
 def test_one_hemisphere_computed_on_demand_has_the_bits_of_the_one_that_was_kept():
@@ -104,7 +146,8 @@ def test_one_hemisphere_computed_on_demand_has_the_bits_of_the_one_that_was_kept
     network = build_model("3d", 4, [128, 32, 6], attention=False)
     freeze(network, FROZEN["3d"])
     _, (kept,) = cache_features(network, [split], CPU, "fp32", print)
-    lazy = feature_cache.LazyFeatures(network, split.hemispheres, CPU, "fp32")
+    lazy = feature_cache.LazyFeatures(network, split.hemispheres, kept.hemispheres[0], CPU, "fp32")
+    assert lazy.shape == kept.hemispheres.shape
     for row in range(len(lazy)):
         assert torch.equal(lazy[torch.tensor([row])], kept.hemispheres[[row]])
         assert lazy[torch.tensor([row])][0].stride() == kept.hemispheres[row].stride()

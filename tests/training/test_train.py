@@ -111,15 +111,37 @@ def test_what_is_learned_from_is_the_same_whether_the_frozen_part_is_computed_on
 ):
     options = replace(options, model=kind, recipe=recipe, values={"epochs": 2, "lr": 1e-4, "final_lr": 1e-2})
     train.train_phase(replace(options, out=Path("once")), 1, "random")
-    for name in ("once", "direct"):
+    for name in ("once", "file", "direct"):
+        if name == "file":
+            monkeypatch.setattr(feature_cache, "MOST", 0)
         if name == "direct":
-            monkeypatch.setattr(feature_cache, "free_memory", lambda device: 0)
+            monkeypatch.setattr(feature_cache, "place_for", lambda *_: None)
         train.train_phase(replace(options, out=Path(name)), 2, "once/phase1/best.pt")
+    assert weights_equal("once/phase2/last.pt", "file/phase2/last.pt")
+    assert Path("once/phase2/log.csv").read_bytes() == Path("file/phase2/log.csv").read_bytes()
+    assert {file.name for file in Path("file/phase2").iterdir()} == {
+        file.name for file in Path("once/phase2").iterdir()
+    }
     once, direct = (load_checkpoint(f"{name}/phase2/last.pt") for name in ("once", "direct"))
     assert once["settings"]["data"] == direct["settings"]["data"]  # of the hemispheres, not of what was made of them
     for name, tensor in once["state_dict"].items():
         difference = (tensor.double() - direct["state_dict"][name].double()).norm()
         assert difference <= 1e-5 * tensor.double().norm(), name
+
+
+@KINDS
+def test_hemispheres_on_disk_are_learned_from_as_if_they_lay_in_memory(options, kind, no_drawing, monkeypatch):
+    train.train_phase(replace(options, out=Path("disk")), FIRST[kind])
+
+    def in_memory(*args):
+        split = load_split(*args)
+        return split._replace(hemispheres=split.hemispheres[:])
+
+    monkeypatch.setattr(train, "load_split", in_memory)
+    train.train_phase(replace(options, out=Path("memory")), FIRST[kind])
+    assert weights_equal(*(f"{name}/phase{FIRST[kind]}/last.pt" for name in ("disk", "memory")))
+    logs = [Path(name, f"phase{FIRST[kind]}", "log.csv").read_bytes() for name in ("disk", "memory")]
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.slow

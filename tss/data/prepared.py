@@ -26,6 +26,7 @@ GRID = (224, 224, 26)  # X, Y, Z; paper 2.1
 PICTURE_COLUMN = "qc_picture"  # of cohort.csv: hash of the picture that a verdict is of
 UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError)  # what np.load raises
 MOST_VOXELS = 1024  # our choice: of a grid along one axis
+BITS_OF_ONE = int(np.float16(1).view(np.uint16))  # floats that are not negative are in the order of their bits
 KEY_LENGTH = 16  # our choice: hexadecimal digits of a picture's hash; enough that no two of a study are alike
 
 
@@ -168,12 +169,23 @@ def read_hemispheres(data: str | os.PathLike, patient: str, grid: Sequence[int])
 
     Raises InputError: missing, damaged, of another grid, or with an empty hemisphere.
     """
+    hemispheres = np.array(map_hemispheres(data, patient, grid), order="C")
+    for side, hemisphere in zip(SIDES, hemispheres, strict=True):
+        check_hemisphere(hemisphere, data, patient, side)
+    return hemispheres
+
+
+def map_hemispheres(data: str | os.PathLike, patient: str, grid: Sequence[int]) -> np.ndarray:
+    """Return a patient's hemispheres as read_hemispheres() does, left on disk: the header alone has been read.
+
+    Raises InputError: missing, damaged, or of another grid. What the voxels are is not known yet.
+    """
     path, (x, y, z) = hemispheres_file(data, patient), grid
     shape = (len(SIDES), len(CHANNELS), z, y, x // 2)
-    again = f"Delete {record_file(data, patient)} and run run_preprocess.py again: it processes this patient again."
+    again = _made_again(data, patient)
     if why := why_unreadable(path):
         raise InputError(f"{path} is missing or damaged ({why}). {again}")
-    try:  # mapped first: a header that claims more than the file holds costs no memory
+    try:  # mapped: a header that claims more than the file holds costs no memory
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except UNREADABLE as error:
         raise InputError(f"{path} is missing or damaged ({error}). {again}") from error
@@ -185,13 +197,22 @@ def read_hemispheres(data: str | os.PathLike, patient: str, grid: Sequence[int])
             f"{path} has the shape {mapped.shape}, the grid in settings.json needs {shape}. "
             "Run run_preprocess.py --overwrite, with one --grid for all patients."
         )
-    hemispheres = np.array(mapped, order="C")
-    for side, hemisphere in zip(SIDES, hemispheres, strict=True):
-        if not np.isfinite(hemisphere).all() or not hemisphere.any():
-            raise InputError(f"{path}: the {side} hemisphere is empty or not finite. {again}")
-        if hemisphere.min() < 0 or hemisphere.max() > 1:
-            raise InputError(f"{path}: the {side} hemisphere has values outside 0 to 1. {again}")
-    return hemispheres
+    return mapped
+
+
+def check_hemisphere(hemisphere: np.ndarray, data: str | os.PathLike, patient: str, side: str) -> None:
+    """Refuse a hemisphere (C, D, H, W) float16 that is empty, not finite, or not in [0, 1]."""
+    if 0 < hemisphere.view(np.uint16).max() <= BITS_OF_ONE:  # a twentieth of the time that comparing floats takes
+        return
+    path, again = hemispheres_file(data, patient), _made_again(data, patient)
+    if not np.isfinite(hemisphere).all() or not hemisphere.any():
+        raise InputError(f"{path}: the {side} hemisphere is empty or not finite. {again}")
+    if hemisphere.min() < 0 or hemisphere.max() > 1:
+        raise InputError(f"{path}: the {side} hemisphere has values outside 0 to 1. {again}")
+
+
+def _made_again(data: str | os.PathLike, patient: str) -> str:
+    return f"Delete {record_file(data, patient)} and run run_preprocess.py again: it processes this patient again."
 
 
 def differing_settings(one: Settings, other: Settings) -> str:

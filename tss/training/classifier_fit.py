@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tss.models.evidence import EvidenceClassifier
-from tss.training.dataset import Split, at_least_float
+from tss.training.dataset import Rows, Split, at_least_float
 from tss.training.device import at_precision
 
 STRENGTH = 1.0  # of the data beside |w|^2 / 2; our choice
@@ -38,7 +38,7 @@ def fit_classifier(network: EvidenceClassifier, learner: nn.Module, train: Split
 
 
 @torch.no_grad()
-def read_all(network: EvidenceClassifier, learner: nn.Module, hemispheres: Tensor, precision: str) -> Tensor:
+def read_all(network: EvidenceClassifier, learner: nn.Module, hemispheres: Tensor | Rows, precision: str) -> Tensor:
     """hemispheres (N, C, D, H, W), or what frozen() made of them where `learner` takes that -> means (N, 3)."""
     network.eval()
     device = network.feature_mean.device

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tss.errors import InputError
-from tss.training.dataset import at_least_float
+from tss.training.dataset import Rows, at_least_float
 from tss.training.device import at_precision, without_onednn_bf16
 
 LOSS = F.binary_cross_entropy_with_logits  # paper 2.4; on logits, since it is stable there (decision 3)
@@ -90,7 +90,9 @@ def train_one_epoch(
 
 
 @torch.no_grad()
-def predict(network: nn.Module, hemispheres: Tensor, size: int, device: torch.device, precision: str) -> np.ndarray:
+def predict(
+    network: nn.Module, hemispheres: Tensor | Rows, size: int, device: torch.device, precision: str
+) -> np.ndarray:
     """hemispheres (N, C, D, H, W) of any float type, in batches of `size` -> logits (N,) float64.
 
     Raises FloatingPointError: a logit is not a finite number.

@@ -29,8 +29,11 @@ SHOWN = 4  # hemispheres in restored.png
 
 
 def mean_hemisphere(split: Split) -> Tensor:
-    """Return the mean (C, D, H, W) float32 of a split's hemispheres."""
-    return split.hemispheres.mean(dim=0, dtype=torch.float32)
+    """Return the mean (C, D, H, W) float32 of a split's hemispheres, a slice at a time: all may not fit into memory."""
+    hemispheres = split.hemispheres
+    channels, depth = hemispheres.shape[1:3]
+    means = [hemispheres[:, c, z].mean(dim=0, dtype=torch.float32) for c in range(channels) for z in range(depth)]
+    return torch.stack(means).unflatten(0, (channels, depth))
 
 
 @torch.no_grad()

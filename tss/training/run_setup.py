@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tss.data.splits import fewer_to_train, split_hash
 from tss.data.tasks import RESTORE, samples
 from tss.errors import InputError
 from tss.training.checkpoint import Parent, check_checkpoint, check_parent, read_torch_file
-from tss.training.dataset import Split
+from tss.training.dataset import Rows, Split
 from tss.training.device import choose_device
 from tss.training.phases import FROZEN, PAPER, RECIPES, WIDTH, Phase, long_enough
 from tss.training.pretrained import recognise_weights
@@ -258,13 +259,24 @@ def check_folder(options: Options, folder: Path) -> None:
 
 
 def fingerprint(train: Split, val: Split) -> str:
-    """SHA-256 over everything that is learned from: samples, labels and voxels."""
+    """SHA-256 over what is learned from: samples, labels and voxels; of hemispheres on disk the middle slices.
+
+    What preprocessing does otherwise shows in each slice, and to read all of a large cohort takes minutes.
+    """
     digest = hashlib.sha256()
     for split in (train, val):
         digest.update(repr([tuple(sample) for sample in split.samples]).encode())
         digest.update(split.labels.numpy().data)  # for tumours an outline, which a sample does not hold
-        digest.update(split.hemispheres.numpy().data)
+        stored = split.hemispheres
+        for part in [stored] if isinstance(stored, Tensor) else middle_slices(stored):
+            digest.update(part.numpy().data)
     return digest.hexdigest()
+
+
+def middle_slices(hemispheres: Rows) -> Iterator[Tensor]:
+    """Yield the middle slice (C, H, W) of each hemisphere (C, D, H, W)."""
+    middle = hemispheres.shape[2] // 2
+    return (hemispheres[row, :, middle] for row in range(len(hemispheres)))
 
 
 def why_left_out(patient: Patient) -> str:
@@ -282,11 +294,11 @@ def announce(run: Run, train: Split, val: Split) -> None:
         f"({'no labels' if phase.task == RESTORE else f'{int(split.labels.sum())} positive'})"
         for name, split in (("train", train), ("val", val))
     ]
-    memory = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
+    size = (train.hemispheres.nbytes + val.hemispheres.nbytes) / 2**30
     run.say_model()
     chosen = f"fold {options.fold}: " if options.fold else ""
     chosen += f"{options.train_patients} training patients: " if options.train_patients else ""
-    run.say(f"{chosen}{', '.join(counts)}; {memory:.2f} GiB in memory")
+    run.say(f"{chosen}{', '.join(counts)}; {size:.2f} GiB on disk")
     learned = {sample.patient for split in (train, val) for sample in split.samples}
     excluded = Counter(
         why_left_out(patient)

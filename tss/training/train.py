@@ -95,7 +95,9 @@ def train_run(run: Run, objective: Objective, train: Split, val: Split) -> Path:
         state = prepare(run, train)
         if state.frozen and not is_finished(state.history, run.phase):
             assert isinstance(state.network, Classifier)  # no other network has layers to freeze
-            state.learner, splits = cache_features(state.network, splits, run.device, run.options.precision, run.say)
+            state.learner, splits = cache_features(
+                state.network, splits, run.device, run.options.precision, run.say, run.folder
+            )
         if run.phase.fits_classifier and not state.history:
             assert isinstance(state.network, EvidenceClassifier)
             fit_classifier(state.network, state.learner, splits[0], run.options.precision)

@@ -117,8 +117,8 @@ def parse() -> argparse.Namespace:
         help="AUC with one sequence of another patient too: what a network does without, it keeps",
     )
     args = parser.parse_args()
-    if args.recipe != "paper" and (args.tumours or args.rates != "paper"):
-        parser.error("--recipe extended has its own rates, and no row of medical weights")
+    if args.recipe != "paper" and (args.tumours or args.epochs or args.rates != "paper"):
+        parser.error("--recipe extended has its own rates and epochs, and no row of medical weights")
     return args
 
 

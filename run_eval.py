@@ -133,7 +133,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         default=GIVEN,
         help="--table, and report.html: one page with all of it, patient flow, curves, limits and "
-        "hashes, that needs no network and can be sent to a clinician",
+        "hashes, that needs no network and can be sent to a clinician; checklist.md: CLAIM 2024 and TRIPOD+AI, filled "
+        "from the run's files; model-card.md",
     )
     cohort.add_argument(
         "--study",

@@ -29,16 +29,19 @@ from tss.data.splits import split_hash
 from tss.data.tasks import POSITIVE, TASKS
 from tss.display.tables import aligned
 from tss.errors import InputError
-from tss.evaluation import gradcam_overlap, predictions_table, readers, table2
+from tss.evaluation import checklist, gradcam_overlap, model_card, predictions_table, readers, table2
 from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_rows
+from tss.evaluation.checklist import write_checklist
 from tss.evaluation.ensemble import as_ensemble, picker_of
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
 from tss.evaluation.inference import Model, Prediction, hemispheres_of, open_models, predict_patients, side_picker
+from tss.evaluation.model_card import write_model_card
 from tss.evaluation.options import Options
 from tss.evaluation.predictions_table import write_predictions
 from tss.evaluation.promise import kept_on, promise_note, with_promise
 from tss.evaluation.recalibration import recalibrated, recalibration_note, without_those
 from tss.evaluation.results import NETWORK, Comparison, Estimate, Row, Scores, as_json
+from tss.evaluation.run_facts import facts_of, read_run
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import score_subgroups
 from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, chance_interval, phantom_note
@@ -56,7 +59,7 @@ OF_A_NETWORK = (*predictions_table.NAMES, "metrics.json", "roc.png", "gradcam")
 COMPARISONS = "comparisons.json"
 DIFFERENCES = "external.json"
 USED = ("train", "val")  # splits whose patients the models may have learned from
-REPORT = ("report.html", "figures")  # as tss.evaluation.report has them
+REPORT = ("report.html", "figures", checklist.NAME, model_card.NAME)  # the first two as tss.evaluation.report has them
 
 
 @dataclass(frozen=True)
@@ -433,8 +436,14 @@ def write_tables(
         from tss.evaluation.report import Findings, write_report  # matplotlib takes a second to load
 
         maps = {model.name: sorted(selection.folder(model).glob("gradcam/*.png")) for model in selection.models}
-        write_report(
-            out,
-            Findings(selection.cohort, selection.split, rows, compared, how_compared, maps, selection.settings, differ),
+        found = Findings(
+            selection.cohort, selection.split, rows, compared, how_compared, maps, selection.settings, differ
         )
-        print(f"report.html written to {out}", flush=True)
+        write_report(out, found)
+        described = [row.name for row in found.last_networks] or [row.name for row in found.networks[-1:]]
+        folders = [(model, selection.folder(model)) for model in selection.models if model.name in described]
+        run = read_run(out, selection.options.data, selection.cohort, selection.split, folders, found.phantoms)
+        facts = facts_of(run)
+        write_checklist(out, facts, run.phantoms)
+        write_model_card(out, facts, run.phantoms)
+        print(f"report.html, {checklist.NAME} and {model_card.NAME} written to {out}", flush=True)

@@ -575,7 +575,8 @@ def _origin(found: Findings) -> str:
         if found.split == "test"
         else f"Cohort, who is in which split, SHA-256: {found.networks[0].cohort}.",
         "Beside this page lie table2.csv and table2.md, comparisons.json, the pictures of figures/, and for each "
-        "network metrics.json and predictions.csv.",
+        "network metrics.json and predictions.csv; and checklist.md (CLAIM 2024, TRIPOD+AI) and model-card.md, filled "
+        "from these files.",
         "The method: Zhang, Polson et al. 2021, Computerized Medical Imaging and Graphics 90:101926.",
     ]
     return _section(

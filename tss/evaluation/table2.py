@@ -42,10 +42,13 @@ WEIGHTS = {
     "Models Genesis": "Models Genesis, published",
     "ResNet-18": "ResNet-18, published (paper: ImageNet)",
 }  # the other words of tss.training.checkpoint.Parent.origin say enough
+INTERVALS = (
+    "95 % intervals: DeLong's on the logit scale for the AUC (of hemispheres the bootstrap's by patient), Wilson's for "
+    "sensitivity, specificity and accuracy."
+)
 EXPLAINED = (
     "Sensitivity, specificity and accuracy are at the threshold that was chosen on validation; a reader has none, and "
-    "a published cut-off is its own. 95 % intervals: DeLong's on the logit scale for the AUC (of hemispheres the "
-    "bootstrap's by patient), Wilson's for the others. Cases: the first digits of the SHA-256 of the cases and their "
+    f"a published cut-off is its own. {INTERVALS} Cases: the first digits of the SHA-256 of the cases and their "
     "labels; rows with the same digits are of the same test set."
 )
 

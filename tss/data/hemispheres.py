@@ -10,8 +10,9 @@ import numpy as np
 
 CHANNELS = ("dwi", "t2w", "flair")  # paper Fig. 4; section 2.3 lists them in another order (decision 1)
 CEILING = {"dwi": 4.0, "t2w": 8.0, "flair": 3.0}  # our choice: 1.0 of the unit scale, in medians of healthy brain.
-# Acute lesions reach 3 on DWI and 2 on FLAIR, CSF 4-5 on b0: only artefacts are clipped. No higher for DWI and FLAIR,
-# since b0's bright CSF would then drown what they show: with 6, 6 and 5 phase 1 learned from DWI at half the pace.
+# Acute lesions reach 3 on DWI and 2 on FLAIR, CSF 4-5 on b0: only artefacts are clipped. Not higher for DWI and
+# FLAIR, since b0's bright CSF would then drown what they show: with 6 (DWI), 6 (b0) and 5 (FLAIR) phase 1 learned from
+# DWI at half the pace.
 
 
 def split(volumes: np.ndarray) -> np.ndarray:

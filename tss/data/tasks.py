@@ -2,7 +2,7 @@
 
 In:  Patients, a task, a split.
 Out: Sample(patient, side, label) of each hemisphere that takes part; the lines of predictions.csv.
-Paper: 2.3 (stroke side, TSS < 3 h, TSS < 4.5 h; hemispheres with stroke alone for TSS).
+Paper: 2.3 (stroke side, TSS < 3 h, TSS < 4.5 h; only hemispheres with stroke for TSS).
 See: tests/data/test_tasks.py
 """
 
@@ -14,7 +14,7 @@ from tss.data.cohort import SIDES, Patient
 
 TASKS = {"stroke": None, "tss<3h": 180.0, "tss<4.5h": 270.0}  # positive below so many minutes (paper 2.3)
 POSITIVE = {"stroke": "stroke in the hemisphere", "tss<3h": "TSS < 3 h", "tss<4.5h": "TSS < 4.5 h"}
-RESTORE = "restore"  # phase 0's task: no labels, so it is none of TASKS (paper 2.2)
+RESTORE = "restore"  # phase 0's task: no labels, so it is not in TASKS (paper 2.2)
 TUMOURS = {"2d": "tumour type", "3d": "tumour outline"}  # what medical weights learn, on other patients (paper 3)
 UNKNOWN = -1  # the label where side or onset is not known
 
@@ -31,7 +31,7 @@ def label_of(patient: Patient, task: str, side: str = "") -> int:
     """Return 1 = positive, 0 = negative, UNKNOWN.
 
     "stroke": is there stroke in the hemisphere of this side?
-    "tss<3h", "tss<4.5h": did the stroke begin less long ago? The same for both sides.
+    "tss<3h", "tss<4.5h": did the stroke begin less than the limit ago? The same for both sides.
     """
     limit = TASKS[task]
     if limit is None:

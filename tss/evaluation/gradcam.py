@@ -1,8 +1,8 @@
 """Grad-CAM: which places in a hemisphere moved the network's output, and how far to trust the picture.
 
 In:  a classifier in eval mode and one hemisphere (C, D, H, W) = (channel, slice z, row y, column x), in [0, 1].
-Out: a map (D, H, W) in [0, 1] on the input's own grid, all its slices on one scale, 0 outside the brain; and what it
-     is worth in all. Of the extended recipe the evidence itself.
+Out: a map (D, H, W) in [0, 1] on the input's own grid, all its slices on one scale, 0 outside the brain; and its
+     worth. For the extended recipe: the evidence itself.
 Paper: 3, Fig. 9 ("the penultimate convolutional layer"); Selvaraju 2019, equations 1 and 2.
 See: tests/evaluation/test_gradcam.py
 """
@@ -50,7 +50,7 @@ TARGETS = {
 def map_of(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: int = 1) -> np.ndarray:
     """Return where a network has looked, (D, H, W) in [0, 1]: the evidence where it has such, else the Grad-CAM.
 
-    Evidence is that for stroke, whatever `sign`: the TSS phases read there, whatever they find.
+    The evidence is always for stroke, whatever `sign`: the TSS phases read there, whatever they find.
     """
     if not isinstance(model, EvidenceClassifier):
         return grad_cam(model, hemisphere, target, sign)
@@ -71,7 +71,7 @@ def explained(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: 
         worth    = sum over cells of max(0, sum_c weight_c A_c), to first order what the logit owes to the map
 
     There is one output, so evidence against the positive class is the same map of minus the logit. What argues for
-    the other side is cut off in either map: a cold place is not a healthy place. In the 2D model the gradient holds
+    the other side is cut off in either map: a cold place is not a healthy place. In the 2D model the gradient contains
     the slice's own weight, so that one slice can be compared with another.
 
     model: maps (1, C, D, H, W) to logits (1,); in eval mode, frozen or not.
@@ -79,7 +79,7 @@ def explained(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: 
     target: the layer; its output is (D, channels, h, w), each slice on its own, or (1, channels, d, h, w).
 
     Returns (D, H, W) float32 in [0, 1], 0 outside the brain (where no channel has a value), all zero where nothing
-    argues for that sign, which is a result to be said; and the worth, in logits.
+    argues for that sign, which is a result to report; and the worth, in logits.
 
     Raises ValueError: the model is in training mode, where BatchNorm would answer for another function.
     """
@@ -103,7 +103,7 @@ def explained(model: nn.Module, hemisphere: torch.Tensor, target: Target, sign: 
 
 @contextmanager
 def recorded(module: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collect a module's outputs while the block runs. The hook is gone afterwards, also after an error."""
+    """Collect a module's outputs while the block runs. The hook is gone afterwards, even after an error."""
     outputs: list[torch.Tensor] = []
     handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:

@@ -3,7 +3,7 @@
 In:  y (n,) true classes 0 or 1; p (n,) scores, higher = more likely 1; all as arrays or lists.
 Out: plain floats, tuples and arrays.
 Paper: 2.4 and 3 (ROC-AUC; sensitivity, specificity and accuracy at Youden's J); the intervals and the tests are ours.
-See: tests/metrics/test_roc.py, and tests/benchmarks/metrics.py beside scikit-learn, statsmodels and others
+See: tests/metrics/test_roc.py, and tests/benchmarks/metrics.py against scikit-learn, statsmodels and others
 
 Every function refuses what has no answer (one class only, NaN) with an InputError; none returns NaN.
 """
@@ -45,7 +45,7 @@ def roc_curve(y: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.nd
 def auc_ci(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Confidence interval of the AUC: DeLong's, computed for the AUC's logit (Pepe 2003). The suite prints no other.
 
-    At 40 positives and 42 negatives delong_ci() holds an AUC of 0.95 in 88 to 90 of 100 studies, this one in 95
+    At 40 positives and 42 negatives delong_ci() covers an AUC of 0.95 in 88 to 90 of 100 studies, this one in 95
     (tests/benchmarks/coverage.py). An AUC of 0 or 1, or scores that are all equal, have no variance by DeLong's
     estimate: they get Newcombe's interval, which knows how large the sample was. With a single positive or negative
     nothing is ruled out: (0, 1).
@@ -70,7 +70,7 @@ def logit_interval(auc: float, variance: float, level: float = 0.95) -> tuple[fl
 def newcombe_ci(auc: float, positives: int, negatives: int, level: float = 0.95) -> tuple[float, float]:
     """Confidence interval of an AUC from the sizes of the classes alone (Newcombe 2006, method 5).
 
-    It holds each AUC that lies within z standard errors of `auc`, by the standard error which that AUC itself has
+    It contains each AUC within z standard errors of `auc`, using the standard error which that AUC itself has
     (Hanley and McNeil 1982, both classes counted as half of the cases), as Wilson's does for proportions.
     """
     z, half = NormalDist().inv_cdf((1 + level) / 2), (positives + negatives) / 2 - 1
@@ -80,7 +80,7 @@ def newcombe_ci(auc: float, positives: int, negatives: int, level: float = 0.95)
         return theta * (1 - theta) * (1 + more) / (positives * negatives)
 
     def furthest(end: float) -> float:
-        """The last AUC on the way to an end (0 or 1) that is near enough: found by halving the way."""
+        """The last AUC on the way to an end (0 or 1) that is near enough, by bisection."""
         near, far = auc, end
         for _ in range(60):
             middle = (near + far) / 2
@@ -152,7 +152,7 @@ def holm(pvalues: Sequence[float]) -> list[float]:
 def youden_threshold(y: ArrayLike, p: ArrayLike) -> float:
     """Return the score t that maximises Youden's J = sensitivity + specificity - 1, positive being p >= t.
 
-    Of several best ones the highest is taken (fewest false positives). J is compared in whole numbers, so that
+    Of equally good ones the highest is taken (fewest false positives). J is compared in whole numbers, so that
     rounding cannot decide.
     """
     y, p = checked(y, p)

@@ -24,7 +24,7 @@ class SliceClassifier(Classifier):
         super().__init__()
         self.backbone = ResNet18(width)
         self.classifier = nn.Linear(8 * width, 1)
-        # One linear output on features and gated features, "concatenated" (2.2), is the sum of two. Two modules, since
+        # A linear output on features and gated features, "concatenated" (2.2), is the sum of two outputs. Two modules:
         # phase 4 adds the second to a first that is trained already, and gives it rates of its own (decision 17).
         self.gate = AttentionGate(4 * width, 8 * width, ndim=2) if attention else None
         self.gate_classifier = nn.Linear(4 * width, 1, bias=False) if attention else None
@@ -116,7 +116,7 @@ class ResNet18(nn.Module):
 
 
 def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """Two residual blocks; the first one changes the number of channels and the size."""
+    """Two residual blocks; the first one may change the number of channels and the size."""
     return nn.Sequential(Block(in_channels, channels, stride), Block(channels, channels, stride=1))
 
 
@@ -138,5 +138,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # in place: neither BatchNorm nor ReLU needs what it gave
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # in place: BatchNorm's backward needs its input alone
         return F.relu(self.bn2(self.conv2(x)).add_(shortcut), inplace=True)

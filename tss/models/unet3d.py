@@ -41,7 +41,7 @@ class UNet3D(nn.Module):
         x = self.up3(bottom, stage3)
         x = self.up2(x, stage2)
         x = self.up1(x, stage1)
-        # In float32 in every precision: in bfloat16 a logit from 6.3 on would be 1, and learn nothing any more.
+        # In float32 in every precision: in bfloat16 a logit above 6.3 would round to exactly 1, and learn nothing.
         return torch.sigmoid(self.out(x)[:, :, :d, :h, :w].float())
 
 
@@ -78,7 +78,7 @@ class VolumeClassifier(Classifier):
 
 
 class Encoder3d(nn.Module):
-    """The way down. The same object in UNet3D and VolumeClassifier, so phase 0's weights fit phase 1 by name."""
+    """The way down. The same class in UNet3D and VolumeClassifier, so phase 0's weights fit phase 1 by name."""
 
     def __init__(self, in_channels: int, width: int):
         super().__init__()

@@ -30,8 +30,8 @@ STRIPPED_ZEROS = 0.5  # our choice: share of voxels that are zero where the skul
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
 
-    The brain is what is bright on DWI, for its place in the coil, and stays connected when thin bridges are cut; b0
-    adds the CSF around it (decision 12). Where the skull has been removed already, what is left is kept as it is.
+    The brain is what is bright on DWI, relative to its place in the coil, and stays connected when thin bridges are
+    cut; b0 adds the CSF around it (decision 12). Where the skull has been removed already, what is left is kept.
 
     Raises InputError: nothing like a brain is found.
     """
@@ -67,8 +67,8 @@ def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _tissue(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray, level, level_b0) -> np.ndarray:
-    """Return what is bright on DWI and hangs together. Levels: of brain, one number or (X, Y, Z)."""
-    # Bright on either of the two, brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
+    """Return what is bright on DWI and connected. Levels: of brain, one number or (X, Y, Z)."""
+    # By either scan the brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
     solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)
     inner = _largest(depth(solid, sizes) > NECK_MM)
     reach = depth(~inner, sizes) <= NECK_MM + 1.5
@@ -85,7 +85,7 @@ def _nearby(scan: np.ndarray, tissue: np.ndarray, level: float, sizes: np.ndarra
 
 
 def _without_islands(brain: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Drop what in its slice is small and lies apart: mucosa and what EPI has moved, joined to the brain from above."""
+    """Drop small isolated parts of a slice: mucosa and displaced signal, joined to the brain from above."""
     kept = brain.copy()
     for k in range(brain.shape[2]):
         label, _ = ndimage.label(brain[:, :, k])

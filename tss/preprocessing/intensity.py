@@ -1,8 +1,8 @@
 """Intensities made comparable: no bias field, healthy brain at the reference's level, lesions as bright as before.
 
 In:  a scan (X, Y, Z) in the scanner's units and its brain mask.
-Out: the same scan without bias field; then healthy brain matched to the reference patient's; then [0, 1].
-Paper: 2.1 (N4 bias correction, normalisation, histogram matching to a reference study), 2.3 (channels in 0..1).
+Out: the same scan without bias field; then healthy brain matched to the reference patient's, in healthy medians.
+Paper: 2.1 (N4 bias correction, normalisation, histogram matching to a reference study).
 See: tests/preprocessing/test_intensity.py
 """
 
@@ -16,11 +16,11 @@ CALM = 0.25  # our choice: share of the blocks that are kept, nearly all of it w
 REACH = 1 / 6  # our choice: two blocks are compared if no further apart than this part of the box, some 25 mm
 PAIRS = 5000  # our choice: compared; another draw moves the field by 0.3 %
 ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and
-# white matter, or a lesion and its surroundings, differ by 0.1 and more. The first round still sees the field in it.
-STEPS = 3  # our choice: of each round's weighted least squares
+# white matter, or a lesion and its surroundings, differ by 0.1 and more. In the first round the field is still in it.
+STEPS = 3  # our choice: iterations of each round's weighted least squares
 STRONG = 0.15  # SD of the log of a strong field, the first round's guess
 WEAK = 0.005  # our choice: SD below which a field is negligible
-TRUST = 3e-7  # our choice: of two blocks' likeness against the stiffness. Measured by tests/benchmarks/bias.py
+TRUST = 3e-7  # our choice: weight of the stiffness against a pair of blocks. Measured by tests/benchmarks/bias.py
 FEWEST = 100  # our choice: blocks; with fewer a field cannot be distinguished from anatomy, and none is removed
 DARKEST = 0.05  # our choice: fraction of the median below which a voxel is noise or a hole, not signal
 
@@ -163,10 +163,10 @@ def _evaluate(coefficients: np.ndarray, positions: list[np.ndarray]) -> np.ndarr
 def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return percentiles (7,) of the healthy bulk of the brain, in the volume's units, increasing.
 
-    The bulk is found by cutting off both tails around the median until nothing more is cut, so that a lesion of a
-    fifth of the brain hardly moves the landmarks.
+    The bulk is found by cutting off both tails around the median until nothing more is cut (at most 10 times), so
+    that a lesion of a fifth of the brain hardly moves the landmarks.
 
-    Raises ValueError: the positive values in the mask do not vary.
+    Raises ValueError: fewer than 100 positive values in the mask, or they do not vary.
     """
     values = volume[mask]
     values = values[values > 0]
@@ -189,7 +189,7 @@ def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def match(volume: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Bring healthy brain to the reference's histogram, in medians of healthy brain; 0 outside the mask.
 
-    Between landmarks the gain is interpolated; below the lowest and above the highest it stays the same, so a lesion
+    Between landmarks intensities are interpolated; below the lowest and above the highest the gain stays, so a lesion
     keeps its ratio to its mirror side (decision 9). No gain differs from the median's by more than MOST_STRETCH.
 
     volume: (X, Y, Z); mask: (X, Y, Z) bool.

@@ -1,4 +1,4 @@
-"""One patient, from raw scans to hemispheres: the paper's steps, one line each.
+"""One patient, from raw scans to hemispheres: the paper's steps in order.
 
 In:  Scans (DWI b1000, b0, FLAIR), each in its own space; the atlas; the tools; the reference patient's landmarks.
 Out: Prepared: hemispheres (2, 3, D, H, W) in [0, 1], the volumes on the atlas grid, affines, measures and flags.
@@ -55,13 +55,13 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
     raw = {"dwi": dwi, "t2w": b0, "flair": flair}
     clean = {name: scan._replace(data=np.clip(scan.data, 0, None)) for name, scan in raw.items()}
 
-    # "the neck and skull were removed": on DWI with b0's help, before the bias field, which is of the brain's tissue.
+    # "the neck and skull were removed": on DWI with b0's help, before bias correction, which needs the brain mask.
     brain = tools.find_brain(clean["dwi"], clean["t2w"])
     if not brain.any():
         raise InputError(f"{dwi.path or 'the DWI'}: no brain was found in it.")
     check_not_exchanged(dwi, b0, brain)
 
-    # "N4 bias field correction was applied to all sequences"
+    # "N4 bias field correction was applied to all sequences": to FLAIR once it is registered, and so has a mask
     brains = {"dwi": brain, "t2w": brain}
     clean |= {name: _without_bias(clean[name], brain, name) for name in brains}
 

@@ -31,14 +31,14 @@ LEAST_OVERLAP = 0.4  # our choice: poses with a smaller share of the points insi
 FLAT_MM = 20.0
 HEAD = 0.3  # our choice: of the mean signal; darker is air
 DIMMEST = 0.2  # our choice: of the head's median blur; beyond the head nothing is divided by less
-STRAIN = 0.05  # our choice: SD of the log of what heads are stretched or sheared by against the atlas, size apart
-# Our choice: so many independent observations the information is taken to rest on. Real heads cut by 15 or 30 mm then
-# land within 5 mm of themselves; with 300 within 6, without within 8.
+STRAIN = 0.05  # our choice: SD of the log of heads' stretch or shear against the atlas, size excluded
+# Our choice: how many independent observations the information counts as. Real heads cut by 15 or 30 mm then land
+# within 5 mm of themselves; with 300 within 6, without this prior within 8.
 WORTH = 100.0
 DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
 THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
-# Our choice: registration looks so far beyond the brain, where its outline shows. With more of the dark around it, a
+# Our choice: registration looks this far beyond the brain, where its outline shows. With more of the dark around it, a
 # head that is cut slides along its outline.
 MARGIN_MM = 5.0
 SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
@@ -69,7 +69,8 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
     near = depth(~mask, voxel_sizes(fixed.affine)) <= (SAME_HEAD_MM if whole_heads else MARGIN_MM)
     if dof == 12:
         return register(moving, fixed, (near, near, near), dof, [_centre(moving.data > 0, moving.affine)])
-    # Scans of one session share a world, unless the patient left the scanner in between: start from both places.
+    # Scans of one session share a world, unless the patient left the scanner in between: start from that, and from
+    # aligned centres of mass.
     middle = _centre(mask, fixed.affine)
     centres = [middle, middle + _centre(moving.data, moving.affine) - _centre(fixed.data, fixed.affine)]
     # Blurred, the skull outshines the brain and misleads; sharp, it says where along the slices the head lies.
@@ -91,11 +92,11 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
     dof: 6 = rigid, 12 = affine.
     centres: world positions in the moving scan (mm), each one guess of where the first mask's centre lies in it.
 
-    Returns World affine (4, 4) moving -> fixed.
+    Returns the world affine (4, 4) moving -> fixed.
     """
     centre = apply_affine(fixed.affine, np.argwhere(masks[0]).mean(0))
     small_moving, small_fixed = shrink(moving), shrink(fixed)
-    if dof == 6:  # with their skulls; a coil makes a bin of one tissue here and of another there
+    if dof == 6:  # with their skulls; a coil puts different tissues in one bin
         small_moving, small_fixed = _flattened(small_moving), _flattened(small_fixed)
     levels = [
         _images(small_moving, small_fixed, _points(mask, fixed.affine, count), smooth)
@@ -177,7 +178,7 @@ def _motions(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, steps: int) -> tuple[np.ndarray, float]:
-    """Climb down from an affine fixed -> moving. Returns the affine and its cost."""
+    """Descend from an affine fixed -> moving. Returns the affine and its cost."""
     nudges = DIFFERENCE_MM * np.concatenate([np.zeros((1, dof)), np.eye(dof), -np.eye(dof)])
 
     def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -198,9 +199,9 @@ def _descend(start: np.ndarray, images: Images, centre: np.ndarray, dof: int, st
 
 
 def _oddness(matrices: np.ndarray) -> np.ndarray:
-    """Return what speaks against the stretches and shears of (..., 3, 3) matrices, in units of information.
+    """Return the penalty on the stretches and shears of (..., 3, 3) matrices, in units of information.
 
-    The log of the stretch, without what it grows by in all, against what heads differ by. Where much of the brain is
+    The squared log strain without overall growth, relative to how much heads differ. Where much of the brain is
     seen this weighs little; where a scan lacks the cerebellum or the crown it decides what the scan cannot.
     """
     values, vectors = np.linalg.eigh(np.swapaxes(matrices, -1, -2) @ matrices)
@@ -210,7 +211,7 @@ def _oddness(matrices: np.ndarray) -> np.ndarray:
 
 
 def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
-    """Return minus the mutual information at an affine fixed -> moving, and its slope by the affine's (3, 4) entries.
+    """Return minus the mutual information at an affine fixed -> moving, and its gradient by the affine's (3, 4) entries.
 
     MI = sum_fm p(f, m) log(p(f, m) / (p(f) p(m))), p smoothed along m by a cubic B-spline.
     """

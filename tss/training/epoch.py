@@ -45,7 +45,7 @@ def build_optimizer(
                 own = (rates for begin, *rates in own_rates if name.startswith(begin))
                 first, last = next(own, (lr, final_lr))
                 groups.setdefault((first, last), []).append(parameter)
-        # In the order of the table, so that a resumed optimizer finds its groups again.
+        # Sorted by rates, so that a resumed optimizer finds its groups again.
         return AdaBound([{"params": groups[rates], "lr": rates[0], "final_lr": rates[1]} for rates in sorted(groups)])
     except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
         raise InputError(
@@ -55,7 +55,7 @@ def build_optimizer(
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy (2.4) of logits (N,); of evidence and the voxel's part (N, 2) the sum of both."""
+    """Binary cross-entropy (2.4) of logits (N,); of (N, 2), evidence and the voxel's part, the sum of the two."""
     if logits.ndim == 1:
         return LOSS(logits, labels)
     return sum((LOSS(column, labels) for column in logits.unbind(dim=1)), start=torch.zeros_like(labels[0]))

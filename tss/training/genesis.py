@@ -11,7 +11,7 @@ import numpy as np
 # Zhou 2019: how often each distortion is applied. Painting is out-painting four times in five.
 NONLINEAR_RATE, SHUFFLE_RATE, PAINT_RATE, OUT_PAINT_SHARE = 0.9, 0.5, 0.9, 0.8
 # No flips (Zhou 2019: 0.4): every hemisphere has its midline at the last column, on purpose (paper 2.3).
-LEVELS = 4096  # of the intensity curve's table: steps finer than those of the float16 that volumes are stored in
+LEVELS = 4096  # of the intensity curve's table: volumes are stored as float16, whose steps above 0.5 are twice as large
 LARGEST_WINDOW = 10  # a shuffled window's side is at most 1/10 of the volume's
 MOST_PAINTED, GO_ON = 5, 0.95  # up to 5 boxes, each but the first drawn with this chance
 
@@ -34,7 +34,7 @@ def distort(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def bend_intensities(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Map each channel's intensities through a random monotonic Bezier curve; half of them turn dark to bright.
+    """Map each channel's intensities through a random monotonic Bezier curve; half of the curves turn dark to bright.
 
     The curve goes from (0, 0) to (1, 1) with two random control points, sorted so that it is a function:
     B(t) = 3 (1-t)^2 t p1 + 3 (1-t) t^2 p2 + t^3.

@@ -29,8 +29,10 @@ class Phase:
 
     number: int
     task: str  # a key of tss.data.tasks.TASKS, RESTORE, or one of TUMOURS
-    starts_from: int | None  # the phase whose best checkpoint it takes; None, or not of this model: random weights
-    freezes: bool  # are the layers in FROZEN frozen?
+    starts_from: (
+        int | None
+    )  # the phase whose best checkpoint it takes; None, or a phase this model lacks: random weights
+    freezes: bool  # are the layers of frozen_modules() frozen?
     attention: bool
     batch_size: int
     lr: float
@@ -45,7 +47,7 @@ class Phase:
     keeps: str = "best"  # the epoch that is kept: "best" by validation AUC, or the "last", without early stopping
     fits_classifier: bool = False  # starts from a logistic regression on what is read (tss.training.classifier_fit)
     strongest: tuple[float, ...] = ()  # share of the voxels that are phase 1's logit, epoch by epoch
-    least_steps: int = 0  # of the optimizer: where fewer patients make fewer an epoch, there are more epochs
+    least_steps: int = 0  # of the optimizer: fewer patients make fewer an epoch, so there are more epochs
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Phase:
 # since the restoration error last fell.
 # The paper gives one pair of rates for all that a TSS phase trains. At these, slice weights and what phase 4 adds stay
 # where they started (tests/benchmarks/TSS-PHANTOM.md), so they have rates of their own (decision 17): gates and their
-# columns of the classifier, which are new, those of phase 1, in which all is new.
+# classifier columns, being new, take those of phase 1, where everything is new.
 SLICES = ("slice_logits", 1e-2, 1e-1)
 GATES = ("gate", 5e-4, 1e-2)
 PAPER = {
@@ -100,11 +102,11 @@ PAPER = {
 }  # fmt: skip
 
 # Ours (decision 18): phase 1 learns evidence for stroke voxel by voxel, and the TSS phases read the intensities where
-# it lies (tss.models.evidence). Rates, epochs and shares were chosen on other phantoms than TSS-Phantom's. The last
-# epoch is kept: of few validation patients the best AUC is chance's (TSS-PHANTOM.md).
-# Search wide, then narrow: narrow from the start, some seeds never learn.
+# it lies (tss.models.evidence). Rates, epochs and shares were chosen on phantoms other than TSS-Phantom's. The last
+# epoch is kept: with few validation patients the best AUC is luck (TSS-PHANTOM.md).
+# Search wide, then narrow: if narrow from the start, some seeds never learn.
 STRONGEST = (0.2, 0.05, 0.0125, 0.003, 0.0008)
-LEAST_STEPS = 272  # eight epochs of the paper's 272 patients
+LEAST_STEPS = 272  # 8 epochs of 34 steps: the paper's 272 patients, 544 hemispheres in batches of 16
 EXTENDED = {0: replace(PAPER[0], recipe="extended")} | {
     number: replace(
         PAPER[number], recipe="extended", keeps="last", own_rates=(), epochs=epochs, lr=lr,
@@ -187,7 +189,7 @@ def build_model(
 
 
 def share_of(phase: Phase, epoch: int) -> float:
-    """The share of a hemisphere's voxels that phase 1's logit is the mean evidence of, in this epoch (from 1).
+    """The share of a hemisphere's voxels whose mean evidence is phase 1's logit in this epoch (from 1).
 
     Each share but the last has an eighth of the epochs, so that more epochs, for fewer patients, narrow as slowly.
     """
@@ -195,7 +197,7 @@ def share_of(phase: Phase, epoch: int) -> float:
 
 
 def long_enough(phase: Phase, hemispheres: int) -> Phase:
-    """The same phase, with as many epochs as its least steps take where so many hemispheres are trained on."""
+    """The same phase, with enough epochs for its least steps on so many hemispheres."""
     steps_an_epoch = math.ceil(hemispheres / phase.batch_size)
     return replace(phase, epochs=max(phase.epochs, math.ceil(phase.least_steps / steps_an_epoch)))
 
@@ -225,9 +227,9 @@ def schedule_in_words() -> str:
         for phase in PAPER.values()
     ]
     return "\n".join([
-        head, *rows, "all: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound",
-        f"--recipe extended: 8 epochs (or {LEAST_STEPS} steps), 5, 5 and 5, lr 0.01 -> 0.1; phase 1 learns evidence, "
-        "phases 2-4 read under it",
+        head, *rows, "phases 1-4: at most 100 epochs, patience 10 (validation AUC), BCE, AdaBound",
+        f"--recipe extended: at least 8 epochs and {LEAST_STEPS} steps, then 5, 5, 5; lr 0.01 -> 0.1; "
+        "phase 1 learns evidence, phases 2-4 read under it",
         "phase 0 is Models Genesis: no labels, mean squared error, patience 10 (validation restoration error)",
     ])  # fmt: skip
 

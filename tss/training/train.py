@@ -62,7 +62,7 @@ def train_all(options: Options, init: str | None = None) -> list[Path]:
     """Train a model's phases, each from the best checkpoint of the one before; returns the best checkpoints."""
     model, phases = phases_of(options, init)
     patients = training_cohort(options, read_prepared(options.data))
-    for phase in phases:  # what would stop phase 4 hours later is refused now
+    for phase in phases:  # what would stop phase 4 only hours later is refused now
         check_classes(options.data, patients, phase)
         check_folder(options, default_out(options, model, phase.recipe) / f"phase{phase.number}")
     best: list[Path] = []
@@ -236,7 +236,7 @@ def finish_run(run: Run, state: TrainState, val: Split, features: Split) -> Path
             f"proof: {len(state.frozen)} frozen parameters and buffers in best.pt and last.pt are bit-equal to "
             f"{run.parent.path}"
         )
-    write_log(run, state)  # a kill may have come between last.pt and its line
+    write_log(run, state)  # the process may have been killed after last.pt, before its line
     row = state.history[best_epoch(state.history, run.phase.keeps) - 1]
     title, note = f"{run.phase.name.capitalize()}: {run.phase.task}", f"\n{run.note}" if run.note else ""
     training_plots.draw_curves(run.folder / "curves.png", state.history, row["epoch"], title + note)
@@ -253,7 +253,7 @@ def finish_run(run: Run, state: TrainState, val: Split, features: Split) -> Path
 
 
 def say_what_moved(run: Run, state: TrainState, features: Split) -> None:
-    """Say of the best and of the last network how far each part came, and what the attention is worth (decision 17).
+    """Say how far each part of the best and of the last network moved, and what the attention is worth (decision 17).
 
     The best goes on to the next phase, and may be of an early epoch; the last shows what the phase's rates can do.
     """

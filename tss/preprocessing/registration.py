@@ -211,7 +211,7 @@ def _oddness(matrices: np.ndarray) -> np.ndarray:
 
 
 def _cost(affine: np.ndarray, images: Images) -> tuple[float, np.ndarray]:
-    """Return minus the mutual information at an affine fixed -> moving, and its gradient by the affine's (3, 4) entries.
+    """Return minus the mutual information at an affine fixed -> moving, and its gradient by the (3, 4) entries.
 
     MI = sum_fm p(f, m) log(p(f, m) / (p(f) p(m))), p smoothed along m by a cubic B-spline.
     """

@@ -14,6 +14,7 @@ from tss.data import nifti
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
 from tss.display import roc_plots
+from tss.evaluation import subgroups
 from tss.phantom.ideal_observer import ceilings
 from tss.training.checkpoint import load_model
 
@@ -79,7 +80,7 @@ def test_one_checkpoint_leaves_what_the_design_says(made, tmp_path, capsys):
     }
     said = capsys.readouterr().out
     assert "6 of 8 patients scored; 1 predicted without a known label; p29 has no probability" in said
-    assert "onset to MRI  0-3 h" in said and "n < 5: withheld" in said
+    assert "onset to MRI  0-3 h" in said and subgroups.WHY_WITHHELD in said
     assert f"side unknown of 1 patients; chosen by {made.resolve()}/runs/phase1/best.pt: p30 " in said
 
 

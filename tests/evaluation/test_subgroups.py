@@ -67,16 +67,60 @@ def test_figures_of_each_cell_and_what_is_withheld():
         ("field strength", "unknown"),
     ]
     left = cells["side", "left"]
-    assert (left.n, left.n_positive, left.shares.specificity.value) == (12, 6, 5 / 6)
-    assert left.shares.sensitivity == (4 / 6, wilson(4, 6)) and left.withheld is None
+    assert (left.n, left.n_positive, left.shares.sensitivity) == (12, 6, (4 / 6, wilson(4, 6)))
+    # The one negative on the right would follow from all negatives and the left ones.
+    assert left.withheld == ["auc", "specificity", "accuracy"]
+    only = {cell.cell: cell for cell in subgroups.score_subgroups(early + late, predictions[:12], 0.45)}["left"]
+    assert only.withheld is None and only.shares.specificity.value == 5 / 6
     # Positives beat 6, 6, 6, 6, 5 and 4 of the six negatives.
-    assert left.auc.value == pytest.approx(33 / 36)
-    weak = cells["field strength", "1.5"]
-    assert weak.shares.specificity.value == weak.shares.accuracy.value == 5 / 6
-    assert weak.shares.sensitivity is None and weak.auc is None
-    assert weak.withheld == ["auc", "sensitivity"] and weak.reason == "n < 5: withheld"
+    assert only.auc.value == pytest.approx(33 / 36)
+    six = {cell.cell: cell for cell in subgroups.score_subgroups(early + late, predictions[:12], 0.45)}["1.5"]
+    assert six.shares.specificity.value == 5 / 6 and six.shares.sensitivity is six.auc is None
+    assert six.withheld == ["auc", "sensitivity", "accuracy"] and six.reason == "withheld"  # accuracy is specificity
     assert cells["side", "unknown"].n == 0 and cells["side", "right"].shares.accuracy is None
     json.dumps(as_json(list(cells.values())), allow_nan=False)
-    lines = subgroups.subgroups_table(list(cells.values())).splitlines()
-    assert lines[4].split()[:4] == ["side", "left", "12", "6"] and "0.917 [" in lines[4]
-    assert lines[5].count("n < 5: withheld") == 4
+    text = subgroups.subgroups_table(list(cells.values()))
+    lines = text.splitlines()
+    assert lines[4].split()[:4] == ["side", "left", "12", "6"] and lines[4].count("withheld") == 3
+    assert lines[5].count("withheld") == 4 and lines[-1] == subgroups.WHY_WITHHELD
+
+
+@pytest.mark.parametrize(("behind", "hidden"), [
+    ([10, 12], []),
+    ([4, 12, 9], [0, 2]),  # 4 = all - 12 - 9: so the smaller neighbour too
+    ([4, 3, 9], [0, 1]),  # seven together: neither follows
+    ([1, 2, 9, 7], [0, 1, 3]),  # three together are too few
+    ([4, 0, 8], [0, 1, 2]),  # nobody is behind the second: it hides nothing
+    ([0, 9, 8], [0]),
+    ([2], [0]),
+    ([5, 5], []),
+])  # fmt: skip
+def test_what_is_withheld_cannot_be_worked_out(behind, hidden):
+    assert sorted(subgroups.withheld(behind)) == hidden
+
+
+def test_no_withheld_count_follows_from_those_that_are_shown():
+    """Of whatever groups: true positives and negatives of all, less the shown cells', are of none or of enough."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        patients = [
+            patient(n, 200, ("left", "right", "both", "")[rng.choice(4, p=[0.5, 0.3, 0.1, 0.1])]) for n in range(30)
+        ]
+        predictions = [Prediction(each.id, "left", int(rng.random() < 0.4), rng.random()) for each in patients]
+        cells = subgroups.score_subgroups(patients, predictions, 0.5)
+        for label, score in ((1, "sensitivity"), (0, "specificity")):
+            behind = {
+                cell.cell: cell.n_positive if label else cell.n - cell.n_positive
+                for cell in cells
+                if cell.group == "side"
+            }
+            gone = [
+                cell.cell
+                for cell in cells
+                if cell.group == "side" and score in (cell.withheld or ()) and behind[cell.cell]
+            ]
+            assert not gone or len(gone) > 1 or len([n for n in behind.values() if n]) == 1
+            assert not gone or sum(behind[cell] for cell in gone) >= min(subgroups.FEWEST, sum(behind.values()))
+        for cell in cells:  # within a cell: accuracy is shown beside both or none
+            missing = set(cell.withheld or ())
+            assert not missing & {"sensitivity", "specificity"} or {"accuracy", "auc"} <= missing

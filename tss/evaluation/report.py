@@ -38,7 +38,7 @@ from tss.evaluation.results import (
     Row,
     with_interval,
 )
-from tss.evaluation.subgroups import FEWEST, subgroups_rows
+from tss.evaluation.subgroups import WHY_WITHHELD, subgroups_rows
 from tss.phantom.ideal_observer import CEILING_NOTE, PHANTOM_NOTE
 
 NAMES = ("report.html", "figures")
@@ -447,8 +447,7 @@ def _subgroups(found: Findings) -> str:
     tables = [
         found.table(
             subgroups_rows(row.subgroups),
-            f"{row.name}, {POSITIVE[row.task]}: scores in groups, {row.scored.n} patients in all. Withheld where fewer "
-            f"than {FEWEST} patients (for the AUC, of each class) are behind a number.",
+            f"{row.name}, {POSITIVE[row.task]}: scores in groups, {row.scored.n} patients in all. {WHY_WITHHELD}",
         )
         for row in found.last_networks
         if row.subgroups

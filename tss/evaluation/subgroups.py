@@ -23,7 +23,11 @@ from tss.evaluation.scores import labels_and_probabilities, shares_of
 from tss.metrics import auc_ci, confusion, roc_auc
 
 FEWEST = 5  # patients behind a score (of each class, for the AUC); our choice
-WITHHELD = f"n < {FEWEST}: withheld"
+WITHHELD = "withheld"
+WHY_WITHHELD = (
+    f"Withheld: fewer than {FEWEST} patients (for AUC and accuracy, of either class) are behind the number, or behind "
+    "one that could be worked out from it."
+)
 UNREADABLE = "mask unreadable"
 LARGE_ML = 15.0  # above it mismatch was 100 % specific (Payabvash, J Neuroimaging jon.12407)
 BANDS_H = (3.0, 6.0)  # the band in which the scans leave most doubt
@@ -70,36 +74,58 @@ def score_subgroups(patients: Sequence[Patient], predictions: Sequence[Predictio
         values = {patient.id: value(patient) for patient in patients}
         if not any(values.values()):
             continue
-        for cell in sorted(set(values.values()), key=lambda cell: (cell == "", cell)):
-            inside = [line for line in predictions if values[line.patient] == cell]
-            cells.append(_score_cell(group, cell or "unknown", inside, threshold))
+        names = sorted(set(values.values()), key=lambda cell: (cell == "", cell))
+        inside = [labels_and_probabilities([p for p in predictions if values[p.patient] == cell]) for cell in names]
+        positives, negatives = ([int((y == label).sum()) for y, _ in inside] for label in (1, 0))
+        hidden = [withheld(positives), withheld(negatives)]
+        for number, (cell, (y, p)) in enumerate(zip(names, inside, strict=True)):
+            shown = [number not in which for which in hidden]
+            cells.append(_score_cell(group, cell or "unknown", y, p, shown, threshold))
     return cells
 
 
-def _score_cell(group: str, cell: str, predictions: Sequence[Prediction], threshold: float) -> Subgroup:
-    y, p = labels_and_probabilities(predictions)
-    positives, negatives = int(y.sum()), int((1 - y).sum())
-    shares = shares_of(confusion(y, p, threshold)).values()
-    enough = [behind >= FEWEST for behind in (positives, negatives, len(y))]
-    shown = [share if many else None for share, many in zip(shares, enough, strict=True)]
-    auc = Estimate(roc_auc(y, p), auc_ci(y, p)) if min(positives, negatives) >= FEWEST else None
-    found = {"auc": auc} | dict(zip(("sensitivity", "specificity", "accuracy"), shown, strict=True))
-    withheld = [name for name, estimate in found.items() if estimate is None]
+def withheld(behind: Sequence[int]) -> set[int]:
+    """Return which cells of a group are withheld, by the number of patients behind each.
+
+    Too few are behind one of fewer than FEWEST. From the score of all patients and of the other cells its own could be
+    worked out, so cells are withheld, the smallest first, until two are and FEWEST patients are behind them together.
+    """
+    few = {number for number, n in enumerate(behind) if 0 < n < FEWEST}
+    enough = sorted((number for number, n in enumerate(behind) if n >= FEWEST), key=behind.__getitem__)
+    while few and enough and (len(few) < 2 or sum(behind[number] for number in few) < FEWEST):
+        few.add(enough.pop(0))
+    return few | {number for number, n in enumerate(behind) if n == 0}
+
+
+def _score_cell(
+    group: str, cell: str, y: np.ndarray, p: np.ndarray, shown: Sequence[bool], threshold: float
+) -> Subgroup:
+    """Score a cell. shown: may the score of its positives, and of its negatives, be seen?
+
+    AUC and accuracy are of both classes: with one of them, the other's would follow from accuracy.
+    """
+    sensitivity, specificity, accuracy = shares_of(confusion(y, p, threshold)).values()
+    seen = Shares(
+        sensitivity if shown[0] else None, specificity if shown[1] else None, accuracy if all(shown) else None
+    )
+    auc = Estimate(roc_auc(y, p), auc_ci(y, p)) if all(shown) else None
+    found = {"auc": auc} | dict(zip(("sensitivity", "specificity", "accuracy"), seen.values(), strict=True))
+    missing = [name for name, estimate in found.items() if estimate is None]
     return Subgroup(
         group=group,
         cell=cell,
         n=len(y),
-        n_positive=positives,
-        shares=Shares(*shown),
+        n_positive=int(y.sum()),
+        shares=seen,
         auc=auc,
-        withheld=withheld or None,
-        reason=WITHHELD if withheld else None,
+        withheld=missing or None,
+        reason=WITHHELD if missing else None,
     )
 
 
 def subgroups_table(cells: Sequence[Subgroup]) -> str:
     """Return the subgroups as a table for the screen."""
-    return aligned(subgroups_rows(cells))
+    return aligned(subgroups_rows(cells)) + f"\n{WHY_WITHHELD}" * any(cell.withheld for cell in cells)
 
 
 def subgroups_rows(cells: Sequence[Subgroup]) -> list[list[str]]:

@@ -182,7 +182,7 @@ def test_table_2_has_the_rows_of_the_csv_with_their_figures(made, content):
         assert [row[name] for name in ("TP", "FP", "TN", "FN")] == [line[name] for name in ("tp", "fp", "tn", "fn")]
         assert row["Patients covered"] == f"{line['scored']} of {line['patients']}"
     stages = [row[0] for row in content.table("Table 2 of the paper")[1:] if len(row) == 1]
-    assert stages[0] == "Phase 1: stroke in the hemisphere" and len(stages) == len(set(stages)) == 9
+    assert stages[0] == "Phase 1: stroke in the hemisphere" and len(stages) == len(set(stages)) == 11
 
 
 def test_what_was_not_run_is_said_with_the_reason(text):
@@ -204,7 +204,7 @@ def test_calibration_subgroups_readers_and_comparisons_are_the_files_own(made, c
     metrics = {path.parent.name: json.loads(path.read_text()) for path in made.glob("*/metrics.json")}
     four = metrics["2d-phase4"]
     brier = {row[0]: row[2] for row in content.table("Brier score")[1:]}
-    assert brier["2d-phase4, TSS < 4.5 h"].startswith(f"{four['brier']:.3f} [") and len(brier) == 4 + 2 * (4 * 3 + 1)
+    assert brier["2d-phase4, TSS < 4.5 h"].startswith(f"{four['brier']:.3f} [") and len(brier) == 4 + 3 + 2 * (4 * 3 + 1)
     groups = content.table("2d-phase4, TSS < 4.5 h: scores in groups")[1:]
     assert [[row[1], int(row[2])] for row in groups] == [[cell["cell"], cell["n"]] for cell in four["subgroups"]]
     assert any("withheld" in row for row in groups)

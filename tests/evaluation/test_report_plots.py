@@ -6,6 +6,7 @@ import pytest
 
 from tss.display import calibration_plots, roc_plots
 from tss.evaluation import report_plots
+from tss.evaluation.auc_comparison import last_networks
 from tss.evaluation.inference import Prediction
 from tss.evaluation.results import (
     CUTOFF,
@@ -134,8 +135,8 @@ def test_two_networks_of_the_same_kind_are_called_by_name(tmp_path, drawn):
 
 
 def test_the_last_networks_are_those_of_the_papers_schedule():
-    assert [one.name for one in report_plots.last_networks(ROWS, TASK)] == ["a2", "p3"]
-    assert [one.name for one in report_plots.last_networks([ROWS[3], network("x", "3d", 4, "random")], TASK)] == ["x"]
+    assert [one.name for one in last_networks(ROWS, TASK)] == ["a2", "p3"]
+    assert [one.name for one in last_networks([ROWS[3], network("x", "3d", 4, "random")], TASK)] == ["x"]
 
 
 def test_calibration_and_decision_curves_are_the_last_networks_own(tmp_path, drawn):

@@ -4,6 +4,8 @@ import csv
 import io
 import shutil
 
+import pytest
+
 import run_eval
 from tss.evaluation import table2
 from tss.evaluation.auc_comparison import compare_models
@@ -14,6 +16,7 @@ from tss.evaluation.results import (
     NETWORK,
     OLDER,
     SOFT_CLOCK,
+    SUBSET,
     Covered,
     Estimate,
     ReaderScores,
@@ -22,7 +25,7 @@ from tss.evaluation.results import (
 )
 from tss.evaluation.scores import cases_hash, coverage, score
 from tss.metrics.failures import NEUTRAL, WRONG
-from tss.metrics.roc import wilson
+from tss.metrics.roc import auc_ci, roc_auc, wilson
 from tss.phantom.ideal_observer import PHANTOM_NOTE
 
 SIX = [
@@ -183,6 +186,7 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
     assert list(lines) == [
         "phase1",
         "phase4",
+        f"phase4, where {LEE2020} can be used",
         *(
             f"{name}, {who}"
             for name in (FLAIR_CLOCK, "tissue clock, DWI", "tissue clock, ADC", SOFT_CLOCK, LEE2020)
@@ -202,6 +206,16 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
         assert everybody["n"] == "8" and everybody["cases_sha256"] == lines["phase4"]["cases_sha256"]
     assert [row["failures"] for row in (clock, wrong, neutral)] == ["", WRONG, NEUTRAL]
     assert float(wrong["auc"]) < float(neutral["auc"]) < 1
+    same, lee = lines[f"phase4, where {LEE2020} can be used"], lines[f"{LEE2020}, {WHOM[1]}"]  # the paper's comparison
+    assert (same["n"], same["no_answer"]) == ("7", "1") and same["cases_sha256"] == lee["cases_sha256"]
+    with open(tmp_path / "phase4" / "predictions.csv", newline="") as file:
+        answers = [
+            (int(one["label"]), float(one["probability"])) for one in csv.DictReader(file) if one["patient"] != "p30"
+        ]
+    assert (float(same["auc"]), float(same["auc_ci_low"]), float(same["auc_ci_high"])) == pytest.approx(
+        (roc_auc(*zip(*answers, strict=True)), *auc_ci(*zip(*answers, strict=True)))
+    )
+    assert same["threshold"] == lines["phase4"]["threshold"] and same["kind"] == SUBSET
     for name, cutoff in zip(CUTOFFS, (1.07, 1.15, 1.18, 1.20), strict=True):  # they stand in Table 2 as readers do
         point = lines[name]
         assert (point["kind"], float(point["threshold"]), point["auc"]) == ("published cut-off", cutoff, "")
@@ -212,6 +226,7 @@ def test_one_command_leaves_the_table_with_older_methods_and_readers(scanned, tm
     assert (lines["readers' majority"]["n"], lines["readers' majority"]["no_answer"]) == ("6", "2")
     assert lines["reader_1"]["cases_sha256"] == lines["phase4"]["cases_sha256"] != lines["reader_2"]["cases_sha256"]
     shown = (tmp_path / "table2.md").read_text()
+    assert "| TSS < 4.5 h: networks on the patients that Lee 2020 can process |" in shown
     assert "phantom scores are not clinical results" in shown and "phase4 - tissue clock, FLAIR" in shown
     assert "Lee 2020 - tissue clock" not in shown and "phase4 beside reader_1" in shown and "nan" not in shown
     assert "table2.md and table2.csv written to" in capsys.readouterr().out

@@ -15,7 +15,7 @@ import numpy as np
 from tss.data.tasks import TASKS
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import FLAIR_CLOCK, LEE2020, SOFT_CLOCK, Comparison, Row, p_text
+from tss.evaluation.results import FLAIR_CLOCK, LEE2020, NETWORK, SOFT_CLOCK, Comparison, Row, p_text
 from tss.evaluation.scores import counted_lines
 from tss.metrics import delong_test, holm, roc_auc
 
@@ -37,6 +37,21 @@ def kind_of_weights(weights: str | None) -> int:
     """Return which of Table 2's kinds of first weights these are; what is none of the others is medical."""
     kinds = {"random": RANDOM, "ResNet-18": IMAGENET, "ImageNet": IMAGENET, "Models Genesis": PREVIOUS}
     return kinds.get(weights or "", PREVIOUS if (weights or "").startswith("phase ") else MEDICAL)
+
+
+def last_networks(rows: Sequence[Row], task: str) -> list[Row]:
+    """Return the network of each recipe's last phase, 2D and 3D; of several, one that started from the phase before."""
+    last: dict[tuple[str | None, str | None], Row] = {}
+    for row in rows:
+        if row.task == task and row.kind == NETWORK and row.scores:
+            which = row.model, row.recipe
+            if which not in last or _schedule(row) > _schedule(last[which]):
+                last[which] = row
+    return list(last.values())
+
+
+def _schedule(row: Row) -> tuple[bool, int]:
+    return kind_of_weights(row.weights) == PREVIOUS, row.phase or 0
 
 
 def claimed_pairs(networks: Sequence[Row], older: Sequence[str]) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ from tss.data.tasks import POSITIVE, TASKS
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation import checklist, gradcam_overlap, model_card, predictions_table, readers, table2
-from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_rows
+from tss.evaluation.auc_comparison import CLAIMS, claimed_pairs, compare_models, comparisons_rows, last_networks
 from tss.evaluation.checklist import write_checklist
 from tss.evaluation.ensemble import as_ensemble, picker_of
 from tss.evaluation.gradcam_page import draw_on_atlas, scans_to_draw
@@ -40,7 +40,7 @@ from tss.evaluation.options import Options
 from tss.evaluation.predictions_table import write_predictions
 from tss.evaluation.promise import kept_on, promise_note, with_promise
 from tss.evaluation.recalibration import recalibrated, recalibration_note, without_those
-from tss.evaluation.results import NETWORK, Comparison, Estimate, Row, Scores, as_json
+from tss.evaluation.results import LEE2020, NETWORK, Comparison, Estimate, Row, Scores, as_json
 from tss.evaluation.run_facts import facts_of, read_run
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import score_subgroups
@@ -136,10 +136,16 @@ def evaluate_selection(selection: Selection) -> list[Row]:
     beside: dict[str, dict[str, list[Prediction]]] = {}
     older: list[Row] = []
     if options.table or options.report:
-        from tss.evaluation.older_methods import run_older_methods  # scipy's statistics take a second to load
+        # scipy's statistics take a second to load
+        from tss.evaluation.older_methods import row_on_patients_of, run_older_methods
 
         tasks = [task for task in TASKS if any(row.task == task for row in results)]
         beside, older = run_older_methods(selection.cohort, options.data, tasks, selection.split)
+        last = [row.name for task in tasks for row in last_networks(results, task)]
+        for model, row, predictions in networks:
+            if row.name in last and (processed := beside.get(row.task, {}).get(LEE2020)):
+                if same := row_on_patients_of(LEE2020, processed, row, predictions, model.threshold):
+                    older.append(same)
     compared = compare(networks, beside, chosen=bool(selection.study))
     write_comparisons(compared, selection)
     if options.table or options.report:

@@ -29,7 +29,7 @@ from tss.data.prepared import read_hemispheres, read_prepared, read_settings, re
 from tss.data.tasks import POSITIVE, TASKS, lines_of
 from tss.errors import InputError
 from tss.evaluation.inference import SECONDS_BETWEEN_LINES, Prediction
-from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, OLDER, SOFT_CLOCK, Row, Scores
+from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, OLDER, SOFT_CLOCK, SUBSET, Row, Scores
 from tss.evaluation.scores import counted_failures, coverage, labels_and_probabilities, score, shares_of
 from tss.metrics import confusion, youden_threshold
 from tss.metrics.failures import NEUTRAL, WRONG
@@ -233,6 +233,31 @@ def rows_of_baseline(baseline: Baseline) -> list[Row]:
             )
         )
     return rows + _cutoff_rows(baseline, can)
+
+
+def row_on_patients_of(
+    method: str, processed: Sequence[Prediction], network: Row, predictions: Sequence[Prediction], threshold: float
+) -> Row | None:
+    """Return a network's row on the patients that an older method can process; None where these are all it answers for.
+
+    The paper sets its networks beside Lee 2020 so: "only 221 of our original 422 patients" (Table 2).
+
+    processed: the method's predictions, of the same patients. predictions, threshold: the network's.
+    """
+    cannot = {line.patient: line.reason for line in processed if line.probability is None}
+    if not any(line.probability is not None and line.label >= 0 for line in predictions if line.patient in cannot):
+        return None
+    lines = [
+        line._replace(probability=None, reason=line.reason or f"{method} cannot process it: {cannot[line.patient]}")
+        if line.patient in cannot
+        else line
+        for line in predictions
+    ]
+    same = ("task", "split", "phase", "model", "attention", "recipe", "weights", "parent", "checkpoint", "cohort")
+    about = {name: getattr(network, name) for name in (*same, "checkpoint_sha256", "unit", "positive_class")}
+    scores = replace(score(lines, threshold), over_all=None, threshold_from=network.scored.threshold_from)
+    name = f"{network.name}, where {method} can be used"
+    return Row(kind=SUBSET, name=name, scores=scores, coverage=coverage(lines), method=method, **about)
 
 
 def _cutoff_rows(baseline: Baseline, can: Row) -> list[Row]:

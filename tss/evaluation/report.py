@@ -22,7 +22,7 @@ from tss.data.tasks import POSITIVE, TASKS
 from tss.display import html_page
 from tss.display.tables import table1_rows
 from tss.evaluation import report_plots, table2
-from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows
+from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows, last_networks
 from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, patient_flow
 from tss.evaluation.readers import EXPLAINED, readers_rows
 from tss.evaluation.results import (
@@ -121,7 +121,7 @@ class Findings(NamedTuple):
     @property
     def last_networks(self) -> list[Row]:
         """Of each task about time, the network of the last phase of 2D and of 3D."""
-        return [row for task in self.timed for row in report_plots.last_networks(self.rows, task)]
+        return [row for task in self.timed for row in last_networks(self.rows, task)]
 
     @property
     def timed(self) -> list[str]:
@@ -219,7 +219,7 @@ def _in_short(found: Findings) -> str:
     lines = []
     for task in found.timed:
         time = POSITIVE[task].removeprefix("TSS < ")
-        for row in report_plots.last_networks(found.rows, task):
+        for row in last_networks(found.rows, task):
             scores, counts = row.scored, row.scored.counts
             lines.append(
                 f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it answered for "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tss.data.tasks import POSITIVE
 from tss.display import calibration_plots, roc_plots
-from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, kind_of_weights
+from tss.evaluation.auc_comparison import IMAGENET, MEDICAL, PREVIOUS, RANDOM, kind_of_weights, last_networks
 from tss.evaluation.results import CUTOFF, FLAIR_CLOCK, LEE2020, NETWORK, OLDER, READER, SOFT_CLOCK, Row, with_interval
 from tss.evaluation.table2 import NOT_RUN, chance_text
 from tss.metrics.failures import WRONG
@@ -141,24 +141,9 @@ def draw_calibration(folder: Path, rows: Sequence[Row], task: str) -> list[Path]
     return names
 
 
-def last_networks(rows: Sequence[Row], task: str) -> list[Row]:
-    """Return the network of each recipe's last phase, 2D and 3D; of several, one that started from the phase before."""
-    last: dict[tuple[str | None, str | None], Row] = {}
-    for row in rows:
-        if row.task == task and row.kind == NETWORK and row.scores:
-            which = row.model, row.recipe
-            if which not in last or _schedule(row) > _schedule(last[which]):
-                last[which] = row
-    return list(last.values())
-
-
 def is_of(row: Row, model: str, extended: bool) -> bool:
     """Is this network 2D or 3D as asked, of the extended recipe or the paper's?"""
     return row.model == model and (row.recipe == "extended") == extended
-
-
-def _schedule(row: Row) -> tuple[bool, int]:
-    return kind_of_weights(row.weights) == PREVIOUS, row.phase or 0
 
 
 def where_used(rows: Sequence[Row]) -> list[Row]:

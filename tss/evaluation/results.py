@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, get_args
 
 from tss.metrics import Confusion
 
-NETWORK, OLDER, CUTOFF, READER = KINDS = ("network", "older method", "published cut-off", "reader")
+KINDS = ("network", "network on an older method's patients", "older method", "published cut-off", "reader")
+NETWORK, SUBSET, OLDER, CUTOFF, READER = KINDS
 FLAIR_CLOCK, SOFT_CLOCK, LEE2020 = "tissue clock, FLAIR", "soft tissue clock", "Lee 2020"
 TABLE_ONLY = {"json": "not there"}  # how as_json() writes a field, where that is not as `name: value`
 INLINE = {"json": "its fields"}

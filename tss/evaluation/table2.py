@@ -21,6 +21,7 @@ from tss.evaluation.results import (
     KINDS,
     NETWORK,
     READER,
+    SUBSET,
     Comparison,
     Covered,
     Estimate,
@@ -106,6 +107,8 @@ def stage_of(row: Row) -> str:
     task = POSITIVE[row.task]
     if row.kind == NETWORK:
         return f"Phase {row.phase}: {task}{', attention and fine-tuning' * bool(row.attention)}"
+    if row.kind == SUBSET:
+        return f"{task}: networks on the patients that {row.method} can process"
     if row.kind == CUTOFF:
         return f"{task}: FLAIR ratio at most a published cut-off"
     if row.kind == READER:

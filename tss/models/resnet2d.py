@@ -85,7 +85,9 @@ class ResNet18(nn.Module):
         self.layer3 = stage(2 * width, 4 * width, stride=2)
         self.layer4 = stage(4 * width, 8 * width, stride=2)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as torchvision; BatchNorm starts at 1 and 0 by default
+            # As torchvision; BatchNorm starts at 1 and 0 by default. On the meta device there is nothing to draw, and
+            # drawing would load torch's compiler: 4 s.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,7 @@ def test_of_the_extended_recipe_evidence_is_drawn_beside_grad_cam(hemispheres, k
     assert not found.heat[:32].any() and not found.heat[..., 7].any()
     assert found.contributions.sum() == pytest.approx(1, abs=1e-5) and len(found.slices) == 5
     assert "its share of what is read" in gradcam_page.title(model, line, "p", "")
-    assert "1 = the strongest place in this patient, if its logit is 3 or more" in gradcam_page.scale(model, line)
+    assert "evidence for stroke\n(1 = certain, 0 = no likelier than not)" in gradcam_page.scale(model, line)
     assert gradcam_page.amount(model, 0.25) == "25%"
 
 

@@ -22,7 +22,7 @@ from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, explained, map_of
 from tss.evaluation.inference import Model, Prediction, in_words
 from tss.models.ensemble import members_of
-from tss.models.evidence import CLEAR, EvidenceClassifier
+from tss.models.evidence import EvidenceClassifier
 from tss.models.resnet2d import SliceClassifier
 
 SLICES_SHOWN = 5  # our choice: what fits a page
@@ -189,8 +189,7 @@ def scale(model: Model, prediction: Prediction) -> str:
         f"(1 = the strongest place in this patient, if the map is worth {LEAST_WORTH:g} or more)"
     )
     if isinstance(members_of(model.network)[0], EvidenceClassifier):
-        strongest = f"1 = the strongest place in this patient, if its logit is {CLEAR:g} or more"
-        return f"evidence for stroke\n({strongest})\nGrad-CAM: {gradcam}"
+        return f"evidence for stroke\n(1 = certain, 0 = no likelier than not)\nGrad-CAM: {gradcam}"
     return gradcam
 
 

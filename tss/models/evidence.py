@@ -29,7 +29,6 @@ from tss.models.unet3d import Encoder3d
 INNER = 8  # hidden units of a voxel's own network
 CLIP = 5.0  # contrasts and evidence beyond this say no more
 OUTSIDE = -20.0  # evidence where there is no brain
-CLEAR = 3.0  # our choice: odds of 20 to 1; a map whose strongest evidence is less is drawn as much fainter
 SHARPNESS, CLEARNESS = 4.0, 2.0  # t and c at the start
 
 
@@ -184,12 +183,12 @@ class EvidenceClassifier(Classifier):
     def looks_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, C, D, H, W) -> where the stroke is, in [0, 1], and how much each slice counts: (N, D, H, W), (N, D).
 
-        Where: evidence above 0 over the hemisphere's strongest, or over CLEAR where that is less. A slice counts by its
-        share of that in phase 1, by its share of the weights in the TSS phases.
+        Where: how much likelier stroke is than not, 2 p - 1 of the place's probability p, 0 from p = 1/2 down. Not over
+        the hemisphere's strongest: in the middle of an infarct that is so strong that the rest of it would look cold. A
+        slice counts by its share of that in phase 1, by its share of the weights in the TSS phases.
         """
         _, evidence, voxel, _ = self.unpacked(self.frozen(x))
-        where = evidence.clamp(min=0)
-        where = where / where.amax(dim=(1, 2, 3), keepdim=True).clamp(min=CLEAR)
+        where = (evidence / 2).tanh().clamp(min=0)  # 2 sigmoid(evidence) - 1
         slices = (where if self.stroke else self.voxel_weights(evidence, voxel)).sum(dim=(2, 3))
         return where, slices / slices.sum(dim=1, keepdim=True).clamp(min=1e-12)
 

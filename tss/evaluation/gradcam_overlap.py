@@ -8,7 +8,8 @@ Paper: 3 ("for slices most representative of stroke lesion, 96% of cases evaluat
 See: tests/evaluation/test_gradcam_overlap.py
 
 The paper does not say what part of what overlaps, where activation begins, or what an untrained network would get.
-Ours: a place is lit where the map has at least LIT of its largest value in the hemisphere; overlap is the lit share of the lesion in the slice in which the lesion is largest. A map that is lit
+Ours: a place is lit where the map has at least LIT of its largest value in the hemisphere; overlap is the lit share of
+the lesion in the slice in which the lesion is largest. A map that is lit
 everywhere overlaps every lesion, so no score is given alone:
 
 - chance: the same scores for each map on every other patient's lesion. Such a map is as wide as the patient's own,

@@ -1,5 +1,7 @@
 """DATA: what is refused, with which words, and its paths."""
 
+import json
+
 import pytest
 
 from tss.data import prepared
@@ -28,3 +30,18 @@ def test_settings_differ_where_both_know_of_them():
     assert prepared.differing_settings(one, one) == prepared.differing_settings(one, {"grid": [4, 4, 2]}) == ""
     other = one | {"tools": "FSL", "reference": {"patient": "p", "landmarks": {"dwi": [1.0, 2.5, 3.0]}}}
     assert prepared.differing_settings(one, other) == "tools builtin, there FSL; its medians dwi 2, there dwi 2.5"
+
+
+def test_a_reference_without_landmarks_of_every_channel_is_refused(tmp_path):
+    landmarks = {name: [float(k) for k in range(1, 8)] for name in ("dwi", "t2w", "flair")}
+    settings = {"grid": [4, 4, 2], "reference": {"patient": "p", "landmarks": landmarks}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert prepared.read_settings(tmp_path) == settings
+    landmarks["dwi"].pop()
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="reference.landmarks.dwi is .*, not a list of 7"):
+        prepared.read_settings(tmp_path)
+    del landmarks["dwi"], landmarks["t2w"]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"reference.landmarks.(dwi|t2w) is missing"):
+        prepared.read_settings(tmp_path)

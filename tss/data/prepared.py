@@ -60,7 +60,7 @@ class Settings(TypedDict, total=False):
     like: Like  # of another cohort than the checkpoint's own
 
 
-_LANDMARKS = {f"{channel}?": [float] for channel in CHANNELS}
+_LANDMARKS = {channel: Row(*[float] * 7) for channel in CHANNELS}  # as intensity.PERCENTILES
 _AFFINE = Row(*[Row(*[float] * 4)] * 4)
 _FILE = Row(str, ([int], None), (str, None))  # path, stamp, content
 PREPROCESSING = {  # the shape of Settings, as checkpoints carry them

@@ -61,8 +61,8 @@ def _brain(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     for _ in range(ROUNDS):  # over the orbits and in the temporal lobes' tips the coil sees half of what it sees above
         nearby = [_nearby(scan, tissue, level, sizes) for scan, level in zip((dwi, b0), levels, strict=True)]
         tissue = _tissue(dwi, b0, sizes, *nearby)
-    closed = _fill(depth(depth(~tissue, sizes) <= SULCUS_MM, sizes) > SULCUS_MM)
-    opened = depth(~(depth(closed, sizes) > TWIG_MM), sizes) <= TWIG_MM
+    closed = _fill(depth(depth(~tissue, sizes, SULCUS_MM) <= SULCUS_MM, sizes, SULCUS_MM) > SULCUS_MM)
+    opened = depth(~(depth(closed, sizes, TWIG_MM) > TWIG_MM), sizes, TWIG_MM) <= TWIG_MM
     return _without_islands(_without_cord(_fill(_largest(opened))), sizes)
 
 
@@ -70,8 +70,8 @@ def _tissue(dwi: np.ndarray, b0: np.ndarray, sizes: np.ndarray, level, level_b0)
     """Return what is bright on DWI and connected. Levels: of brain, one number or (X, Y, Z)."""
     # By either scan the brain is solid: no sulci, no ventricles. So bridges can be cut without cutting it.
     solid = (dwi > BRAIN_LEVEL * level) | (b0 > BRAIN_LEVEL * level_b0)
-    inner = _largest(depth(solid, sizes) > NECK_MM)
-    reach = depth(~inner, sizes) <= NECK_MM + 1.5
+    inner = _largest(depth(solid, sizes, NECK_MM) > NECK_MM)
+    reach = depth(~inner, sizes, NECK_MM + 1.5) <= NECK_MM + 1.5
     return _largest(reach & (dwi > BRAIN_LEVEL * level))
 
 
@@ -102,9 +102,35 @@ def _without_cord(brain: np.ndarray) -> np.ndarray:
     return brain & (np.arange(len(areas)) >= lowest)
 
 
-def depth(mask: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return mm from each voxel of the mask to the nearest outside it; beyond the volume counts as inside."""
-    return ndimage.distance_transform_edt(mask, sizes) if not mask.all() else np.full(mask.shape, np.inf)
+def depth(mask: np.ndarray, sizes: np.ndarray, reach_mm: float = np.inf) -> np.ndarray:
+    """Return mm from each voxel of the mask to the nearest outside it; beyond the volume counts as inside.
+
+    What is further than reach_mm may be given as infinity, so that only the neighbourhood is computed.
+    """
+    if mask.all():
+        return np.full(mask.shape, np.inf)
+    if not mask.any():
+        return np.zeros(mask.shape)
+    box = _box(mask, np.ones(3, int))
+    if np.isfinite(reach_mm):
+        outside = _box(~mask, np.ceil(reach_mm / sizes).astype(int) + 1)
+        box = tuple(
+            slice(max(one.start, other.start), min(one.stop, other.stop))
+            for one, other in zip(box, outside, strict=True)
+        )
+    found = np.where(mask, np.inf, 0.0)
+    if all(part.start < part.stop for part in box) and not mask[box].all():
+        found[box] = ndimage.distance_transform_edt(mask[box], sizes)
+    return found
+
+
+def _box(mask: np.ndarray, margin: np.ndarray) -> tuple[slice, ...]:
+    """Return the bounding box of a mask (X, Y, Z) that is not empty, with so many voxels more on each side."""
+    box = []
+    for axis in range(3):
+        seen = np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis})))
+        box.append(slice(max(0, seen[0] - margin[axis]), seen[-1] + 1 + margin[axis]))
+    return tuple(box)
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

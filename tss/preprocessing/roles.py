@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from tss.data.nifti import Volume, resample
+from tss.data.nifti import Volume, apply_affine, resample
 from tss.errors import InputError
 
 BRIGHTEST = 95  # percentile of the brain: CSF on b0, infarct and cortex on DWI
@@ -99,14 +99,21 @@ def fit_when_moved(
 ) -> float:
     """Return how well FLAIR fits b0 when it is moved by MOVED_MM along each axis, over how well it fits in place.
 
-    A head fits itself in one place only. world: (4, 4), mm of the FLAIR -> mm of the b0; alike: two arrays of values
-    -> likeness from 0 up.
+    A head fits itself in one place only. Both scans without bias field: two coils' fields resemble each other wherever
+    FLAIR lies. world: (4, 4), mm of the FLAIR -> mm of the b0; alike: two arrays of values -> likeness from 0 up.
     """
+    if not brain.any():
+        return 0.0
+    seen = [np.flatnonzero(brain.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = tuple(slice(where[0], where[-1] + 1) for where in seen)
+    brain, fixed = brain[box], b0.data[box]
+    corner = b0.affine.copy()
+    corner[:3, 3] = apply_affine(b0.affine, np.array([part.start for part in box]))
 
     def fit(shift: np.ndarray) -> float:
-        moved = resample(flair, b0.data.shape, b0.affine, shift @ world)
+        moved = resample(flair, brain.shape, corner, shift @ world)
         inside = brain & (moved > 0)
-        return alike(b0.data[inside], moved[inside]) if inside.any() else 0.0
+        return alike(fixed[inside], moved[inside]) if inside.any() else 0.0
 
     shifts = []
     for axis in range(3):

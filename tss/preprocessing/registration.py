@@ -253,9 +253,7 @@ def _spline(fraction: np.ndarray) -> tuple[list, list]:
     return weights, [-(g**2) / 2, (3 * f**2 - 4 * f) / 2, (4 * g - 3 * g**2) / 2, f**2 / 2]
 
 
-def _sample(
-    data: np.ndarray, position: np.ndarray, slopes: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sample(data: np.ndarray, position: np.ndarray, slopes: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Interpolate linearly at (3, N) voxel positions: values (N,), slopes (3, N), and which lie in the scan (N,).
 
     slopes: False = an empty array in their place.

@@ -10,6 +10,7 @@
     python run_eval.py runs/2d/phase4/best.pt --promise 0.8       positive, negative or unsure, by a promised PPV, NPV
     python run_eval.py runs/2d/phase4/best.pt --data other        another hospital's, from run_preprocess.py --like
     python run_eval.py runs/2d/phase4/best.pt --patient dwi.nii.gz b0.nii.gz flair.nii.gz --atlas atlas_t2w.nii.gz
+    python run_eval.py runs/2d/phase4/best.pt --patient dicom_folder --atlas atlas_t2w.nii.gz
 
 Leaves predictions.csv, without_prediction.csv where patients have none, metrics.json, roc.png and
 gradcam/<patient>.png in OUT (in OUT/<name> for each of several checkpoints, and OUT/comparisons.json where two have
@@ -154,11 +155,12 @@ def build_parser() -> argparse.ArgumentParser:
     patient = parser.add_argument_group("one new patient")
     patient.add_argument(
         "--patient",
-        nargs=3,
-        metavar=("DWI", "B0", "FLAIR"),
+        nargs="+",
+        metavar="SCAN",
         default=GIVEN,
-        help="the scans of a patient who is in no cohort, as NIfTI; --data is not needed. B0 is - "
-        "where the DWI is a 4-D series with its .bval beside it",
+        help="DWI B0 FLAIR: the scans of a patient who is in no cohort, as NIfTI; --data is not needed. B0 is - "
+        "where the DWI is a 4-D series with its .bval beside it. Or the folder with the patient's DICOM files, where "
+        "dcm2niix is installed",
     )
     patient.add_argument(
         "--atlas", metavar="FILE", default=GIVEN, help="the T2w atlas that the training patients were brought to"
@@ -195,6 +197,10 @@ def options_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Opt
         )
     if kind is PatientOptions and "atlas" not in given:
         parser.error("--patient needs --atlas FILE, the T2w atlas that the training patients were brought to")
+    if kind is PatientOptions and len(args.patient) not in (1, 3):
+        parser.error(f"--patient takes DWI B0 FLAIR, or one folder of DICOM files: {len(args.patient)} given")
+    if "adc" in given and len(args.patient) == 1:
+        parser.error("--adc is about DWI ADC FLAIR: of DICOM files the headers say which is which")
     if "adc" in given and args.patient[1] == "-":
         parser.error("--adc says that the second scan is the ADC map, and - that there is none: omit one")
     return kind(**given)

@@ -45,7 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="COHORT_CSV",
         help="table with patient, dwi, flair, b0 or adc, onset_to_mri_min, stroke_side; "
-        "paths relative to the table. Or a BIDS folder",
+        "paths relative to the table; in the place of scans column dicom may name a folder of DICOM files, which "
+        "dcm2niix converts where it is installed. Or a BIDS folder, or a folder with one of DICOM files a patient",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DATA", help="folder to write to")
     parser.add_argument(

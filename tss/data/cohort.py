@@ -24,6 +24,7 @@ from tss.data.text_tables import read_text_table, same_name
 from tss.errors import InputError
 
 SCANS = ("dwi", "dwi_bval", "b0", "adc", "flair", "lesion")  # columns that hold paths
+DICOM = "dicom"  # column: a folder of DICOM files, in the place of scans (tss.preprocessing.dicom)
 SIDES = ("left", "right")
 VERDICTS = ("accept", "reject", "unsure")  # of the person who looks at qc/index.html
 VERDICT_COLUMNS = ("verdict", "verdict_remark")
@@ -33,7 +34,7 @@ READER = re.compile(r"reader_\d+")  # columns: 1 = DWI-FLAIR mismatch seen, 0 = 
 LABELS = ("onset_to_mri_min", "stroke_side")  # columns that may be absent: nothing is known then
 NUMBERS = ("onset_to_mri_min", "age", "nihss", "dwi_b", "field_strength")  # columns in which 3,5 may mean 3.5
 WORDS = {"stroke_side": (*SIDES, "both"), "split": (*SPLITS, EXTERNAL)}  # what a cell may say, in whatever capitals
-KNOWN = ("patient", *SCANS, *NUMBERS, *WORDS, "sex", "session")  # columns whose header may be spelt with blanks
+KNOWN = ("patient", *SCANS, DICOM, *NUMBERS, *WORDS, "sex", "session")  # columns whose header may be spelt with blanks
 SEXES = ("", "f", "female", "m", "male", "other", "unknown")  # codes are asked about: 1 is male here and female there
 SOONEST_MIN = 10.0  # our choice: nobody is scanned so soon after onset; such a number is in hours
 EARLY_MIN = 30.0  # our choice: no hospital scans half of its patients so soon; phantoms begin at 20
@@ -112,7 +113,7 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
         # A prepared table keeps patients whose scans were not found: they failed, and it gives the reason.
         return (
             row_problems(patient.row)
-            + path_problems(patient, SCANS)
+            + path_problems(patient, (*SCANS, DICOM))
             + ([] if "status" in patient.row else _scan_problems(patient))
         )
 
@@ -179,8 +180,8 @@ def _check_header(header: list[str], missing: list[str], path: Path) -> None:
 
 def _missing_columns(header: list[str]) -> list[str]:
     """Return needed columns that the header lacks. A label may be absent, but not if its name is only misspelt."""
-    missing = [name for name in ("patient", "dwi", "flair") if name not in header]
-    missing += [] if {"b0", "adc", "dwi_bval"} & {*header} else ["b0 (or adc)"]
+    missing = [name for name in ("patient", *["dwi", "flair"] * (DICOM not in header)) if name not in header]
+    missing += [] if {"b0", "adc", "dwi_bval", DICOM} & {*header} else ["b0 (or adc)"]
     for label, word in zip(LABELS, ("onset", "side"), strict=True):
         alike = [
             name for name in header if word in (said := same_name(name)) or difflib.get_close_matches(said, [label])
@@ -195,7 +196,9 @@ def _scan_problems(patient: Patient) -> list[str]:
     return [
         f"{one} and {other} are the same file, {patient.row[one]}; name the {other.upper()}'s own"
         for one, other in itertools.combinations([name for name in SCANS if patient.row.get(name)], 2)
-        if os.path.realpath(patient.folder / patient.row[one]) == os.path.realpath(patient.folder / patient.row[other])
+        if (path := os.path.realpath(patient.folder / patient.row[one]))
+        == os.path.realpath(patient.folder / patient.row[other])
+        and not os.path.isdir(path)  # a folder of DICOM files holds several scans
     ]
 
 
@@ -310,7 +313,7 @@ def as_table(patients: list[Patient], folder: Path) -> list[list[str]]:
     columns = list(dict.fromkeys(column for patient in patients for column in patient.row))
     lines = []
     for patient in patients:
-        moved = {name: path_from(folder, path) for name in SCANS if (path := patient.path(name))}
+        moved = {name: path_from(folder, path) for name in (*SCANS, DICOM) if (path := patient.path(name))}
         lines.append([(patient.row | moved).get(column, "") for column in columns])
     return [columns, *lines]
 

@@ -100,6 +100,11 @@ def record_file(data: str | os.PathLike, patient: str) -> Path:
     return Path(data) / "transforms" / f"{patient}.json"
 
 
+def converted_folder(data: str | os.PathLike) -> Path:
+    """Return the folder of scans that were converted from DICOM, a folder a patient."""
+    return Path(data) / "converted"
+
+
 def qc_picture(data: str | os.PathLike, patient: str) -> Path:
     return Path(data) / "qc" / f"{patient}.png"
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tss.data.cohort import SIDES, Patient
+from tss.data.cohort import DICOM, SIDES, Patient
 from tss.data.files import alone_in, read_json, sha256, write_json
 from tss.data.nifti import Volume, resample, voxel_sizes
 from tss.data.patients_seen import find_seen
-from tss.data.prepared import Settings, differing_settings
+from tss.data.prepared import Settings, converted_folder, differing_settings
 from tss.data.tasks import POSITIVE
 from tss.errors import InputError
 from tss.evaluation import gradcam_page
@@ -28,6 +28,7 @@ from tss.evaluation.options import PatientOptions
 from tss.evaluation.predictions_table import line_of
 from tss.evaluation.promise import with_promise
 from tss.evaluation.recalibration import recalibrated
+from tss.preprocessing import dicom
 from tss.preprocessing.atlas import load_atlas
 from tss.preprocessing.pipeline import Prepared, prepare
 from tss.preprocessing.scans import Scans, load_scans
@@ -69,7 +70,10 @@ def prepare_and_predict(options: PatientOptions) -> dict[str, Any]:
 
     started = time.monotonic()
     print(f"preparing {options.patient[0]} with {tools.describe()}", flush=True)
-    volumes = load_scans(as_patient(options))
+    patient = dicom.convert(as_patient(options), converted_folder(folder))
+    if series := patient.row.get("dicom_series"):
+        print(f"DICOM series taken: {series}", flush=True)
+    volumes = load_scans(patient)
     atlas = load_atlas(options.atlas, tuple(models[0].checkpoint["grid"]))
     prepared = prepare(volumes, atlas, tools, settings["reference"]["landmarks"])
     # Half precision as in DATA/hemispheres: the same scans give the same probability either way.
@@ -78,11 +82,10 @@ def prepare_and_predict(options: PatientOptions) -> dict[str, Any]:
 
     side, side_from, doubts = choose_side(options.side, picker, hemispheres, device)
     predictions = {model.name: predict_side(model, hemispheres, side, side_from, device) for model in models}
-    dwi, second, flair = options.patient
     flags = [*prepared.flags, *unlike_training(settings, options.atlas, atlas.skull, tools.describe()), *doubts]
     flags += [flag for model in models for flag in learned_from(model, prepared)]
     report = {
-        "scans": {"dwi": dwi, "second": second, "flair": flair, "second_is_adc": options.adc},
+        "scans": scans_of(patient),
         "side": side,
         "side_from": side_from,
         "flags": flags,
@@ -104,11 +107,22 @@ def prepare_and_predict(options: PatientOptions) -> dict[str, Any]:
 
 def as_patient(options: PatientOptions) -> Patient:
     """Return the scans as a row of a cohort."""
+    if len(options.patient) == 1:
+        return Patient({"patient": "patient", DICOM: options.patient[0]}, Path())
     dwi, second, flair = options.patient
     row = {"patient": "patient", "dwi": dwi, "flair": flair}
     if second != "-":
         row["adc" if options.adc else "b0"] = second
     return Patient(row, Path())
+
+
+def scans_of(patient: Patient) -> dict[str, str | bool]:
+    """Return which files were read; of DICOM files which series they were too."""
+    row = patient.row
+    second = row.get("b0") or row.get("adc") or "-"
+    series = {"dicom_series": row["dicom_series"]} if row.get("dicom_series") else {}
+    adc = bool(row.get("adc") and not row.get("b0"))
+    return {"dwi": row["dwi"], "second": second, "flair": row["flair"], "second_is_adc": adc, **series}
 
 
 def unlike_training(settings: Settings, atlas: str, skull: str, tools: str) -> list[str]:

@@ -35,7 +35,9 @@ class PatientOptions:
     """The reading of one new patient's scans."""
 
     checkpoints: Sequence[str]
-    patient: Sequence[str]  # DWI; b0, or the ADC, or "-" where a 4-D DWI holds the b0; FLAIR
+    patient: Sequence[
+        str
+    ]  # DWI; b0, or the ADC, or "-" where a 4-D DWI holds the b0; FLAIR. Or a folder of DICOM files
     atlas: str
     adc: bool = False  # the second scan is the ADC
     ensemble: bool = False

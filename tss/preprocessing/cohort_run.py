@@ -37,6 +37,7 @@ from tss.data.prepared import (
     Reference,
     Settings,
     cohort_file,
+    converted_folder,
     hash_of_picture,
     qc_page,
     read_settings,
@@ -48,6 +49,7 @@ from tss.data.splits import assign_splits
 from tss.data.tasks import POSITIVE, samples
 from tss.display.tables import table1
 from tss.errors import InputError
+from tss.preprocessing import dicom
 from tss.preprocessing.atlas import Atlas, load_atlas
 from tss.preprocessing.patient_record import Record, is_finished, make_record, read_record, refuse_twins, try_to_prepare
 from tss.preprocessing.pattern import Pattern
@@ -82,7 +84,7 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
 
     Raises InputError: the table, the atlas or DATA cannot be used, or DATA was made with other settings.
     """
-    patients = bids.read(options.cohort) if options.cohort.is_dir() else read_cohort(options.cohort)
+    patients = _read(options.cohort)
     atlas, settings = _settings(options)
     if options.pattern:
         settings = _settings_like(options.pattern, settings)
@@ -119,11 +121,21 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
     left = [p for p in mine if not is_finished(p, options.out, settings)]
     if len(left) < len(mine):
         print(f"{len(mine) - len(left)} of {len(mine)} patients are already finished and skipped", flush=True)
+    if any(map(dicom.folders_of, left)):
+        dicom.program()  # refused now, not after hours
     _preprocess(left, options, settings)
     table = _assemble(patients, options.out, settings)
     return _summary(
         patients, mine, options, settings, {patient.id for patient in table if patient.status == "rejected"}
     )
+
+
+def _read(cohort: Path) -> list[Patient]:
+    """Read a table, a BIDS folder, or a folder with a folder of DICOM files for each patient."""
+    if not cohort.is_dir():
+        return read_cohort(cohort)
+    is_bids = any(cohort.glob("sub-*")) or not any(dicom.is_dicom(path) for path in cohort.iterdir() if path.is_dir())
+    return bids.read(cohort) if is_bids else dicom.read_folder(cohort)
 
 
 def _settings(options: Options) -> tuple[Atlas, Settings]:
@@ -298,6 +310,7 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
                 "reference may not be seen in validation or test: name one whose split is train."
             )
     for patient in training:
+        patient = dicom.convert(patient, converted_folder(options.out))
         prepared, reason = try_to_prepare(patient, atlas, options.tools, None)
         if prepared:
             histograms = {
@@ -391,7 +404,8 @@ def _assemble(patients: list[Patient], out: Path, settings: Settings) -> list[Pa
                 outcome[PICTURE_COLUMN] = hash_of_picture(out, patient.id)
                 given = verdicts.get(patient.id, {})
                 outcome |= given if given.get(PICTURE_COLUMN) == outcome[PICTURE_COLUMN] else {}
-            row = {name: cell for name, cell in patient.row.items() if name not in VERDICT_COLUMNS}
+            read = dicom.found(patient, converted_folder(out)).row
+            row = {name: cell for name, cell in read.items() if name not in VERDICT_COLUMNS}
             written.append(Patient(row | outcome, patient.folder))
         write_cohort(cohort_file(out), written)
         write_text(qc_page(out), index_page(as_table(written, out), found, out))

@@ -25,6 +25,7 @@ from tss.data.prepared import (
     RECORD,
     Reference,
     Settings,
+    converted_folder,
     hemispheres_file,
     qc_picture,
     read_hemispheres,
@@ -33,7 +34,7 @@ from tss.data.prepared import (
     registered_file,
 )
 from tss.errors import InputError
-from tss.preprocessing import quality_control
+from tss.preprocessing import dicom, quality_control
 from tss.preprocessing.atlas import Atlas, load_atlas
 from tss.preprocessing.pattern import Pattern
 from tss.preprocessing.pipeline import Prepared, prepare
@@ -78,6 +79,7 @@ def make_record(
     """
     started = time.monotonic()
     file = record_file(out, patient.id)
+    patient = dicom.convert(patient, converted_folder(out))
     sweep(file.parent, file.name)
     record: Record = {
         "patient": patient.id,
@@ -245,7 +247,7 @@ def read_record(patient: Patient, out: Path, settings: Settings) -> Record | Non
     stored = read_stored_record(out, patient.id, WHOLE | {"patient": {patient.id}})
     if not stored:
         return None
-    record = cast(Record, stored)
+    record, patient = cast(Record, stored), dicom.found(patient, converted_folder(out))
     current = record["settings"] == identity(settings) and same_scans(record["scans"], patient)
     return record if current else None
 

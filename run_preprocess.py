@@ -91,6 +91,11 @@ def build_parser() -> argparse.ArgumentParser:
         "grid, tools and reference intensities are the checkpoint's, and so must be the atlas. No split is drawn; "
         "onset and side may be unknown. Then: run_eval.py CKPT --data DATA",
     )
+    parser.add_argument(
+        "--qc-inline",
+        action="store_true",
+        help="qc/index.html holds its pictures and can be mailed; else they are the files beside it",
+    )
     parser.add_argument("--overwrite", action="store_true", help="do every patient again, with new settings if any")
     parser.add_argument("--seed", type=int, default=GIVEN, help="of the split into train, val and test (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="check the table and say what would be done")

@@ -22,6 +22,13 @@ def test_a_picture_is_in_the_page_byte_for_byte():
     assert 'alt="of &quot;p1&quot;"' in shown and 'loading="lazy"' in shown
 
 
+def test_a_picture_beside_the_page_is_allowed_where_it_is_said_and_loaded_late():
+    shown = html_page.picture_beside("p 1.png", "3f", 'of "p1"')
+    assert re.fullmatch(r'<img +loading="lazy" alt="of &quot;p1&quot;" src="p%201.png\?3f">', shown)
+    assert "img-src data: 'self' file:;" in html_page.frame("t", "", shown, beside=True)
+    assert "img-src data:;" in html_page.frame("t", "", shown)
+
+
 def test_a_table_has_its_cells_as_text_groups_span_it_and_intervals_stay_whole():
     made = html_page.table([["", NASTY, "AUC"], ["Group"], [NASTY, "-", "0.9 [0.8-1.0]"]], "<b>said</b>", "kind")
     assert "<script" not in made and made.count("&lt;script&gt;") == 2 and made.count("<tr>") == 3

@@ -1,5 +1,6 @@
 """A cohort through run_preprocess.py: what is left behind, skipped, refused, continued; bad patients; odd input."""
 
+import base64
 import csv
 import errno
 import json
@@ -358,6 +359,19 @@ def test_overwrite_leaves_the_split_as_it_is_but_with_another_seed(raw, done, tm
         raw, tmp_path / "more", lambda folder: heads.write_table(folder, [row | {"split": "train"} for row in table])
     )
     assert set(splits("--seed", "1", folder=changed).values()) == {"train"}
+
+
+def test_the_page_of_finished_patients_holds_its_pictures_on_request_and_nothing_else_changes(raw, done, tmp_path):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    before = content(out)
+    assert before["qc/index.html"].count(b'src="p') == 4 and b"base64," not in before["qc/index.html"]
+    assert preprocess(raw, out, "--qc-inline") == 0
+    page = content(out)["qc/index.html"]
+    assert content(out) == before | {"qc/index.html": page}
+    pictures = {base64.b64encode(before[f"qc/p{number}.png"]) for number in range(4)}
+    assert set(re.findall(rb'src="data:image/png;base64,([^"]+)"', page)) == pictures and b'src="p' not in page
+    assert preprocess(raw, out) == 0 and content(out) == before
 
 
 def judge(out: Path, verdicts: dict[str, tuple[str, str]]) -> None:

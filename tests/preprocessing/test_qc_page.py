@@ -12,10 +12,12 @@ import subprocess
 import pytest
 
 from tss.data.cohort import Patient, as_table
-from tss.data.prepared import qc_picture
+from tss.data.prepared import hash_of_picture, qc_picture
 from tss.preprocessing import qc_page
 
-PICTURE = b"\x89PNG picture"
+PICTURE = base64.b64decode(  # one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+)
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 NASTY = 'b0 is "cut, off"\nüber </script><script>document.title = "broken"</script>'
 
@@ -77,13 +79,24 @@ def test_failed_patients_come_first_and_everything_is_escaped(table, tmp_path):
     assert '<span class="" data-value="1.52">1.52</span>' in page  # no limits, no colour
 
 
-def test_page_holds_the_pictures_the_whole_table_and_no_address(table, tmp_path):
+def test_pictures_are_the_files_beside_the_page_and_loaded_when_they_are_scrolled_to(table, tmp_path):
     page = qc_page.index_page(table, RECORDS, tmp_path)
+    sources = re.findall(r'<img ([^>]*) alt="(\w+)" src="([^"]+)">', page)
+    version = hash_of_picture(tmp_path, "odd")
+    assert sources == [
+        ('decoding="async" loading="lazy"', name, f"{name}.png?{version}") for name in ("odd", "good", "fine")
+    ]
+    assert "default-src 'none'; img-src data: 'self' file:; style-src" in page and "base64," not in page
+    assert "content-visibility: auto" in page  # a card is laid out when it is scrolled to
+
+
+def test_on_request_the_page_holds_the_pictures_too_and_no_address(table, tmp_path):
+    page = qc_page.index_page(table, RECORDS, tmp_path, inline=True)
     assert page.count(base64.b64encode(PICTURE).decode()) == 3
     content = json.loads(re.search(r'<script type="application/json" id="table">(.*?)</script>', page, re.DOTALL)[1])
     assert [content["columns"], *content["rows"]] == table and content["rows"][2][-3] == NASTY
     ours = re.sub(r"<script type.*?</script>|base64,[^\"]*", "", page)
-    assert not re.search(r"https?:|//[a-z]|src=\"(?!data:)", ours)
+    assert not re.search(r"https?:|//[a-z]|src=\"(?!data:)", ours) and "img-src data:; style-src" in page
     assert page.count('class="judge"') == 3  # nobody judges a picture that is not there
 
 
@@ -92,7 +105,7 @@ def test_a_verdict_belongs_to_the_picture_that_was_judged(table, tmp_path):
         return re.findall(r'data-key="([^"]+)"', qc_page.index_page(table, RECORDS, tmp_path))
 
     before = keys()
-    qc_picture(tmp_path, "odd").write_bytes(b"another picture")
+    qc_picture(tmp_path, "odd").write_bytes(PICTURE + b"another")
     after = keys()
     assert before[0].startswith("tss verdict odd ") and before[0] != after[0] and before[1:] == after[1:]
     qc_picture(tmp_path, "odd").unlink()
@@ -128,14 +141,11 @@ document.body.textContent = JSON.stringify(said);
 </script>"""
 
 
-@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
-def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_nothing(table, tmp_path):
-    remark = 'eyes, "kept"\r\nünd </script> more'.replace("\r", "")
-    page = qc_page.index_page(table, RECORDS, tmp_path)
-    steps = STEPS.replace("REMARK_TYPED", qc_page._json(remark))
-    (tmp_path / "page.html").write_text(page.replace("</body>", steps + "</body>"), encoding="utf-8")
+@pytest.fixture
+def visit(tmp_path):
+    """A function that opens a page in Chromium, the same person's each time, and returns what its script has said."""
 
-    def visit(todo=""):
+    def open_page(address):
         told = subprocess.run(
             [
                 BROWSER,
@@ -145,7 +155,7 @@ def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_not
                 "--dump-dom",
                 f"--user-data-dir={tmp_path / 'profile'}",
                 "--virtual-time-budget=2000",
-                (tmp_path / "page.html").as_uri() + todo,
+                address,
             ],
             capture_output=True,
             text=True,
@@ -153,7 +163,17 @@ def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_not
         )
         return json.loads(html.unescape(re.search(r"<body>(.*)</body>", told.stdout, re.DOTALL)[1]))
 
-    said = visit("#work")
+    return open_page
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_nothing(table, tmp_path, visit):
+    remark = 'eyes, "kept"\r\nünd </script> more'.replace("\r", "")
+    page = qc_page.index_page(table, RECORDS, tmp_path)
+    steps = STEPS.replace("REMARK_TYPED", qc_page._json(remark))
+    file = tmp_path / "qc" / "index.html"
+    file.write_text(page.replace("</body>", steps + "</body>"), encoding="utf-8")
+    said = visit(file.as_uri() + "#work")
     assert said["first"] == ["bad", "odd", "good", "fine"] and said["patients"] == ["bad", "fine", "good", "odd"]
     assert said["brain"] == ["fine", "good", "odd", "bad"] and said["reversed"] == ["odd", "good", "fine", "bad"]
     assert said["open"] == ["odd", "good"] and said["then"] == "good" and said["rejected"] == ["good"]
@@ -163,4 +183,27 @@ def test_in_a_browser_sorting_keys_and_download_work_and_a_closed_page_loses_not
     expected = [list(line) for line in table]
     expected[1][-2:], expected[2][-2:] = ["reject", remark], ["accept", ""]
     assert lines == expected
-    assert visit()["csv"] == said["csv"]  # the browser was closed in between
+    assert visit(file.as_uri())["csv"] == said["csv"]  # the browser was closed in between
+
+
+SEEN = """<script>
+addEventListener("load", () => {
+  const said = {seen: [...document.images].filter(image => image.naturalWidth).map(image => image.alt)};
+  judge(cards.find(card => card.querySelector(".name").textContent === "odd"), location.hash.slice(1));
+  said.warnings = [...document.querySelectorAll(".lost")].map(lost => lost.textContent);
+  said.verdict = table.rows[1][VERDICT];
+  document.body.textContent = JSON.stringify(said);
+});
+</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+def test_in_a_browser_a_picture_that_is_not_beside_the_page_is_said_and_cannot_be_judged(table, tmp_path, visit):
+    page = qc_page.index_page(table, RECORDS, tmp_path).replace("</body>", SEEN + "</body>")
+    file = tmp_path / "qc" / "index.html"
+    file.write_text(page, encoding="utf-8")
+    assert visit(file.as_uri() + "#accept") == {"seen": ["odd", "good", "fine"], "warnings": [], "verdict": "accept"}
+    qc_picture(tmp_path, "odd").unlink()
+    said = visit(file.as_uri() + "#reject")
+    assert said["seen"] == ["good", "fine"] and said["verdict"] == "accept" and len(said["warnings"]) == 1
+    assert said["warnings"][0].startswith("The picture odd.png is not beside this page, or damaged. Open the page in")

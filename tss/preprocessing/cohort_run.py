@@ -76,6 +76,7 @@ class Options:
     shard: Shard = Shard()
     overwrite: bool = False
     seed: int = 0
+    qc_inline: bool = False  # the page of quality control holds its pictures
     pattern: Pattern | None = None  # prepare like the patients of this checkpoint; no split is drawn
 
 
@@ -114,7 +115,7 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
         for patient in mine:
             record_file(options.out, patient.id).unlink(missing_ok=True)
     write_json(settings_file(options.out), settings)
-    table = _assemble(patients, options.out, settings)
+    table = _assemble(patients, options, settings)
     _say_lost_verdicts(judged, table)
     _say_rejected(table, options, settings)
 
@@ -124,7 +125,7 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
     if any(map(dicom.folders_of, left)):
         dicom.program()  # refused now, not after hours
     _preprocess(left, options, settings)
-    table = _assemble(patients, options.out, settings)
+    table = _assemble(patients, options, settings)
     return _summary(
         patients, mine, options, settings, {patient.id for patient in table if patient.status == "rejected"}
     )
@@ -378,19 +379,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _assemble(patients: list[Patient], out: Path, settings: Settings) -> list[Patient]:
+def _assemble(patients: list[Patient], options: Options, settings: Settings) -> list[Patient]:
     """Write cohort.csv and qc/index.html from the records there are; returns the patients as written.
 
     Read again after writing: another shard may have finished a patient meanwhile, and whichever writes last must
     have seen every record. While patients are still missing a shard gives up after some ROUNDS: the others finish
-    patients faster than 422 pictures are put on a page, and write again when they end.
+    patients faster than the page of a large cohort is written, and write again when they end.
 
     Verdicts are those in DATA/cohort.csv, where quality control puts them, each beside the hash of the picture that
     was judged; one whose picture is gone or another, since the patient is preprocessed again or fails now, goes too.
     """
     seen: list[Record | None] | None = None
     written: list[Patient] = []
-    rounds = 0
+    out, rounds = options.out, 0
     while (found := _read_records(patients, out, settings)) != seen and (rounds < ROUNDS or None not in found):
         seen, written, rounds, verdicts = found, [], rounds + 1, _verdicts(out)
         for patient, record in zip(patients, found, strict=True):
@@ -408,7 +409,7 @@ def _assemble(patients: list[Patient], out: Path, settings: Settings) -> list[Pa
             row = {name: cell for name, cell in read.items() if name not in VERDICT_COLUMNS}
             written.append(Patient(row | outcome, patient.folder))
         write_cohort(cohort_file(out), written)
-        write_text(qc_page(out), index_page(as_table(written, out), found, out))
+        write_text(qc_page(out), index_page(as_table(written, out), found, out, options.qc_inline))
     return written
 
 

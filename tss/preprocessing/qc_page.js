@@ -69,6 +69,7 @@ function start() {
 function judge(card, verdict) {
   if (!card) return;
   if (!card.dataset.key) { go(1); return; }  // failed: nothing to judge
+  if (card.querySelector(".lost")) return;
   rowOf(card)[VERDICT] = verdict;
   keep(card); show(card); report();
   if (verdict === "accept") go(1);
@@ -120,6 +121,13 @@ function forget() {
   report();
 }
 
+main.addEventListener("error", event => {  // a picture that is not beside the page: nobody judges what he cannot see
+  const lost = document.createElement("p");
+  lost.className = "warning lost";
+  lost.textContent = `The picture ${event.target.getAttribute("src").split("?")[0]} is not beside this page, or damaged. Open `
+    + "the page in its own folder, or make one to carry along: the same command of run_preprocess.py with --qc-inline.";
+  event.target.replaceWith(lost);
+}, true);
 main.addEventListener("click", event => {
   const card = event.target.closest("article"), button = event.target.closest(".judge button");
   if (!card) return;

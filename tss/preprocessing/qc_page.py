@@ -1,12 +1,14 @@
 """The page on which a person looks at every patient and judges: accept, reject or unsure.
 
 In:  the cohort's table, the patients' records, and their pictures in DATA; qc_page.css and qc_page.js beside this file.
-Out: qc/index.html, all in one file; from it the person downloads cohort.csv with the columns verdict, verdict_remark.
+Out: qc/index.html; from it the person downloads cohort.csv with the columns verdict, verdict_remark.
 Paper: 2.1 ("a visual quality check was manually performed for all cases").
 See: tests/preprocessing/test_qc_page.py
 
-Nothing is fetched and nothing is sent: pictures, table and script are in the file. A verdict is kept by the browser
-the moment it is given, under the patient's name and the hash of the picture that was judged.
+Pictures are the files beside the page, each loaded when it is scrolled to, so that the page of 3,000 patients opens as
+that of 30 does; with --qc-inline they are in the page, which can then be mailed. Nothing else is fetched and nothing is
+sent: table and script are in the page. A verdict is kept by the browser the moment it is given, under the patient's
+name and the hash of the picture that was judged; one that is not there cannot be judged.
 """
 
 import html
@@ -21,12 +23,13 @@ from tss.preprocessing.quality_control import LIMITS
 ORDER = ("failed", "flagged", "ok")
 
 
-def index_page(table: list[list[str]], records: list[Record | None], data: Path) -> str:
+def index_page(table: list[list[str]], records: list[Record | None], data: Path, inline: bool = False) -> str:
     """Return qc/index.html: failed patients first, then flagged ones, then the rest, each with its picture.
 
     table: cohort.csv's header and lines, as it is written.
     records: one for each line; None = not preprocessed yet.
     data: DATA, with the pictures; a patient without one has none on the page.
+    inline: with the pictures in it, not beside it.
     """
     found = [(_mark(record), line, record) for line, record in enumerate(records) if record]
     found.sort(key=lambda entry: ORDER.index(entry[0]))
@@ -36,7 +39,7 @@ def index_page(table: list[list[str]], records: list[Record | None], data: Path)
         f'<button data-column="{number}">{html.escape(name.replace("_", " "))}</button>'
         for number, name in enumerate(columns)
     )
-    cards = "\n".join(_card(mark, line, record, measures, data) for mark, line, record in found)
+    cards = "\n".join(_card(mark, line, record, measures, data, inline) for mark, line, record in found)
     marks = [mark for mark, _, _ in found]
     counts = ", ".join(f"{marks.count(mark)} {mark}" for mark in ORDER)
     missing = len(records) - len(found)
@@ -62,6 +65,7 @@ def index_page(table: list[list[str]], records: list[Record | None], data: Path)
 <script>
 {script}</script>""",
         script=True,
+        beside=not inline,
     )
 
 
@@ -69,7 +73,7 @@ def _mark(record: Record) -> str:
     return "failed" if record["status"] != "ok" else "flagged" if record["flags"] else "ok"
 
 
-def _card(mark: str, line: int, record: Record, measures: list[str], data: Path) -> str:
+def _card(mark: str, line: int, record: Record, measures: list[str], data: Path, inline: bool) -> str:
     """Return one patient: a line of measures, what is wrong, the picture, and the buttons of the verdict."""
     name = html.escape(record["patient"])
     cells = [
@@ -84,13 +88,14 @@ def _card(mark: str, line: int, record: Record, measures: list[str], data: Path)
     judging, key = "", ""
     if mark != "failed":
         picture = qc_picture(data, record["patient"])
-        content = picture.read_bytes() if picture.is_file() else b""
-        key = f"tss verdict {name} {hash_of_picture(data, record['patient'])}"
-        image = (
-            html_page.picture(content, record["patient"], 'loading="lazy" decoding="async"')
-            if content
-            else (f"<p class='warning'>{name}.png is missing. Run run_preprocess.py again with --overwrite.</p>")
-        )
+        version = hash_of_picture(data, record["patient"])
+        key = f"tss verdict {name} {version}"
+        if not version:
+            image = f"<p class='warning'>{name}.png is missing. Run run_preprocess.py again with --overwrite.</p>"
+        elif inline:
+            image = html_page.picture(picture.read_bytes(), record["patient"], DECODING)
+        else:
+            image = html_page.picture_beside(picture.name, version, record["patient"], DECODING)
         judging = image + JUDGING
     return (
         f'<article class="{mark}" data-mark="{mark}" data-line="{line}" data-key="{key}">'
@@ -115,6 +120,7 @@ def _json(content: object) -> str:
     return json.dumps(content).replace("<", "\\u003c")
 
 
+DECODING = 'decoding="async"'
 VERDICTS = {"open": "not yet judged", "accept": "accepted", "reject": "rejected", "unsure": "unsure"}
 OPTIONS = "".join(
     f'<option value="{value}">{VERDICTS.get(value, value)}</option>' for value in ("all", *ORDER, *VERDICTS)

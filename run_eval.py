@@ -102,7 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         default=GIVEN,
         help="PPV and NPV to keep, such as 0.9: whoever cannot be called so surely is unsure; the cuts come from "
-        "validation, or from the out-of-fold predictions, and keep both in 90 %% of such studies",
+        "validation and keep both in 90 %% of such studies; of an ensemble they come from out-of-fold predictions of "
+        "single members, and the promise is approximate",
     )
     parser.add_argument(
         "--recalibration",

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 import shutil
 
 import pytest
+from untrained import save_checkpoint
 
 import run_eval
 from tss.evaluation import table2
@@ -247,3 +249,24 @@ def test_an_older_table_is_not_overwritten_and_does_not_stay_and_what_was_not_ru
     shown = (out / "table2.md").read_text()
     assert shown.count("Not run: ") == 5 and "of before" not in shown and "Paired" not in shown
     assert "not run: Lee 2020, TSS < 4.5 h: " in capsys.readouterr().out
+
+
+def test_a_study_s_ensemble_of_folds_is_a_row_beside_the_single_network(tiny_data, tmp_path):
+    for name, more in (("single", {}), ("fold1", {"fold": "1/2"}), ("fold2", {"fold": "2/2"})):
+        path = tmp_path / name / "phase4" / "best.pt"
+        save_checkpoint(path, 4, tiny_data, seed=len(name) + len(more), settings={"weights": "phase 3", **more})
+    save_checkpoint(tmp_path / "single" / "phase3" / "best.pt", 3, tiny_data, settings={"weights": "phase 2"})
+    folds = [f"fold{k}/phase4/best.pt" for k in (1, 2)]
+    (tmp_path / "study.json").write_text(json.dumps({"not_run": [], "ensembles": {"ensemble-of-2-folds": folds}}))
+    words = ["--data", str(tiny_data), "--out", str(tmp_path / "eval"), "--gradcam", "0", "--table"]
+    paths = [str(tmp_path / "single" / f"phase{phase}" / "best.pt") for phase in (3, 4)]
+    assert run_eval.main([*paths, *words, "--study", str(tmp_path / "study.json")]) == 0
+    lines = read((tmp_path / "eval" / "table2.csv").read_text())
+    row = lines["ensemble-of-2-folds"]
+    assert (row["kind"], row["threshold_from"], row["n"]) == (NETWORK, "out-of-fold predictions", lines["phase4"]["n"])
+    assert json.loads((tmp_path / "eval" / "ensemble-of-2-folds" / "metrics.json").read_text())["members"] == 2
+    pairs = [
+        (one["first"], one["second"])
+        for one in json.loads((tmp_path / "eval" / "comparisons.json").read_text())["tss<4.5h"]
+    ]
+    assert pairs == [("phase3", "phase4"), ("phase4", "ensemble-of-2-folds")]

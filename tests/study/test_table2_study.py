@@ -240,6 +240,25 @@ def test_published_weights_of_models_genesis_stand_in_the_place_of_phase_0(tmp_p
     ]
 
 
+def test_folds_are_chains_of_their_own_and_one_row_as_an_ensemble():
+    study = table2_study.Study(Path("data"), Path("s"), ("2d", "3d"), folds=2)
+    chains, _ = table2_study.plan_chains(study)
+    folds = [chain for chain in chains if chain[0].fold]
+    assert [[step.phase for step in chain] for chain in folds] == [[1, 2, 3, 4]] * 2 + [[0, 1, 2, 3, 4]] * 2
+    last = folds[1][-1]
+    assert (last.recipe, last.weights, last.row) == ("paper", "phase 3", "2D, TSS < 4.5 h, attention, fold 2")
+    assert last.best == Path("s/2d/fold2/phase4/best.pt") and last.init == Path("s/2d/fold2/phase3/best.pt")
+    words = table2_study.words_of(study, last)
+    assert words[words.index("--fold") + 1] == "2/2"
+    plan = table2_study.Plan(chains, [], [], (32, 32, 4), {})
+    assert not any("fold" in str(word) for word in table2_study.evaluation_words(study, plan))  # no rows of their own
+    assert table2_study.about_rows(study, plan)["ensembles"] == {
+        f"{model}-ensemble-of-2-folds": [f"{model}/fold{k}/phase4/best.pt" for k in (1, 2)] for model in ("2d", "3d")
+    }
+    none = table2_study.Study(Path("data"), Path("s"), ("2d",))
+    assert "ensembles" not in table2_study.about_rows(none, plan._replace(chains=table2_study.plan_chains(none)[0]))
+
+
 def test_given_medical_weights_are_called_after_their_file(tiny_data, quick):
     asked = table2_study.Study(
         tiny_data, Path("s"), ("2d",), tumours=Path("t.csv"), medical={"2d": Path("radimagenet.pt")}
@@ -286,6 +305,7 @@ def test_a_training_that_fails_stops_the_study(tiny_data, quick, capsys):
     ("table3", "invalid choice: 'table3'"),
     ("table2 --phase 1", "unrecognized arguments: --phase 1"),
     ("table2 --shard 3/2", "3/2: I counts from 1 to N"),
+    ("table2 --folds 1", "--folds 1: an ensemble has two members or more"),
     ("table2 --patients 9", "unrecognized arguments: --patients 9"),
     ("table2 --demo --imagenet a.pt", "unrecognized arguments: --imagenet a.pt"),
     ("table2 --model 3d --imagenet a.pt", "--imagenet is for 2d networks, and this study is of --model 3d"),

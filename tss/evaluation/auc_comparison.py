@@ -22,7 +22,8 @@ from tss.metrics import delong_test, holm, roc_auc
 CLAIMS = (
     "Compared are the pairs that the paper makes claims about, chosen before any result was seen: the weights of the "
     "phase before against random, ImageNet and medical ones; attention against none; the extended recipe against the "
-    "paper's; 2D against 3D; the last phase of each against Lee 2020, the FLAIR tissue clock and the soft tissue clock."
+    "paper's; 2D against 3D; the ensemble of folds against the "
+    "single network; the last phase of each against Lee 2020, the FLAIR tissue clock and the soft tissue clock."
 )
 # Said wherever networks are compared: a study trains each once.
 TRAINED_ONCE = (
@@ -62,7 +63,7 @@ def claimed_pairs(networks: Sequence[Row], older: Sequence[str]) -> list[tuple[s
     older: names of older methods.
     """
     own = {}  # (model, extended?, phase) -> the row of the recipe's own schedule; phase 1 has no other
-    for row in networks:
+    for row in (row for row in networks if not row.members):
         if row.phase == 1 or kind_of_weights(row.weights) == PREVIOUS:
             own[row.model or "", row.recipe == "extended", row.phase or 0] = row.name
     pairs = []
@@ -70,7 +71,9 @@ def claimed_pairs(networks: Sequence[Row], older: Sequence[str]) -> list[tuple[s
         rivals = [
             row
             for row in networks
-            if (row.model, row.recipe == "extended", row.phase) == (model, extended, phase) and row.name != name
+            if (row.model, row.recipe == "extended", row.phase) == (model, extended, phase)
+            and row.name != name
+            and not row.members
         ]
         pairs += [(row.name, name) for row in sorted(rivals, key=lambda row: kind_of_weights(row.weights))]
         if (model, extended, phase - 1) in own:
@@ -82,6 +85,10 @@ def claimed_pairs(networks: Sequence[Row], older: Sequence[str]) -> list[tuple[s
     ):
         if one in last and other in last:
             pairs.append((last[one], last[other]))
+    for row in networks:
+        single = own.get((row.model or "", row.recipe == "extended", row.phase or 0))
+        if row.members and single:
+            pairs.append((single, row.name))
     return pairs + [(method, name) for name in last.values() for method in AGAINST if method in older]
 
 

@@ -101,7 +101,11 @@ class Selection:
 
 
 STUDY_REMEDY = "Run python -m tss.study table2 again, which writes it."
-STUDY = {"weights?": {str: str}, "not_run?": [dict]}  # the shape of study.json, as far as it is read
+STUDY = {
+    "weights?": {str: str},
+    "not_run?": [dict],
+    "ensembles?": {str: [str]},
+}  # the shape of study.json, as far as it is read
 
 
 class Network(NamedTuple):
@@ -185,6 +189,10 @@ def select(options: Options) -> Selection:
         pickers = [picker_of(opened)]
     else:
         pickers = [side_picker(model, models) if side_unknown else None for model in models]
+    for name, paths in study.get("ensembles", {}).items():  # beside the single networks
+        members = open_models([str(Path(options.study or "").parent / path) for path in paths])
+        models = [*models, as_ensemble(members)._replace(name=name)]
+        pickers.append(picker_of(members) if side_unknown else None)
     new = [
         patient for patient in patients if patient.status == "ok" and ("like" in settings or options.split not in USED)
     ]
@@ -282,6 +290,7 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
             weights=first_weights(model, selection),
             checkpoint=model.named_files,
             checkpoint_sha256=model.sha256,
+            members=len(model.files) or None,
             unit="hemisphere" if limit is None else "patient",
             positive_class=name if limit is None else f"{name} (onset_to_mri_min < {limit:.0f})",
             ceiling=ceiling_of(model.task, found, selection.phantom),

@@ -4,6 +4,9 @@ In:  a model with its validation's, or its ensemble's out-of-fold, logits; the p
 Out: the model with two cuts; what came of the promise on the patients that were scored.
 Paper: none (our choice; the paper calls everybody).
 See: tests/evaluation/test_promise.py, and tests/metrics/test_unsure.py for the guarantee
+
+Of one network the guarantee is exact. Of an ensemble it is approximate: the cuts are chosen on out-of-fold logits, each
+of the members of one fold, and applied to the mean of all members, which spreads less.
 """
 
 from collections import defaultdict
@@ -20,6 +23,10 @@ from tss.evaluation.results import Estimate, Promise
 from tss.evaluation.scores import counted_lines
 from tss.metrics.unsure import CONFIDENCE, check_promise, fewest_to_promise, patients_needed, unsure_band
 from tss.training.epoch import probability
+
+OF_ENSEMBLE = (
+    " Of an ensemble the promise is approximate: out-of-fold scores are of single members, the answers are their mean."
+)
 
 
 def with_promise(model: Model, promise: float) -> Model:
@@ -118,4 +125,6 @@ def promise_note(model: Model, found: Promise) -> str:
         f"{found.confidence:.0%} of studies like that of the {found.chosen_on} patients whose {found.chosen_from} "
         f"chose the cuts, with as many positives; {found.unsure} of {found.n} are unsure "
         f"({found.unsure / max(found.n, 1):.0%}), and of those called here: {kept}.{missing}"
+        + OF_ENSEMBLE
+        * bool(model.files)
     )

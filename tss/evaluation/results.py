@@ -301,6 +301,7 @@ class Row:
     parent: str | None = None
     checkpoint: str | None = None
     checkpoint_sha256: str | None = None
+    members: int | None = None  # of an ensemble: so many checkpoints
     cohort: str | None = None
     unit: str = "patient"
     positive_class: str = ""

@@ -26,7 +26,7 @@ from tss.training.phases import FROZEN, PAPER, RECIPES
 from tss.training.run_setup import PHASE_SETTINGS
 
 PROG = "python -m tss.study"
-AS_TYPED = ("data", "imagenet", "genesis", "tumours", "seed", "device", "precision")  # flags and fields of a Study
+AS_TYPED = ("data", "imagenet", "genesis", "tumours", "folds", "seed", "device", "precision")  # fields of a Study
 OF_ONE_MODEL = {"imagenet": "2d", "medical_2d": "2d", "medical_3d": "3d", "genesis": "3d"}
 
 
@@ -68,6 +68,8 @@ def refuse_combinations(parser: argparse.ArgumentParser, given: dict[str, Any]) 
         if name in given and model not in models_of(given):
             flag = f"--{name.replace('_', '-')}"
             parser.error(f"{flag} is for {model} networks, and this study is of --model {given['model']}")
+    if given.get("folds", 2) < 2:
+        parser.error(f"--folds {given['folds']}: an ensemble has two members or more")
     if "tumours" in given and all(f"medical_{model}" in given for model in models_of(given)):
         parser.error("--tumours trains the weights that --medical-2d and --medical-3d give: omit one of them")
 
@@ -106,6 +108,13 @@ def build_parser(on_phantoms: bool = False) -> argparse.ArgumentParser:
         type=read_shard,
         metavar="I/N",
         help="train the I-th of N parts only, for Slurm arrays; the same line without it then evaluates",
+    )
+    parser.add_argument(
+        "--folds",
+        type=count,
+        metavar="N",
+        help="train the paper's recipe on each of N folds too, for the row of their ensemble; takes N times as long as "
+        "its four phases",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_training_flags()

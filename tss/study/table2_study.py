@@ -37,6 +37,7 @@ from tss.training.tumour_scans import read_tumours
 # Each with both recipes: the extended one follows in the same chain, since in 3D it starts from the same phase 0.
 CHAINS = {"2d": ("previous", "random", "imagenet", "medical"), "3d": ("previous", "random", "medical")}
 EXTENDED = {"previous": "extended", "random": "extended-random"}  # the extended recipe from the same first weights
+FOLD = "fold"  # chains that validate on a fold
 ALONE = (2, 3)  # the phases that Table 2 has from other first weights too
 STARTS = {"random": "random", "imagenet": "ImageNet", "medical": "medical images"}
 PICTURES = 4  # patients whose Grad-CAM is drawn, as run_eval.py's default
@@ -59,6 +60,7 @@ class Study:
     genesis: Path | None = None  # Models Genesis, instead of phase 0
     tumours: Path | None = None  # CSV, to learn medical weights from where `medical` has none
     medical: Mapping[str, Path] = field(default_factory=dict)  # model -> weights
+    folds: int = 0  # train so many folds of the paper's recipe too, for the row of their ensemble; 0: none
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
@@ -70,7 +72,7 @@ class Training(NamedTuple):
     """One command: a row of Table 2, or what a row starts from."""
 
     model: str
-    chain: str  # one of CHAINS, or EXTENDED with what it is the extended recipe's of
+    chain: str  # one of CHAINS, or EXTENDED with what it is the extended recipe's of; fold<K>
     phase: int | None  # None: brain tumours
     init: Path | None  # None: random weights
     out: Path
@@ -78,6 +80,11 @@ class Training(NamedTuple):
     @property
     def recipe(self) -> str:
         return "extended" if self.chain in EXTENDED.values() else "paper"
+
+    @property
+    def fold(self) -> str:
+        """The K of a chain that is validated on the K-th fold; "" of the others."""
+        return self.chain.removeprefix(FOLD) if self.chain.startswith(FOLD) else ""
 
     @property
     def settings(self) -> Phase:
@@ -104,13 +111,14 @@ class Training(NamedTuple):
             return f"{self.model.upper()}, brain tumours"
         task, extended = self.settings.task, ", extended recipe" * (self.recipe == "extended")
         words = "Models Genesis" if task == RESTORE else POSITIVE[task]
-        return f"{self.model.upper()}, {words}{', attention' * self.settings.attention}{extended}"
+        of_fold = f", fold {self.fold}" * bool(self.fold)
+        return f"{self.model.upper()}, {words}{', attention' * self.settings.attention}{extended}{of_fold}"
 
     @property
     def weights(self) -> str:
         if self.init is None or self.phase is None:
             return "random"
-        if self.chain in ("previous", EXTENDED["previous"]):
+        if self.chain in ("previous", EXTENDED["previous"]) or self.fold:
             before = f"phase{self.phase - 1}"
             return f"phase {self.phase - 1}" if self.init.parent.name == before else "Models Genesis"
         return STARTS[self.chain]
@@ -156,7 +164,7 @@ def run_study(study: Study, shard: Shard | None = None, dry_run: bool = False) -
         )
         return 0
     print("\nEvaluation on the test patients", flush=True)
-    write_json(study.out / "study.json", {"weights": weights_in_words(study, plan.chains), "not_run": plan.not_run})
+    write_json(study.out / "study.json", about_rows(study, plan))
     if code := type_in(EVALUATE, evaluation_words(study, plan)):
         return code
     print(
@@ -218,19 +226,22 @@ def plan_chains(study: Study) -> tuple[list[list[Training]], list[dict[str, Any]
                 }
                 for number in ALONE
             ]
+        chains += [chain_of(study, model, f"{FOLD}{number}") for number in range(1, study.folds + 1)]
     return chains, not_run
 
 
 def chain_of(study: Study, model: str, name: str) -> list[Training]:
     """Return a chain's trainings, or none where its first weights were not given."""
     out, chain = study.out / model / name, []
-    if name == "previous":
+    if name == "previous" or name.startswith(FOLD):
         first, init = FIRST_PHASE[model], None
         if model == "3d" and study.genesis:
             first, init = 1, study.genesis
         for number in range(first, max(PAPER) + 1):
             chain.append(Training(model, name, number, init, out))
             init = chain[-1].best
+        if name not in EXTENDED:
+            return chain
         init, name = chain[1 - first].init, EXTENDED[name]  # what phase 1 starts from
         for number in range(1, max(PAPER) + 1):
             chain.append(Training(model, name, number, init, out.with_name(name)))
@@ -266,6 +277,7 @@ def words_of(study: Study, training: Training) -> list[object]:
         words = ["--phase", training.phase, "--init", _word(training.init), "--model", training.model]
         words += ["--data", study.data, *["--recipe", training.recipe] * (training.recipe != "paper")]
     words += ["--out", training.out]
+    words += ["--fold", f"{training.fold}/{study.folds}"] if training.fold else []
     for name, value in study.values.get(training.key, {}).items():
         words += [f"--{name.replace('_', '-')}", value]
     return [*words, "--seed", study.seed, *_unless_default(study, "device", "precision"), "--resume"]
@@ -280,7 +292,8 @@ def evaluation_words(study: Study, plan: Plan) -> list[object]:
     """Return the arguments of run_eval.py."""
     tested = [patient for patient in plan.patients if patient.split == "test" and patient.status == "ok"]
     outlined = any(patient.path("lesion") for patient in tested)
-    words: list[object] = [training.best for training in plan.trainings if training.phase]  # not tumours, not phase 0
+    # Not tumours, not phase 0; and single folds are no rows.
+    words: list[object] = [training.best for training in plan.trainings if training.phase and not training.fold]
     words += ["--data", study.data, "--out", study.out / "eval", "--report", "--study", study.out / "study.json"]
     words += ["--gradcam", PICTURES, *["--gradcam-scores"] * outlined]
     return [*words, *_unless_default(study, "device"), "--overwrite"]
@@ -289,6 +302,21 @@ def evaluation_words(study: Study, plan: Plan) -> list[object]:
 def _unless_default(study: Study, *names: str) -> list[str]:
     changed = [name for name in names if getattr(study, name) != getattr(Options, name)]
     return [word for name in changed for word in (f"--{name}", getattr(study, name))]
+
+
+def about_rows(study: Study, plan: Plan) -> dict[str, Any]:
+    """Return study.json: what the table cannot know from the checkpoints."""
+    last = [training for training in plan.trainings if training.fold and training.phase == max(PAPER)]
+    prefix = {model: f"{model}-" * (len(study.models) > 1) for model in study.models}
+    members = {
+        f"{prefix[model]}ensemble-of-{study.folds}-folds": [
+            os.path.relpath(training.best, study.out) for training in last if training.model == model
+        ]
+        for model in study.models
+        if last
+    }
+    about = {"weights": weights_in_words(study, plan.chains), "not_run": plan.not_run}
+    return about | ({"ensembles": members} if members else {})
 
 
 def weights_in_words(study: Study, chains: Sequence[Sequence[Training]]) -> dict[str, str]:

@@ -94,7 +94,7 @@ def test_in_3d_it_begins_with_phase_0_and_evaluates_the_others(typed, tmp_path):
     trained = [" ".join(line) for line in lines if line[0] == programs.TRAIN]
     assert [line.split()[2] for line in trained] == list("012341234")
     assert "--phase 0 --model 3d --width 8" in trained[0]
-    for line, recipe in ((trained[1], "--epochs 20"), (trained[5], "--recipe extended --seed")):
+    for line, recipe in ((trained[1], "--epochs 20"), (trained[5], "--recipe extended --epochs 20 --seed")):
         assert f"--phase 1 --init {tmp_path}/demo/runs/3d/phase0/best.pt" in line and recipe in line
     assert f"--phase 2 --init {tmp_path}/demo/runs/3d-extended/phase1/best.pt" in trained[6]
     evaluated = " ".join(lines[-1])
@@ -113,8 +113,8 @@ def test_the_demo_types_what_a_user_would_type(typed, tmp_path, capsys):
         str(tmp_path / f"demo/runs/{name}/phase{n}/best.pt") for name in ("2d", "2d-extended") for n in (1, 2, 3, 4)
     ]
     extended = " ".join(lines[7])
-    assert "--phase 1 --model 2d --width 16 --data" in extended and "--recipe extended --seed 7" in extended
-    assert "--epochs" not in extended
+    assert "--phase 1 --model 2d --width 16 --data" in extended and "--recipe extended --epochs 20 --seed 7" in extended
+    assert "--epochs" not in " ".join(lines[8])
     said = capsys.readouterr().out
     assert f"$ python {phase2}\n" in said
     assert str(tmp_path / "demo/eval/2d/2d-extended-phase4/gradcam") in said

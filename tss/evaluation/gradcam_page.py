@@ -43,14 +43,13 @@ class Explanation(NamedTuple):
 
     def drawn(self) -> dict[str, np.ndarray]:
         """Name -> map (X, Y, Z) as it is drawn: a Grad-CAM that is worth little is faint; not cut at the midline."""
-        strength = min(1.0, self.worth / LEAST_WORTH)
-        maps = {"map": self.heat * strength} if self.gradcam is None else {
-            "evidence": self.heat, "Grad-CAM": self.gradcam * strength,
-        }  # fmt: skip
         half = len(self.heat) // 2
         from_midline = np.abs(np.arange(2 * half) - half + 0.5)  # voxels
-        fading = np.clip(from_midline / (MIDLINE * half), 0, 1)
-        return {name: heat * fading[:, None, None].astype(heat.dtype) for name, heat in maps.items()}
+        fading = np.clip(from_midline / (MIDLINE * half), 0, 1)[:, None, None].astype(self.heat.dtype)
+        strength = min(1.0, self.worth / LEAST_WORTH) * fading
+        if self.gradcam is None:
+            return {"map": self.heat * strength}
+        return {"evidence": self.heat, "Grad-CAM": self.gradcam * strength}  # evidence is of single voxels: no smear
 
 
 def explain(model: Model, prediction: Prediction, hemispheres: torch.Tensor) -> Explanation:

@@ -7,7 +7,7 @@ torch's fake tensors have shapes and no numbers, so a step goes through in a mom
 lives, and the most that lived at once is the peak: weights, gradients, AdaBound's averages, the batch, what forward
 keeps for backward, and what backward needs on its way. It is what torch.cuda.max_memory_allocated() counts but for
 what the GPU's convolutions borrow (workspace), which depends on the card. In phases 2 to 4 the frozen layers' output of
-all hemispheres is kept beside it: on the GPU where half of its free memory holds it, else on the CPU
+all hemispheres is kept beside it: on the GPU where half of its free memory holds it, else in memory or in a file
 (tss.training.feature_cache).
 """
 

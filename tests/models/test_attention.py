@@ -47,3 +47,11 @@ def test_coarse_gating_lands_where_it_belongs():
     g = torch.tensor([[[[8.0, 0.0], [0.0, 0.0]]]])  # top left
     _, weight = gate(torch.zeros(1, 1, 4, 4), g)
     assert weight[0, 0, 0, 0] == weight.max() and weight[0, 0, 3, 3] == weight.min()
+
+
+def test_the_gate_works_on_half_of_the_channels():
+    shapes = {name: tuple(tensor.shape) for name, tensor in AttentionGate(8, 6, ndim=2).state_dict().items()}
+    assert shapes == {
+        "theta.weight": (4, 8, 1, 1), "phi.weight": (4, 6, 1, 1), "phi.bias": (4,), "psi.weight": (1, 4, 1, 1),
+        "psi.bias": (1,),
+    }  # fmt: skip

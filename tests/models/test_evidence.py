@@ -110,3 +110,38 @@ def test_gradients_reach_every_part(kind):
     for name in ("slice_logits", "log_sharpness", "least", "clearness", "classifier.weight", "gate_classifier.weight"):
         assert network.get_parameter(name).grad.abs().sum() > 0, name
     assert network.gate.theta.weight.grad.abs().sum() > 0 and network.evidence.voxel[0].weight.grad.abs().sum() > 0
+
+
+def test_contrast_is_in_fifths_of_the_median_and_at_most_five():
+    x = torch.tensor([0.0, -3.0, 0.5, 1.0, 1.2, 2.0, 9.0])
+    assert torch.allclose(contrast(x), torch.tensor([-5.0, -5.0, -2.5, 0.0, 1.0, 5.0, 5.0]), atol=1e-6)
+
+
+@KINDS
+def test_the_logit_is_of_the_evidence_and_the_voxels_part_is_trained_beside_it(kind):
+    network, x = made(kind, stroke=True), hemispheres()
+    network.look_at(1 / math.prod(SHAPE))
+    with torch.no_grad():
+        for convolution in network.evidence.context:
+            torch.nn.init.constant_(convolution.weight, 0.1)
+        _, evidence, voxel, _ = network.unpacked(network.frozen(x))
+        network.training = True  # its BatchNorms stay as they are
+        both = network(x)
+        network.training = False
+        assert torch.equal(both, torch.stack([evidence.amax((1, 2, 3)), voxel.amax((1, 2, 3))], dim=1))
+        assert torch.equal(network(x), both[:, 0]) and not torch.allclose(both[:, 0], both[:, 1])
+
+
+@KINDS
+@pytest.mark.parametrize("stroke", [True, False])
+def test_where_it_looks_by_hand(kind, stroke):
+    network, x = made(kind, stroke=stroke), hemispheres()
+    with torch.no_grad():
+        _, evidence, voxel, _ = network.unpacked(network.frozen(x))
+        where, slices = network.looks_at(x)
+        likelier = (2 * torch.sigmoid(evidence) - 1).clamp(min=0)
+        assert torch.allclose(where, likelier, atol=1e-5) and 0 < likelier.max() < 1
+        counted = likelier if stroke else network.voxel_weights(evidence, voxel)
+        expected = counted.sum((2, 3)) / counted.sum((1, 2, 3))[:, None]
+    assert torch.allclose(slices, expected, atol=1e-5)
+    assert torch.allclose(slices.sum(1), torch.ones(3), atol=1e-5)

@@ -65,6 +65,45 @@ def test_shares_are_averaged_over_trees():
     assert classifiers.Forest([tree, leaf]).probability(np.array([[1.0], [1.5], [2.0]])).tolist() == [0, 0.5, 0.5]
 
 
+class Draws:
+    """In place of a random generator: says what was drawn, and draws the same each time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def integers(self, high, size):
+        self.asked.append(("patients", high, size))
+        return np.array([0, 0, 1, 2, 3, 3, 3, 5])
+
+    def permutation(self, count):
+        self.asked.append(("features", count))
+        return np.arange(count)[::-1]
+
+
+def test_a_tree_grows_on_a_resample_and_a_branch_on_a_few_features():
+    """The classes are told apart by feature 0, and patient 7 alone is unlike: neither is drawn."""
+    y = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    x = np.zeros((8, 9))
+    x[:, 0], x[:, 8], x[:, 7] = y, [0, 1, 2, 3, 4, 5, 6, 7], 0
+    rng = Draws()
+    forest = classifiers.fit_forest(x, y, rng, 1, 1)
+    assert rng.asked[:2] == [("patients", 8, 8), ("features", 9)]
+    (tree,) = forest.trees
+    assert (tree.feature, tree.threshold, tree.share) == (8, 2.5, 0.5)  # of 8, 7 and 6, the square root of nine
+    assert forest.probability(x).tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+
+
+def test_a_split_leaves_each_side_its_patients():
+    x, y = np.arange(6.0)[:, None], np.array([1, 0, 0, 0, 0, 0.0])
+    assert [classifiers.best_split(x, y, leaf) for leaf in (1, 2, 3, 4)] == [(0, 0.5), (0, 1.5), (0, 2.5), None]
+
+
+def test_small_weights_are_wanted():
+    """|w|^2 / 2 beside the losses: two useful features that are equal share the weight."""
+    line = classifiers.fit_linear(np.array([[-1.0, -1.0], [1.0, 1.0]]), Y, "hinge", 1.0)
+    assert line.weights == pytest.approx([4 / 9, 4 / 9], abs=1e-5)  # w^2 + 2 (1 - 2 w)^2 is least there
+
+
 def test_a_forest_learns_an_exclusive_or_and_is_the_same_for_the_same_seed():
     rng = np.random.default_rng(1)
     x, new = rng.uniform(-1, 1, (200, 2)), rng.uniform(-1, 1, (200, 2))

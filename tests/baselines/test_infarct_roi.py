@@ -86,3 +86,44 @@ def test_scans_without_signal_are_refused():
     with pytest.raises(InputError, match="only 0 brain voxels have signal in both DWI and b0"):
         make_maps(dwi, 0 * t2w, flair, mask, VOXEL_MM)
     assert brain().sum() == mask.sum()
+
+
+def test_lees_numbers():
+    assert (infarct_roi.ADC_SHARE, infarct_roi.DWI_SD, infarct_roi.LEAST_ML) == (0.835, 1.5, 0.2)
+    assert infarct_roi.QUANTILES == pytest.approx([0.05 + 0.01 * k for k in range(46)])
+    assert (infarct_roi.REFERENCE_ADC, infarct_roi.MOST_ADC_OF_TISSUE) == (0.75, 1.15 * 0.75)
+
+
+def test_just_two_tenths_of_a_ml_are_enough_and_corners_connect():
+    voxel_mm = np.array([1.0, 1.0, 100.0])  # 0.1 ml
+    assert large(block(2, slice(3, 5), 2), voxel_mm).sum() == 2
+    corners = block(2, 3, 2) | block(3, 4, 3)
+    assert (large(corners, voxel_mm) == corners).all()
+    apart = block(2, 3, 2) | block(4, 5, 3)
+    assert not large(apart, voxel_mm).any()
+
+
+def test_a_hole_in_the_infarct_is_part_of_it():
+    ring = block(slice(3, 8), slice(8, 13), slice(1, 4))
+    hole = block(5, 10, 2)
+    volumes, truth = made_up_stroke(ring & ~hole, seed=1)
+    assert not make_maps(*volumes, VOXEL_MM).candidate[5, 10, 2]
+    assert (infarct_of(volumes) == truth | hole).mean() > 0.999 and infarct_of(volumes)[5, 10, 2]
+
+
+def test_healthy_white_matter_is_the_darker_half_on_b0():
+    volumes, _ = made_up_stroke(HERE)
+    maps = make_maps(*volumes, VOXEL_MM)
+    layers = np.indices(SHAPE)[1] // 3 % 2
+    assert (layers[maps.white] == 0).mean() > 0.9 and np.median(volumes[1][maps.white]) == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_mirrored_voxel_of_noise_gives_no_ratio():
+    image = np.array([1.0, 0.04])[:, None, None]
+    assert ratio_map(image, np.ones((2, 1, 1), bool)).ravel() == pytest.approx([1, 0.04])
+
+
+def test_widening_is_in_mm_of_the_slice():
+    point = block(12, 14, 3)
+    wide = infarct_roi.widened(point, 3.0, np.array([1.0, 1.0, 6.0]))
+    assert wide.sum() == 25 and wide[:, :, 3].sum() == 25  # a diamond of three steps: 1 + 4 (1 + 2 + 3)

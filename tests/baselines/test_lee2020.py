@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
 from tss.baselines import classifiers, lee2020
@@ -64,3 +65,30 @@ def test_the_setting_is_the_best_on_validation_and_of_equal_ones_the_simplest(mo
     monkeypatch.setattr(lee2020, "_predictor", lambda z, y, classifier, setting, seed: lambda x: fitted[setting])
     model = lee2020.fit_lee(train, (train[0][:2], np.array([0, 1])), "linear SVM")
     assert (model.setting, model.val_auc) == (8.0, 1.0)
+
+
+def test_lees_numbers_and_the_order_of_the_settings():
+    """Of equal settings the first is taken, so the simplest stands first: small C, many patients in a leaf."""
+    assert lee2020.STRENGTHS == (1 / 32, 1 / 8, 0.5, 2, 8, 32, 128, 512, 2048, 8192, 32768)
+    assert lee2020.LEAVES == (10, 5, 1)
+    assert (lee2020.ALPHA, lee2020.FEWEST_FEATURES) == (0.2, 5)
+    assert (lee2020.RATIO_RANGE, lee2020.IMAGE_RANGE, lee2020.WIDENED_MM) == ((0.25, 4), (0.01, 0.99), 3)
+
+
+def test_features_are_chosen_by_welchs_test_and_not_by_students():
+    """Few patients of wide spread against many of narrow: Student's test would pass columns that Welch's does not."""
+    rng = np.random.default_rng(4)
+    y = np.repeat([1, 0], [6, 40])
+    x = np.where(y[:, None] == 1, rng.normal(1.5, 3, (46, 30)), rng.normal(0, 0.5, (46, 30)))
+    x[:, :6] += 5 * y[:, None]
+    p = {equal: stats.ttest_ind(x[y == 1], x[y == 0], equal_var=equal).pvalue for equal in (False, True)}
+    passed = {equal: np.flatnonzero(values < 0.2 / 30).tolist() for equal, values in p.items()}
+    assert len(passed[True]) > len(passed[False]) >= 5
+    assert lee2020.choose_features(x, y).tolist() == passed[False]
+
+
+def test_a_feature_that_is_constant_in_training_does_no_harm():
+    x, y = made_up_patients(np.random.default_rng(3), 30, useful=2)
+    x[:, 2:] = 5.0
+    model = lee2020.fit_lee((x, y), (x, y), "logistic regression")
+    assert np.isfinite(model.probability(x)).all() and roc_auc(y, model.probability(x)) > 0.9

@@ -65,10 +65,17 @@ def tests_fail(tests: str, copy: Path) -> int:
 
 def run(faults: Sequence[Fault], say=print) -> list[Fault]:
     """Plant the faults one by one; returns those that survive. Raises SystemExit: the tests fail without any."""
+    import adabound  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
     import nibabel  # noqa: F401
+    import pytest
     import scipy.ndimage  # noqa: F401
+    import scipy.optimize  # noqa: F401
     import scipy.stats  # noqa: F401
     import torch  # noqa: F401
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--version"])  # loads its own modules
 
     survivors = []
     with tempfile.TemporaryDirectory(prefix="tss-planted-") as folder:

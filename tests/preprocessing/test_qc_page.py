@@ -13,7 +13,7 @@ import pytest
 
 from tss.data.cohort import Patient, as_table
 from tss.data.prepared import hash_of_picture, qc_picture
-from tss.preprocessing import qc_page
+from tss.preprocessing import qc_page, quality_control
 
 PICTURE = base64.b64decode(  # one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
@@ -75,8 +75,51 @@ def test_failed_patients_come_first_and_everything_is_escaped(table, tmp_path):
     assert "1 failed, 1 flagged, 2 ok" in page and "1 of 5 patients are not preprocessed yet" in page
     assert html.escape(NASTY) in page and "a &lt; b" in page
     assert page.count("</script>") == page.count("<script") == 2 and NASTY not in page
-    assert '<span class="beyond" data-value="2100.0">2100</span>' in page
-    assert '<span class="" data-value="1.52">1.52</span>' in page  # no limits, no colour
+    assert '<span class="beyond" data-value="2100.0" data-name="brain ml">2100</span>' in page
+    assert '<span class="" data-value="1.52" data-name="dwi contrast">1.52</span>' in page  # no limits, no colour
+
+
+def test_every_column_says_what_it_is_and_no_value_stands_alone(table, tmp_path):
+    page = qc_page.index_page(table, RECORDS, tmp_path)
+    meanings = dict(re.findall(r"<li><b>([^<]*)</b>: ([^<]*)</li>", page))
+    assert meanings["brain ml"].startswith(
+        "usually 900 to 2000; beyond: brain mask of \N{HORIZONTAL ELLIPSIS} ml: part of"
+    )
+    assert meanings["dwi contrast"] == "the lesion over its mirror image, after preprocessing"
+    every = qc_page._meanings([*quality_control.LIMITS, "dwi_contrast_raw", "t2w_void_left_ml"])
+    assert "{" not in every and "no limits" not in every
+    # Where there is no room for columns, each value has its name, on paper too.
+    assert "content: attr(data-name)" in page and "@page { size: A4" in page and "width=device-width" in page
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+@pytest.mark.parametrize("width", [400, 800])
+def test_in_a_browser_no_label_is_printed_over_another(table, tmp_path, width):
+    records = [record and record | {"measures": dict.fromkeys(quality_control.LIMITS, 1234.5)} for record in RECORDS]
+    boxes = """<script>addEventListener("load", () => {
+      const spans = [...document.querySelectorAll("article .line span")].filter(one => one.textContent);
+      const boxes = spans.map(one => {  // a text may be wider than the box that it is in
+        const text = document.createRange(), box = one.getBoundingClientRect();
+        text.selectNodeContents(one);
+        return {left: box.left, right: Math.max(box.right, text.getBoundingClientRect().right), top: box.top,
+          bottom: box.bottom}; });
+      const over = boxes.filter((a, i) => boxes.some((b, j) => i < j && a.left < b.right - 1 && b.left < a.right - 1 &&
+        a.top < b.bottom - 1 && b.top < a.bottom - 1));
+      document.title = over.length + " of " + boxes.length + " at " + innerWidth;
+      const wide = document.documentElement.scrollWidth - innerWidth;
+      parent.postMessage(document.title + ", " + wide, "*"); });</script>"""
+    (tmp_path / "page.html").write_text(qc_page.index_page(table, records, tmp_path) + boxes, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(
+        f"<iframe src='page.html' style='border:0;width:{width}px;height:900px'></iframe>"
+        "<script>onmessage = said => { document.body.id = said.data }</script>"
+    )
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom"]
+    done = subprocess.run(
+        [BROWSER, *words, f"--user-data-dir={tmp_path / 'browser'}", (tmp_path / "frame.html").as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    over, wide = re.search(r'<body id="(\d+) of \d+ at ' + str(width) + r', (-?\d+)"', done.stdout).groups()
+    assert (over, int(wide) <= 0) == ("0", True)
 
 
 def test_pictures_are_the_files_beside_the_page_and_loaded_when_they_are_scrolled_to(table, tmp_path):

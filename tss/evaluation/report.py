@@ -277,7 +277,7 @@ def _flow(found: Findings) -> str:
             )
         )
     groups = table1_rows(found.patients)
-    groups[0][0] = ""
+    groups[0][0] = "What"
     return _section(
         "The patients",
         *tables,
@@ -309,7 +309,7 @@ def _without(found: Findings) -> str:
 
 def _differences(found: Findings) -> str:
     """How external patients differ from those that the networks learned from."""
-    rows = [["", "Training patients", "Here", "Outside?"]] + [
+    rows = [["What", "Training patients", "Here", "Outside?"]] + [
         [line.what, line.training, line.here, "outside" if line.outside else ""] for line in found.differences
     ]
     return _section(
@@ -427,7 +427,7 @@ def _calibration(folder: Path, found: Findings) -> str:
                 "probability on is worth, a false positive costing threshold / (1 - threshold) of a true one.",
             )
         )
-    rows = [["", "n", "Brier score [95 % CI]"]] + [
+    rows = [["Row", "n", "Brier score [95 % CI]"]] + [
         [f"{row.name}, {POSITIVE[row.task]}", str(row.scored.n), with_interval(row.scored.brier, 3)]
         for row in found.run
         if row.task in found.timed and row.scored.brier
@@ -459,7 +459,14 @@ def _subgroups(found: Findings) -> str:
 
 def _measured(found: Findings) -> str:
     """The Grad-CAM against the lesions that were drawn, where it was measured."""
-    rows = [["", "Weights", "n", *(head for name in GRADCAM.values() for head in (name, "by chance", "above chance"))]]
+    rows = [
+        [
+            "Network",
+            "Weights",
+            "n",
+            *(head for name in GRADCAM.values() for head in (name, "by chance", "above chance")),
+        ]
+    ]
     measured = [row.gradcam for row in found.networks if row.gradcam]
     if not measured:
         return ""
@@ -555,7 +562,7 @@ def _limits(found: Findings) -> str:
 
 def _origin(found: Findings) -> str:
     """Hashes and versions: what was evaluated, so that it can be told from something else."""
-    rows = [["", "Checkpoint, SHA-256", "Started from, SHA-256", "Cases and labels, SHA-256"]] + [
+    rows = [["Network", "Checkpoint, SHA-256", "Started from, SHA-256", "Cases and labels, SHA-256"]] + [
         [row.name, row.checkpoint_sha256 or "", row.parent or "", row.scored.cases_sha256] for row in found.networks
     ]
     grid = " x ".join(map(str, found.settings.get("grid", [])))

@@ -130,7 +130,7 @@ def subgroups_table(cells: Sequence[Subgroup]) -> str:
 
 def subgroups_rows(cells: Sequence[Subgroup]) -> list[list[str]]:
     """Return the subgroups as rows of cells, the header first."""
-    rows = [["group", "", "n", "positive", "AUC [95% CI]", "sensitivity", "specificity", "accuracy"]]
+    rows = [["group", "which", "n", "positive", "AUC [95% CI]", "sensitivity", "specificity", "accuracy"]]
     for cell in cells:
         estimates = [(cell.auc, 3), *((share, 2) for share in cell.shares.values())]
         shown = [with_interval(estimate, digits) if estimate else WITHHELD for estimate, digits in estimates]

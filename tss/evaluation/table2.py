@@ -221,7 +221,18 @@ def main_rows(rows: Sequence[Row]) -> list[list[str]]:
 
     What was not run is there too, if it is among the rows, with this word in the place of its number of cases.
     """
-    head = ["", "", "Model", "Weights", "Attention", "n", "Positive", "AUC [95 % CI]", "Sensitivity", "Specificity"]
+    head = [
+        "Stage",
+        "Row",
+        "Model",
+        "Weights",
+        "Attention",
+        "n",
+        "Positive",
+        "AUC [95 % CI]",
+        "Sensitivity",
+        "Specificity",
+    ]
     lines = [head + ["Accuracy", "Threshold", "TP", "FP", "TN", "FN", "Patients covered", "Cases"]]
     before = None
     for row in rows:
@@ -246,7 +257,7 @@ def main_rows(rows: Sequence[Row]) -> list[list[str]]:
 
 def best_rows(rows: Sequence[Row]) -> list[list[str]]:
     """Return the scores at the threshold that is best for this very split as cells, the header first."""
-    lines = [["", "Threshold (optimistic)", *(f"{name.capitalize()} (optimistic)" for name in SHARES)]]
+    lines = [["Row", "Threshold (optimistic)", *(f"{name.capitalize()} (optimistic)" for name in SHARES)]]
     for row in rows:
         if row.scores and (best := row.scores.youden_on_this_split_optimistic):
             cells = [with_interval(share, 2) for share in best.shares.values()]

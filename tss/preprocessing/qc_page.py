@@ -13,6 +13,7 @@ name and the hash of the picture that was judged; one that is not there cannot b
 
 import html
 import json
+import re
 from pathlib import Path
 
 from tss.data.prepared import hash_of_picture, qc_picture
@@ -61,12 +62,38 @@ def index_page(table: list[list[str]], records: list[Record | None], data: Path,
 <main>
 {cards}
 </main>
+{_meanings(measures)}
 <script type="application/json" id="table">{rows}</script>
 <script>
 {script}</script>""",
         script=True,
+        narrow=True,
         beside=not inline,
     )
+
+
+def _meanings(measures: list[str]) -> str:
+    """Say what each column is: what is usual, and what it means where a value is beyond."""
+    lines = []
+    for name in measures:
+        low, high, words = LIMITS.get(name, (None, None, ""))
+        fault = re.sub(r"\{[^}]*\}", "\N{HORIZONTAL ELLIPSIS}", words)
+        usual = f"usually {low:g} to {high:g}; beyond: {fault}" if words else _other(name)
+        lines.append(f"<li><b>{html.escape(name.replace('_', ' '))}</b>: {html.escape(usual)}</li>")
+    return f"<h2>What the columns say</h2><ul class='meanings'>{''.join(lines)}</ul>" * bool(lines)
+
+
+def _other(name: str) -> str:
+    """Words for a measure without limits of its own."""
+    return next((words for part, words in OTHERS.items() if part in name), "no limits; compare patients")
+
+
+OTHERS = {
+    "_void_left": "of the void, what lies in the left half, ml",
+    "_void_right": "of the void, what lies in the right half, ml",
+    "_contrast_raw": "the lesion over its mirror image, in the scan as it came",
+    "_contrast": "the lesion over its mirror image, after preprocessing",
+}
 
 
 def _mark(record: Record) -> str:
@@ -103,8 +130,9 @@ def _card(mark: str, line: int, record: Record, measures: list[str], data: Path,
     )
 
 
-def _cell(value: object, text: str, kind: str = "") -> str:
-    return f'<span class="{kind}" data-value="{value}">{text}</span>'
+def _cell(value: object, text: str, kind: str = "", column: str = "") -> str:
+    named = f' data-name="{html.escape(column)}"' * bool(column)  # shown where there is no room for columns
+    return f'<span class="{kind}" data-value="{value}"{named}>{text}</span>'
 
 
 def _measure(name: str, value: float | None) -> str:
@@ -112,7 +140,7 @@ def _measure(name: str, value: float | None) -> str:
         return _cell("", "")
     low, high, _ = LIMITS.get(name, (value, value, ""))
     text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return _cell(value, text, "" if low <= value <= high else "beyond")
+    return _cell(value, text, "" if low <= value <= high else "beyond", name.replace("_", " "))
 
 
 def _json(content: object) -> str:
@@ -132,12 +160,14 @@ JUDGING = (
     "</div>"
 )
 
-HOW_TO = """<p>Look at every picture. The patient's right is on the left. The mask (blue) should hold the brain and
-nothing else and lie within the atlas' outline (orange); the fissure should lie on the dotted line; FLAIR should lie
-as DWI does; a lesion's outline (magenta) should lie on the lesion. Black is 0 and white is the same in every patient,
-as many medians of healthy brain as is written there. Histograms of the brain, in medians: red the raw scan, white the
-result, grey the reference patient; white should follow grey. Click on a column's name to sort.</p>
-<p><kbd>1</kbd> accept and go on, <kbd>2</kbd> reject, <kbd>3</kbd> unsure (then a remark, <kbd>Enter</kbd> goes on),
-<kbd>0</kbd> withdraw, <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>r</kbd> remark. This browser keeps your verdicts
-until you download cohort.csv: put it in place of the cohort.csv in the folder above this page's. Rejected patients
-are excluded from training and evaluation, and every table counts them.</p>"""
+HOW_TO = """<p>Look at every picture.
+The patient's right is on the left. The mask (blue) should hold the brain and nothing
+else and lie within the atlas' outline (orange); the fissure should lie on the dotted line; FLAIR should lie as
+DWI does; a lesion's outline (magenta) should lie on the lesion. Black is 0 and white is the same in every
+patient, as many medians of healthy brain as is written there. Histograms of the brain, in medians: red the raw
+scan, white the result, grey the reference patient; white should follow grey. Click on a column's name to sort;
+what each says is below the last patient.</p>
+<p class="by-hand"><kbd>1</kbd> accept and go on, <kbd>2</kbd> reject, <kbd>3</kbd> unsure (then a remark,
+<kbd>Enter</kbd> goes on), <kbd>0</kbd> withdraw, <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>r</kbd> remark.
+This browser keeps your verdicts until you download cohort.csv: put it in place of the cohort.csv in the folder
+above this page's. Rejected patients are excluded from training and evaluation, and every table counts them.</p>"""

@@ -139,3 +139,22 @@ def test_all_features_have_names_and_are_finite():
     lonely = np.zeros(image.shape, bool)
     lonely[4, 4, 0] = True
     assert np.isfinite(list(texture(image, quantised(image, 0, 1), lonely, np.ones(3)).values())).all()
+
+
+def test_lees_levels_and_the_four_directions():
+    assert DIRECTIONS == ((1, 0), (1, 1), (0, 1), (-1, 1))
+    levels = np.zeros((40, 2, 1), int)
+    assert cooccurrence(levels, levels == 0).shape == (32, 32)
+    runs = run_lengths(levels, levels == 0, (1, 0))
+    assert runs.shape == (32, 32) and runs[0, 31] == 2  # two rows of 40 count as 32
+
+
+def test_all_four_directions_are_in_the_texture():
+    """Stripes along x, y and both diagonals have long runs in one direction each, so their means over four agree."""
+    x, y = np.mgrid[:12, :12]
+    region = np.ones((12, 12, 1), bool)
+    stripes = [(x % 2)[:, :, None], (y % 2)[:, :, None], ((x + y) // 2 % 2)[:, :, None], ((x - y) // 2 % 2)[:, :, None]]
+    found = [texture(one.astype(float), one, region, np.ones(3)) for one in stripes]
+    for name in ("runs long", "runs short", "co-occurrence contrast"):
+        values = [numbers[name] for numbers in found]
+        assert values[0] == pytest.approx(values[1]) and values[2] == pytest.approx(values[3]), name

@@ -77,3 +77,23 @@ def test_the_soft_clock_by_hand():
 
 def test_the_soft_clock_has_an_answer_without_a_lesion():
     assert soft_clock(np.ones(4), np.ones(4), np.full(4, 0.7)) == 1.0
+
+
+def test_the_mirror_region_is_wider_by_5_mm():
+    maps = maps_of(FLAIR)._replace(voxel_mm=np.full(3, 2.5))  # two steps: of 1 the mirror is 6, and 4 to 7 (8 is none)
+    assert clock_ratios(maps, region(1))["flair"] == pytest.approx(1.3 / np.median([1.0, 1.2, 1.1, 9.0]))
+
+
+def test_a_fifth_of_the_region_must_be_healthy_on_the_other_side():
+    flair = np.ones((20, 1, 1))
+    maps = maps_of(flair.ravel())
+    ill = np.zeros(flair.shape, bool)
+    ill[:10] = True
+    for healthy, enough in ((1, False), (2, True)):
+        candidate = np.zeros(flair.shape, bool)
+        candidate[10 : 20 - healthy] = True
+        if enough:
+            assert clock_ratios(maps._replace(candidate=candidate), ill)["flair"] == 1
+        else:
+            with pytest.raises(InputError, match="too little healthy tissue"):
+                clock_ratios(maps._replace(candidate=candidate), ill)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tss.models.resnet2d import Block, ResNet18, SliceClassifier
+from tss.models.resnet2d import Block, ResNet18, SliceClassifier, SliceTypes
 
 TORCHVISION_PARAMETERS = 11_689_512 - (512 * 1000 + 1000)  # its documented count, without the classifier
 
@@ -71,3 +71,12 @@ def test_all_parameters_are_trained_gate_included():
     network = SliceClassifier(width=4, slices=4, attention=True)
     network(torch.rand(2, 3, 4, 32, 16)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_types_of_tumours_are_read_from_the_mean_of_the_last_map():
+    torch.manual_seed(0)
+    network, x = SliceTypes(width=4, types=3).eval(), torch.rand(2, 3, 64, 48)
+    with torch.no_grad():
+        last = network.backbone(x)[1]
+        expected = last.flatten(2).mean(2) @ network.types.weight.T + network.types.bias
+        assert last.shape[2:] == (2, 2) and torch.allclose(network(x), expected, atol=1e-5)

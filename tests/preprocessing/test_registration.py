@@ -52,6 +52,18 @@ def test_the_same_input_gives_the_same_affine():
     assert quality_control.turn_deg(found[0]) == pytest.approx(15, abs=1)
 
 
+def test_scans_whose_worlds_have_different_origins_find_each_other():
+    """The second start lays centre on centre: FLAIR's world is moved by 250 mm, further than its field of view."""
+    shape, sizes = heads.FLAIR_GRID
+    affine = heads.grid(shape, sizes)
+    flair, b0 = (Volume(heads.sample(channel, shape, affine), affine) for channel in ("flair", "b0"))
+    away = np.eye(4)
+    away[:3, 3] = (250, -180, 90)
+    brain = np.linalg.norm(world_of(np.ones(shape, bool), affine).T / 70, axis=1).reshape(shape) < 1
+    found = registration.find_affine(flair._replace(affine=away @ affine), b0, 6, brain)
+    assert apart(found, np.linalg.inv(away), apply_affine(away, world_of(brain, affine))).max() < 2
+
+
 def test_slope_of_the_cost_is_its_derivative():
     rng = np.random.default_rng(1)
     images = registration.Images(

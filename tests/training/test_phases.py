@@ -7,7 +7,18 @@ import torch
 
 from tss.data.tasks import RESTORE, TASKS
 from tss.errors import InputError
-from tss.training.phases import FROZEN, PAPER, RECIPES, build_model, freeze, schedule_in_words
+from tss.training.phases import (
+    FROZEN,
+    PAPER,
+    RECIPES,
+    WIDTH,
+    build_model,
+    freeze,
+    frozen_modules,
+    long_enough,
+    schedule_in_words,
+    share_of,
+)
 
 
 def test_the_table_is_the_papers():
@@ -107,3 +118,53 @@ def test_every_phases_network_is_built_and_classifies(model, recipe):
         with torch.no_grad():
             logits = network(torch.rand(2, 3, 4, 32, 16))
         assert logits.shape == (2,) and torch.isfinite(logits).all()
+
+
+def test_what_the_paper_has_no_rates_for():
+    slices, gates = ("slice_logits", 0.01, 0.1), ("gate", 0.0005, 0.01)
+    assert {n: p.own_rates for n, p in PAPER.items()} == {
+        0: (), 1: (slices,), 2: (slices,), 3: (slices,), 4: (slices, gates)
+    }  # fmt: skip
+    assert WIDTH == {"2d": 64, "3d": 32}
+
+
+def test_the_extended_recipes_table():
+    rows = {
+        n: (p.epochs, p.keeps, p.lr, p.final_lr, p.fits_classifier, p.least_steps, len(p.strongest), p.own_rates)
+        for n, p in RECIPES["extended"].items()
+        if n
+    }
+    assert rows == {
+        1: (8, "last", 0.01, 0.1, False, 272, 5, ()),
+        2: (5, "last", 0.01, 0.1, True, 0, 0, ()),
+        3: (5, "last", 0.01, 0.1, True, 0, 0, ()),
+        4: (5, "last", 0.01, 0.1, True, 0, 0, ()),
+    }
+    assert [p.freezes for p in RECIPES["extended"].values()] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(("hemispheres", "epochs"), [(544, 8), (545, 8), (272, 16), (16, 272), (1, 272), (2000, 8)])
+def test_few_patients_have_more_epochs(hemispheres, epochs):
+    """272 steps at least: of 544 hemispheres in batches of 16 there are 34 an epoch."""
+    assert long_enough(RECIPES["extended"][1], hemispheres).epochs == epochs
+    assert long_enough(PAPER[1], hemispheres).epochs == 100
+
+
+@pytest.mark.parametrize(("model", "backbone"), [("2d", "backbone"), ("3d", "encoder")])
+def test_all_that_finds_the_stroke_is_frozen_in_the_extended_recipe(model, backbone):
+    phase = RECIPES["extended"][2]
+    network = build_model(model, 4, [32, 32, 4], False, phase.task, recipe="extended")
+    assert frozen_modules(phase, model) == (backbone, "evidence") and frozen_modules(PAPER[2], model) == FROZEN[model]
+    frozen = freeze(network, frozen_modules(phase, model))
+    left = {name for name in network.state_dict() if name not in frozen}
+    assert left == {
+        "slice_logits", "log_sharpness", "least", "clearness", "classifier.weight", "classifier.bias", "healthy",
+        "feature_mean", "feature_sd",
+    }  # fmt: skip
+
+
+def test_phase_1_looks_wide_first_and_narrow_at_the_end():
+    phase = RECIPES["extended"][1]
+    assert [share_of(phase, epoch) for epoch in range(1, 9)] == [0.2, 0.05, 0.0125, 0.003, *[0.0008] * 4]
+    longer = long_enough(phase, 272)
+    assert [share_of(longer, epoch) for epoch in (1, 2, 3, 8, 9, 16)] == [0.2, 0.2, 0.05, 0.003, 0.0008, 0.0008]

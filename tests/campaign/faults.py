@@ -234,7 +234,7 @@ FAULTS = [
         ("float((parts**2).mean()) / len(parts)", "float((parts**2).mean())"),
         ("first[which[1]]", "first[which[0]]"),
         ("raters * (raters - 1)", "raters * raters"),
-        ("if len(parts) < 2:", "if len(parts) < 1:"),
+        ("return -1.0, 1.0", "return 0.0, 1.0"),
         ("ratings.shape[1] < 2", "ratings.shape[1] < 1"),
         ("np.isin(calls, (0, 1)).all()", "np.isin(calls, (0, 1)).any()"),
     ),

@@ -68,3 +68,8 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
     folds_file(tmp_path, 3).write_text("patient,fold\np0,x\n")
     with pytest.raises(InputError, match="folds_of_3.csv is damaged"):
         read_folds(tmp_path, cohort, 3)
+
+
+def test_the_folds_are_of_the_seed_of_the_split(cohort, tmp_path):
+    dealt = [patient for patient in cohort if patient.split in ("train", "val")]
+    assert read_folds(tmp_path, cohort, 4) == draw_folds(dealt, 4, 7) != draw_folds(dealt, 4, 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tss.data.hemispheres import join, split
+from tss.data.hemispheres import join, split, to_unit
 
 
 def test_left_comes_first_and_the_right_is_mirrored():
@@ -29,3 +29,15 @@ def test_join_undoes_split():
 def test_odd_width_is_refused():
     with pytest.raises(ValueError, match="5 columns"):
         split(np.zeros((5, 4, 4)))
+
+
+def test_one_is_4_8_and_3_medians_and_what_is_beyond_is_clipped():
+    """Decision 24: the networks' inputs, and the healthy levels that the extended recipe knows, depend on it."""
+    volume = np.array([-1.0, 0.0, 1.0, 3.0, 4.0, 8.0, 9.0], np.float32)
+    expected = {
+        "dwi": [0, 0, 1 / 4, 3 / 4, 1, 1, 1],
+        "t2w": [0, 0, 1 / 8, 3 / 8, 1 / 2, 1, 1],
+        "flair": [0, 0, 1 / 3, 1, 1, 1, 1],
+    }
+    for channel, values in expected.items():
+        assert to_unit(volume, channel) == pytest.approx(values, abs=1e-6)

@@ -89,3 +89,23 @@ def test_external_patients_change_no_hash():
     inside = [cohort.Patient({"patient": "p", "split": "train"}, Path())]
     outside = cohort.Patient({"patient": "q", "split": "external"}, Path())
     assert splits.split_hash([*inside, outside]) == splits.split_hash(inside)
+
+
+def test_an_unknown_onset_is_a_stratum_of_its_own():
+    unknown = cohort.Patient({"patient": "p", "onset_to_mri_min": "", "stroke_side": "left"}, Path())
+    assert splits.stratum(unknown) == (False, 0, "left")
+
+
+@pytest.mark.parametrize(("n", "dealt"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [2, 0, 1]), (4, [2, 1, 1]), (5, [3, 1, 1])])
+def test_each_patient_goes_where_most_are_missing_once_it_is_counted(n, dealt):
+    """Of three, 1.92 belong in train, 0.48 in val and 0.6 in test: two, none and one."""
+    patients = people(n, onset_to_mri_min="100", stroke_side="left")
+    splits.assign_splits(patients, np.random.default_rng(0))
+    assert [sum(p.split == name for p in patients) for name in ("train", "val", "test")] == dealt
+
+
+def test_who_has_a_split_already_counts():
+    given = people(8, onset_to_mri_min="100", stroke_side="left", split="train")
+    new = people(2, onset_to_mri_min="100", stroke_side="left")
+    splits.assign_splits([*given, *new], np.random.default_rng(0))
+    assert sorted(p.split for p in new) == ["test", "val"]  # train has more than its share

@@ -1,5 +1,7 @@
 """Labels of each task from one time column; failed and rejected patients are excluded."""
 
+import hashlib
+
 from tss.data import cohort, splits, tasks
 
 
@@ -65,3 +67,27 @@ def test_whom_quality_control_rejects_takes_no_part_and_the_split_stays_the_same
     for task in (*tasks.TASKS, tasks.RESTORE):
         assert {sample.patient for sample in tasks.samples(patients, task, "train")} == {"p2", "p3"}
     assert splits.split_hash(patients) == before
+
+
+def one(minutes="100", side="left"):
+    return cohort.Patient(
+        {"patient": "p", "onset_to_mri_min": minutes, "stroke_side": side, "split": "train", "status": "ok"}, None
+    )
+
+
+def test_both_hemispheres_are_restored_whatever_is_known():
+    assert tasks.samples([one("", "")], tasks.RESTORE, "train") == [("p", "left", -1), ("p", "right", -1)]
+
+
+def test_predictions_have_a_line_a_hemisphere_for_stroke_and_a_line_a_patient_for_time():
+    assert tasks.lines_of(one(), "stroke") == [("left", 1), ("right", 0)]
+    assert tasks.lines_of(one("200", "right"), "tss<3h") == [("right", 0)]
+    assert tasks.lines_of(one("", "both"), "tss<4.5h") == [("both", -1)]
+    assert tasks.lines_of(one(side=""), "stroke") == [("left", -1), ("right", -1)]
+    assert tasks.label_of(one("0"), "tss<3h") == 1  # no time at all is short, not unknown
+
+
+def test_the_hash_of_cases_is_of_all_of_them_in_any_order():
+    cases = [("a", "left", 1), ("a", "right", 0), ("b", "left", 0)]
+    assert tasks.cases_hash(cases) == tasks.cases_hash(cases[::-1])
+    assert tasks.cases_hash(cases) == hashlib.sha256(b"a,left,1\na,right,0\nb,left,0\n").hexdigest()

@@ -96,7 +96,9 @@ def test_an_unknown_onset_is_a_stratum_of_its_own():
     assert splits.stratum(unknown) == (False, 0, "left")
 
 
-@pytest.mark.parametrize(("n", "dealt"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [2, 0, 1]), (4, [2, 1, 1]), (5, [3, 1, 1])])
+@pytest.mark.parametrize(
+    ("n", "dealt"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [2, 0, 1]), (4, [2, 1, 1]), (5, [3, 1, 1])]
+)
 def test_each_patient_goes_where_most_are_missing_once_it_is_counted(n, dealt):
     """Of three, 1.92 belong in train, 0.48 in val and 0.6 in test: two, none and one."""
     patients = people(n, onset_to_mri_min="100", stroke_side="left")

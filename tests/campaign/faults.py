@@ -266,14 +266,14 @@ FAULTS = [
     ),
     *of(
         "metrics/failures.py",
-        "metrics/test_failures.py",
+        "metrics/test_by_hand.py metrics/test_failures.py",
         ("1.0 - y, p)", "y, p)"),
         ("np.median(p[~failed])", "p[~failed].mean()"),
         ("0.5 if failed.all()", "0.0 if failed.all()"),
     ),
     *of(
         "metrics/platt.py",
-        "metrics/test_platt.py",
+        "metrics/test_by_hand.py metrics/test_platt.py",
         ("leverage * (0.5 - p)", "0 * leverage"),
         ("self.intercept + self.slope * other.intercept", "self.intercept + other.intercept"),
         ("np.zeros_like(logits) if slope else logits", "np.zeros_like(logits)"),

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from tss.metrics.agreement import fleiss_kappa, fleiss_kappa_ci
-from tss.metrics.calibration import decision_curve
+from tss.metrics.calibration import brier_ci, calibration_curve, decision_curve
+from tss.metrics.failures import failures_at_neutral
+from tss.metrics.platt import fit_line, gain_of_line
 from tss.metrics.roc import normal_interval, youden_threshold
 
 
@@ -34,3 +37,37 @@ def test_treating_everybody():
     """3 of 10 positive, t = 0.2: 0.3 - 0.25 * 0.7."""
     (point,) = decision_curve([1] * 3 + [0] * 7, np.linspace(0.1, 0.9, 10), [0.2])
     assert point.treat_all == pytest.approx(0.125)
+
+
+def test_a_brier_scores_interval_ends_at_1():
+    assert brier_ci([0, 1], [1, 1]) == (0.0, 1.0)  # 0.5 and 0.98 on either side
+    low, high = brier_ci([0, 1, 1, 1], [1, 1, 1, 1])  # 1, 0, 0, 0: SD 1/2, standard error 1/4
+    assert (low, high) == (0.0, pytest.approx(0.25 + 1.959963984540054 / 4))
+
+
+def test_calibration_and_decision_curve_by_hand():
+    (group,) = calibration_curve([0, 0, 1], [0.1, 0.2, 0.9], groups=1)
+    assert (group.n, group.predicted, group.observed) == (3, pytest.approx(0.4), pytest.approx(1 / 3))
+    points = decision_curve([0, 0, 1], [0.1, 0.2, 0.9])
+    assert [point.threshold for point in points] == pytest.approx([0.05 * k for k in range(1, 20)])
+
+
+def test_failures_get_the_median_of_the_answers():
+    assert failures_at_neutral(np.array([0.1, np.nan, 0.2, 0.9])).tolist() == [0.1, 0.2, 0.2, 0.9]
+    assert failures_at_neutral(np.array([np.nan, np.nan])).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("slope", [False, True])
+def test_what_recalibration_gains_is_judged_on_patients_left_out(slope):
+    y, z = np.array([0, 0, 1, 0, 1, 1, 1]), np.array([-2.0, -1, -0.5, 0.4, 0.8, 2, 3])
+    before, saved = [], []
+    for k in range(7):
+        rest = np.arange(7) != k
+        line = fit_line(y[rest], z[rest], slope)
+        p, new = special.expit(z[k]), special.expit(line.intercept + line.slope * z[k])
+        before.append((p - y[k]) ** 2)
+        saved.append((p - y[k]) ** 2 - (new - y[k]) ** 2)
+    reach = stats.t.ppf(0.975, 5) * np.std(saved, ddof=1) / np.sqrt(7)
+    found = gain_of_line(y, z, slope)
+    assert (found.before, found.gain) == (pytest.approx(np.mean(before)), pytest.approx(np.mean(saved)))
+    assert found.ci == pytest.approx((np.mean(saved) - reach, np.mean(saved) + reach))

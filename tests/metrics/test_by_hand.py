@@ -71,3 +71,9 @@ def test_what_recalibration_gains_is_judged_on_patients_left_out(slope):
     found = gain_of_line(y, z, slope)
     assert (found.before, found.gain) == (pytest.approx(np.mean(before)), pytest.approx(np.mean(saved)))
     assert found.ci == pytest.approx((np.mean(saved) - reach, np.mean(saved) + reach))
+
+
+def test_youden_weighs_by_shares_and_not_by_counts():
+    """At 0.5 both positives and three of eight negatives: 1 - 3/8; at 0.9 one positive alone: 1/2."""
+    y, p = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], [0.9, 0.5, 0.8, 0.7, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1]
+    assert youden_threshold(y, p) == 0.5

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from tss.errors import InputError
 from tss.metrics.agreement import fleiss_kappa, fleiss_kappa_ci
 from tss.metrics.calibration import brier_ci, calibration_curve, decision_curve
 from tss.metrics.failures import failures_at_neutral
 from tss.metrics.platt import fit_line, gain_of_line
 from tss.metrics.roc import normal_interval, youden_threshold
+from tss.metrics.unsure import unsure_band
 
 
 def test_an_interval_ends_where_values_do():
@@ -77,3 +79,28 @@ def test_youden_weighs_by_shares_and_not_by_counts():
     """At 0.5 both positives and three of eight negatives: 1 - 3/8; at 0.9 one positive alone: 1/2."""
     y, p = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], [0.9, 0.5, 0.8, 0.7, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1]
     assert youden_threshold(y, p) == 0.5
+
+
+def falling(*groups):
+    """Classes of patients from the highest score down, and their scores; groups: (class, how many)."""
+    y = [label for label, count in groups for _ in range(count)]
+    return np.array(y), np.arange(len(y), 0, -1.0)
+
+
+def test_a_promise_of_nine_in_ten_takes_36_right_calls_in_a_row():
+    """0.9^36 = 0.0225 and 0.9^35 = 0.0250+: a tenth of risk, for two sides and two places to start from, is 0.025."""
+    assert unsure_band(*falling((1, 36), (0, 4)), 0.9, 0.0).upper == 4
+    assert unsure_band(*falling((1, 35), (0, 5)), 0.9, 0.0).upper is None
+
+
+def test_each_place_to_start_from_has_half_of_the_risk():
+    """Of 26 calls at 3/4, two wrong ones or fewer come by chance in 0.0258 of studies: more than 0.025, under 0.05."""
+    assert stats.binom.cdf(2, 26, 0.25) == pytest.approx(0.0258, abs=1e-4)
+    assert unsure_band(*falling((0, 2), (1, 24), (0, 40)), 0.75, 0.0).upper is None
+    assert unsure_band(*falling((0, 1), (1, 25), (0, 40)), 0.75, 0.0).upper is not None
+
+
+@pytest.mark.parametrize("promise", [0.49, 1.0])
+def test_a_promise_below_a_half_or_of_certainty_is_none(promise):
+    with pytest.raises(InputError, match="a promise must lie in 0.5..1"):
+        unsure_band(*falling((1, 5), (0, 5)), promise, 0.0)

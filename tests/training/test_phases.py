@@ -143,7 +143,9 @@ def test_the_extended_recipes_table():
     assert [p.freezes for p in RECIPES["extended"].values()] == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize(("hemispheres", "epochs"), [(544, 8), (545, 8), (24, 136), (272, 16), (16, 272), (1, 272), (2000, 8)])
+@pytest.mark.parametrize(
+    ("hemispheres", "epochs"), [(544, 8), (545, 8), (24, 136), (272, 16), (16, 272), (1, 272), (2000, 8)]
+)
 def test_few_patients_have_more_epochs(hemispheres, epochs):
     """272 steps at least: of 544 hemispheres in batches of 16 there are 34 an epoch."""
     assert long_enough(RECIPES["extended"][1], hemispheres).epochs == epochs

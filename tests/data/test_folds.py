@@ -73,3 +73,11 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
 def test_the_folds_are_of_the_seed_of_the_split(cohort, tmp_path):
     dealt = [patient for patient in cohort if patient.split in ("train", "val")]
     assert read_folds(tmp_path, cohort, 4) == draw_folds(dealt, 4, 7) != draw_folds(dealt, 4, 0)
+
+
+def test_a_patient_in_two_lines_is_refused(cohort, tmp_path):
+    read_folds(tmp_path, cohort, 3)
+    path = folds_file(tmp_path, 3)
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(InputError, match="folds_of_3.csv is of other patients"):
+        read_folds(tmp_path, cohort, 3)

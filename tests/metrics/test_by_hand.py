@@ -104,3 +104,7 @@ def test_each_place_to_start_from_has_half_of_the_risk():
 def test_a_promise_below_a_half_or_of_certainty_is_none(promise):
     with pytest.raises(InputError, match="a promise must lie in 0.5..1"):
         unsure_band(*falling((1, 5), (0, 5)), promise, 0.0)
+
+
+def test_one_subject_says_nothing_of_agreement():
+    assert fleiss_kappa_ci([[0, 1]]) == (-1.0, 1.0)

@@ -135,3 +135,11 @@ def test_bf16_is_right_on_every_cpu(model):
 def test_probability_by_hand_and_at_the_ends():
     assert probability(np.array([0.0, math.log(3), -math.log(3)])) == pytest.approx([0.5, 0.75, 0.25], abs=1e-15)
     assert probability(np.array([1e4, -1e4])).tolist() == [1.0, 0.0]
+
+
+def test_an_epoch_trains_whatever_was_done_before():
+    """BatchNorm takes each batch's own statistics, and remembers them: mean 2 after a tenth of a step of 20."""
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(1), torch.nn.Flatten(0)).eval()
+    batches = [(torch.tensor([[10.0], [30.0]]), torch.tensor([0.0, 1.0]))]
+    train_one_epoch(network, build_optimizer(network, 1e-4, 1e-3), LOSS, batches, "fp32")
+    assert network[0].training and network[0].running_mean.item() == pytest.approx(2.0)

@@ -305,7 +305,8 @@ def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw,
         return None if missing and patient.id == "p3" else record
 
     monkeypatch.setattr(cohort_run, "read_record", busy)
-    written = cohort_run._assemble(read_prepared(out), out, json.loads((out / "settings.json").read_text()))
+    options = cohort_run.Options(out / "cohort.csv", out, out / "atlas.nii.gz", "builtin")
+    written = cohort_run._assemble(read_prepared(out), options, json.loads((out / "settings.json").read_text()))
     assert len(times) == (4 if missing else 9)  # the last one, after writing, is only looked at
     assert written[0].row["flags"] == rows(out)["p0"]["flags"] == ("flag 3" if missing else "")
 

@@ -378,7 +378,7 @@ def break_npy(rng: np.random.Generator, path: Path) -> str:
     return f"npy {how}"
 
 
-HEADER_FIELDS = {
+HEADER_ENTRIES = {
     "dim": [0, 1, 2, 5, 7, 8, -3, 32767], "pixdim": [0, -1, np.nan, np.inf, 1e-30, 1e30, 1000, 2],
     "datatype": [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1536, 1792, 2304, 9999],
     "bitpix": [0, 1, 8, 16, 64, 999], "vox_offset": [0, -5, 1, 353, 1e9, np.nan, np.inf],
@@ -416,8 +416,8 @@ def break_nifti(rng: np.random.Generator, path: Path) -> str:
         said.append(how)
     else:
         for _ in range(int(rng.integers(1, 4))):
-            name = pick(rng, list(HEADER_FIELDS))
-            value = pick(rng, HEADER_FIELDS[name])
+            name = pick(rng, list(HEADER_ENTRIES))
+            value = pick(rng, HEADER_ENTRIES[name])
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 if header[name].ndim > 1:

@@ -1,5 +1,4 @@
 import pickle
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -92,22 +91,25 @@ def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, made_up):
         load_checkpoint(tmp_path / "a.pt")
 
 
-TRAP = Path(tempfile.gettempdir()) / "tss_a_pickle_was_run"
-
-
 class Code:
+    """A pickle of it makes a file where it is loaded."""
+
+    def __init__(self, trap):
+        self.trap = trap
+
     def __reduce__(self):
-        return open, (str(TRAP), "w")
+        return open, (str(self.trap), "w")
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path, made_up):
-    torch.save(made_up(settings={"trap": Code()}), tmp_path / "code.pt")
-    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Code(), protocol=2))
+    trap = tmp_path / "run"
+    torch.save(made_up(settings={"trap": Code(trap)}), tmp_path / "code.pt")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Code(trap), protocol=2))
     with pytest.raises(InputError, match="code.pt holds more than tensors .* code .* Nothing of it was run"):
         load_checkpoint(tmp_path / "code.pt")
     with pytest.raises(InputError, match="bare.pt is cut short, damaged, or not a checkpoint"):
         load_checkpoint(tmp_path / "bare.pt")
-    assert not TRAP.exists()
+    assert not trap.exists()
 
 
 def test_files_of_other_programs(tmp_path, made_up):

@@ -400,7 +400,7 @@ def differences_of(selection: Selection) -> list[Difference]:
 def write_differences(differ: Sequence[Difference], selection: Selection) -> None:
     """Write external.json where the patients are, and print what was never seen in training."""
     if differ:
-        write_json(selection.out / DIFFERENCES, [line._asdict() for line in differ])
+        write_json(selection.out / DIFFERENCES, {"differences": [line._asdict() for line in differ]})
     for line in differ:
         if line.outside:
             print(

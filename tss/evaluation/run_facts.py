@@ -112,10 +112,7 @@ def read_run(
         return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(out))).as_posix()
 
     def source(path: Path) -> Source | None:
-        if not path.is_file():
-            return None
-        content = read_json(path)
-        return Source(near(path), content if isinstance(content, dict) else {"lines": content})
+        return Source(near(path), read_json(path)) if path.is_file() else None
 
     networks = []
     for model, folder in folders:
@@ -155,7 +152,7 @@ def facts_of(run: Run) -> Facts:
             facts.setdefault("tests", []).append(Fact(text, run.comparisons.file, f"{task}, pvalue, pvalue_holm"))
     facts["intervals"] = [Fact(INTERVALS, run.table, "below the table")]
     if run.external:
-        lines = run.external.content["lines"]
+        lines = run.external.content["differences"]
         beyond = [line["what"] for line in lines if line["outside"]]
         text = f"{len(beyond)} of {len(lines)} compared figures lie outside the training patients' range"
         text += f": {_listed(beyond)}." if beyond else "."

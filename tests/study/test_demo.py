@@ -15,6 +15,7 @@ TABLE = f"""{COLUMNS}
 4,network,b,tss<4.5h,paper,yes,16,.71,.5,.9,.85,.6,1
 3,network,c,tss<4.5h,extended,no,16,.8,.6,1,.85,.6,1
 4,network,d,tss<4.5h,extended,yes,16,.81,.6,1,.85,.6,1
+4,network on an older method's patients,"d, where Lee 2020 can be used",tss<4.5h,extended,yes,15,.7,.6,1,.85,.6,1
 ,older method,"soft tissue clock, all patients",tss<4.5h,,,16,.79,.6,.9,.85,.6,1
 """
 

@@ -100,8 +100,9 @@ def side_by_side(table: Path) -> list[list[str]]:
     """Return of table2.csv a line a phase: both recipes, the soft tissue clock, the best possible on average."""
     rows = read_table(table)
     lines = [["phase", "positive class", "n", *RECIPES, SOFT_CLOCK, "best on average"]]
-    for phase in dict.fromkeys(row["phase"] for row in rows if row["kind"] == NETWORK):
-        own = {row["recipe"]: row for row in rows if row["phase"] == phase}
+    networks = [row for row in rows if row["kind"] == NETWORK]  # on all patients
+    for phase in dict.fromkeys(row["phase"] for row in networks):
+        own = {row["recipe"]: row for row in networks if row["phase"] == phase}
         one = own["paper"]
         clock = [row for row in rows if row["name"].startswith(SOFT_CLOCK) and row["task"] == one["task"]]
         cells = [interval(own[recipe], "auc") for recipe in RECIPES]

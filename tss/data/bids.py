@@ -30,16 +30,8 @@ from tss.data.dates import order_in_time
 from tss.data.diffusion import shells
 from tss.errors import InputError
 
-OURS = {
-    *SCANS,
-    DICOM,
-    "patient",
-    "session",
-    "not_found",
-    "status",
-    "reason",
-    "flags",
-}  # columns that no table may define
+# Columns that no table may define.
+OURS = {*SCANS, DICOM, "patient", "session", "not_found", "status", "reason", "flags"}
 CODES = {"stroke_side": ("left", "right", "both"), "sex": ("female", "male")}  # may hold codes that a JSON explains
 UNITS = {  # column -> unit -> factor to ours
     "onset_to_mri_min": {"min": 1, "minute": 1, "h": 60, "hr": 60, "hour": 60, "s": 1 / 60, "sec": 1 / 60,

@@ -40,7 +40,17 @@ from tss.evaluation.options import Options
 from tss.evaluation.predictions_table import write_predictions
 from tss.evaluation.promise import kept_on, promise_note, with_promise
 from tss.evaluation.recalibration import recalibrated, recalibration_note, without_those
-from tss.evaluation.results import LEE2020, NETWORK, Comparison, Estimate, Row, Scores, as_json
+from tss.evaluation.results import (
+    COMPARISONS,
+    DIFFERENCES,
+    LEE2020,
+    NETWORK,
+    Comparison,
+    Estimate,
+    Row,
+    Scores,
+    as_json,
+)
 from tss.evaluation.run_facts import facts_of, read_run
 from tss.evaluation.scores import coverage, coverage_line, score
 from tss.evaluation.subgroups import score_subgroups
@@ -56,8 +66,6 @@ EXTERNAL_NOTE = (
     "that a model has learned from, by their content."
 )
 OF_A_NETWORK = (*predictions_table.NAMES, "metrics.json", "roc.png", "gradcam")
-COMPARISONS = "comparisons.json"
-DIFFERENCES = "external.json"
 USED = ("train", "val")  # splits whose patients the models may have learned from
 REPORT = ("report.html", "figures", checklist.NAME, model_card.NAME)  # the first two as tss.evaluation.report has them
 
@@ -101,11 +109,8 @@ class Selection:
 
 
 STUDY_REMEDY = "Run python -m tss.study table2 again, which writes it."
-STUDY = {
-    "weights?": {str: str},
-    "not_run?": [dict],
-    "ensembles?": {str: [str]},
-}  # the shape of study.json, as far as it is read
+# The shape of study.json, as far as it is read.
+STUDY = {"weights?": {str: str}, "not_run?": [dict], "ensembles?": {str: [str]}}
 
 
 class Network(NamedTuple):

@@ -459,14 +459,8 @@ def _subgroups(found: Findings) -> str:
 
 def _measured(found: Findings) -> str:
     """The Grad-CAM against the lesions that were drawn, where it was measured."""
-    rows = [
-        [
-            "Network",
-            "Weights",
-            "n",
-            *(head for name in GRADCAM.values() for head in (name, "by chance", "above chance")),
-        ]
-    ]
+    heads = [head for name in GRADCAM.values() for head in (name, "by chance", "above chance")]
+    rows = [["Network", "Weights", "n", *heads]]
     measured = [row.gradcam for row in found.networks if row.gradcam]
     if not measured:
         return ""

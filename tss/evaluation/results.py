@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 from tss.metrics import Confusion
 
+COMPARISONS, DIFFERENCES = "comparisons.json", "external.json"  # files that an evaluation leaves
 KINDS = ("network", "network on an older method's patients", "older method", "published cut-off", "reader")
 NETWORK, SUBSET, OLDER, CUTOFF, READER = KINDS
 FLAIR_CLOCK, SOFT_CLOCK, LEE2020 = "tissue clock, FLAIR", "soft tissue clock", "Lee 2020"

@@ -23,6 +23,7 @@ from tss.data.files import read_json
 from tss.data.prepared import cohort_file, settings_file
 from tss.evaluation.inference import Model
 from tss.evaluation.predictions_table import PREDICTIONS
+from tss.evaluation.results import COMPARISONS, DIFFERENCES
 from tss.evaluation.table2 import INTERVALS
 from tss.evaluation.table2 import NAMES as TABLES
 
@@ -134,7 +135,7 @@ def read_run(
         )  # fmt: skip
     settings = source(settings_file(data))
     assert settings
-    comparisons, external = source(out / "comparisons.json"), source(out / "external.json")
+    comparisons, external = source(out / COMPARISONS), source(out / DIFFERENCES)
     return Run(patients, split, near(cohort_file(data)), settings, networks, TABLE, comparisons, external, phantoms)
 
 

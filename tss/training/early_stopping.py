@@ -30,7 +30,7 @@ def best_epoch(history: list[dict], keeps: str = "best") -> int:
 def is_finished(history: list[dict], phase: Phase) -> bool:
     """All epochs done, or `patience` epochs since the score last rose (2.4); where the last is kept, all done."""
     if not history or phase.keeps == "last":
-        return bool(history) and len(history) >= phase.epochs
+        return len(history) >= phase.epochs
     highest = max(map(selection_score, history))
     rose = next(row["epoch"] for row in history if selection_score(row) == highest)
     return len(history) >= phase.epochs or len(history) - rose >= phase.patience

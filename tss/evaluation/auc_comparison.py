@@ -22,8 +22,8 @@ from tss.metrics import delong_test, holm, roc_auc
 CLAIMS = (
     "Compared are the pairs that the paper makes claims about, chosen before any result was seen: the weights of the "
     "phase before against random, ImageNet and medical ones; attention against none; the extended recipe against the "
-    "paper's; 2D against 3D; the ensemble of folds against the single network; the last phase of each against Lee 2020, "
-    "the FLAIR tissue clock and the soft tissue clock."
+    "paper's; 2D against 3D; the ensemble of folds against the single network; the last phase of each against Lee "
+    "2020, the FLAIR tissue clock and the soft tissue clock."
 )
 # Said wherever networks are compared: a study trains each once.
 TRAINED_ONCE = (

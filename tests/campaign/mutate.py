@@ -9,12 +9,16 @@ See: tests/campaign/test_campaign.py
     python tests/campaign/mutate.py --seed 7 --only checkpoints:31        one input again, its messages printed
 
 Registration answers at once and pictures are not drawn: this is about reading. An input is (seed, family, number).
+What an input costs goes into reading it: its folder lies in memory, whole files are links, and the parent loads what
+every fork would load again.
 """
 
 import argparse
 import contextlib
 import csv
+import gc
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -49,12 +53,13 @@ import run_preprocess  # noqa: E402
 import run_train  # noqa: E402
 import tss.evaluation.evaluate  # noqa: E402, F401  # loaded once, before the forks
 from tss.data import files  # noqa: E402
-from tss.display import slice_plots, training_plots  # noqa: E402
-from tss.preprocessing import tools  # noqa: E402
-from tss.training import tumour_pretraining  # noqa: E402
+from tss.display import roc_plots, slice_plots, training_plots  # noqa: E402
+from tss.preprocessing import registration, tools  # noqa: E402
+from tss.training import epoch, tumour_pretraining  # noqa: E402
 
 HANG_SECONDS, MOST_BYTES = 60, 4 * 2**30
 GRID = ["16", "16", "8"]
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # waiting for a disk finds no fault
 PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {
     "preprocess": run_preprocess.main,
     "train": run_train.main,
@@ -107,19 +112,26 @@ class Sources(NamedTuple):
 
 # What make_sources() replaces, in this process.
 REPLACED = (
+    (heads, "DWI_GRID"),
+    (heads, "FLAIR_GRID"),
+    (heads, "ATLAS_GRID"),
     (tools, "BUILTIN"),
+    (registration, "find_affine"),  # the quality control's own
     (slice_plots, "draw_qc"),
+    (roc_plots, "draw_roc"),
     (training_plots, "draw_curves"),
     (training_plots, "draw_restoration"),
 )
 
 
 def make_sources(folder: Path) -> Sources:
-    known = replace(tools.BUILTIN, find_affine=lambda *_, **__: np.eye(4))
-    tools.BUILTIN = known
-    slice_plots.draw_qc = lambda path, *_: files.write_text(path, "picture")
-    training_plots.draw_curves = lambda path, *_: files.write_text(path, "picture")
-    training_plots.draw_restoration = lambda path, *_: files.write_text(path, "picture")
+    heads.DWI_GRID, heads.FLAIR_GRID = ((28, 34, 24), (7.0, 7.0, 6.5)), ((36, 42, 23), (5.4, 5.4, 6.8))
+    heads.ATLAS_GRID = (30, 36, 30), (6.0, 6.0, 6.0)
+    registration.find_affine = lambda *_, **__: np.eye(4)
+    tools.BUILTIN = replace(tools.BUILTIN, find_affine=registration.find_affine)
+    for module, name in REPLACED:
+        if name.startswith("draw_"):
+            setattr(module, name, lambda path, *_: files.write_text(path, "picture"))
     sources = Sources(*(folder / name for name in Sources._fields))
     sources.raw.mkdir()
     rows = [heads.write_patient(sources.raw, f"p{k}", k) | {"split": ("train", "test")[k]} for k in (0, 1)]
@@ -137,6 +149,7 @@ def make_sources(folder: Path) -> Sources:
         save_checkpoint(sources.checkpoints / f"phase{phase}" / "best.pt", phase, sources.tiny)
     save_checkpoint(sources.checkpoints / "like.pt", 3, sources.data)
     write_tumours(sources.tumours)
+    epoch.build_optimizer(torch.nn.Linear(1, 1), 1e-3, 1e-2)  # the first optimizer loads two seconds' worth of modules
     return sources
 
 
@@ -512,6 +525,9 @@ def break_checkpoint(rng: np.random.Generator, path: Path) -> str:
 
 def break_file(rng: np.random.Generator, path: Path, own: Callable[[np.random.Generator, Path], str]) -> str:
     """Break a file in a way of its kind, most often, or as any file can be broken. Returns what was done."""
+    content = path.read_bytes()
+    path.unlink()  # a link to the source
+    path.write_bytes(content)
     kind = rng.random()
     way = break_place if kind < 0.1 else break_bytes if kind < 0.25 else own
     return f"{path.name}: {way(rng, path)}"
@@ -652,8 +668,14 @@ FAMILIES = {
 
 
 def copied(source: Path, folder: Path) -> Path:
-    shutil.copytree(source, folder)
+    """Links: whatever writes into a file and not beside it is found, since the sources are checked at the end."""
+    shutil.copytree(source, folder, copy_function=os.link)
     return folder
+
+
+def hash_of(folder: Path) -> str:
+    every = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in every)).hexdigest()
 
 
 def lost_patients(data: Path, names: list[str], ended: list[tuple[int, str]]) -> list[str]:
@@ -697,7 +719,7 @@ def broken_results(folder: Path) -> list[str]:
 
 def run_trial(sources: Sources, seed: int, family: str, number: int) -> tuple[str, Outcome]:
     rng = np.random.default_rng([seed, list(FAMILIES).index(family), number])
-    folder = Path(tempfile.mkdtemp(prefix="tss-mutated-"))
+    folder = Path(tempfile.mkdtemp(prefix="tss-mutated-", dir=IN_MEMORY))
     try:
         trial = FAMILIES[family](rng, sources, folder)
         return trial.what, in_child(trial, folder)
@@ -771,8 +793,10 @@ def run_programs(trial: Trial, folder: Path) -> Outcome:
 
 def campaign(seconds: float, seed: int, families: Sequence[str] = tuple(FAMILIES), most: int = 10**9) -> list[str]:
     """Try inputs for so many seconds, each family in turn; prints counts and returns a line for each finding."""
-    with tempfile.TemporaryDirectory(prefix="tss-campaign-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tss-campaign-", dir=IN_MEMORY) as folder:
         sources = make_sources(Path(folder))
+        whole = hash_of(Path(folder))
+        gc.freeze()  # or each fork copies what a collection marks
         started, counts, lines = time.monotonic(), Counter(), []
         kinds: Counter[str] = Counter()
         number = 0
@@ -785,6 +809,8 @@ def campaign(seconds: float, seed: int, families: Sequence[str] = tuple(FAMILIES
                 lines.append(f"{kind}: --seed {seed} --only '{family}:{number // len(families)}'  {what}  ->  {text}")
                 print(lines[-1], flush=True)
             number += 1
+        if hash_of(Path(folder)) != whole:
+            lines.append("a program wrote into a file in place, not beside it")
     print(f"seed {seed}: {sum(counts.values())} inputs ({', '.join(f'{n} {name}' for name, n in counts.items())})")
     print(f"findings: {', '.join(f'{n} {kind}' for kind, n in kinds.items()) or 'none'}")
     return lines
@@ -801,7 +827,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.only:
         return 1 if campaign(given.seconds, given.seed, given.families, given.most) else 0
     family, number = given.only.rsplit(":", 1)
-    with tempfile.TemporaryDirectory(prefix="tss-campaign-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tss-campaign-", dir=IN_MEMORY) as folder:
         what, outcome = run_trial(make_sources(Path(folder)), given.seed, family, int(number))
     print(f"{what}\n{outcome.said}\n{outcome.findings}")
     return 1 if outcome.findings else 0

@@ -6,7 +6,7 @@ from scipy import stats
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
 from tss.baselines import classifiers, lee2020
-from tss.baselines.infarct_roi import make_maps
+from tss.baselines.infarct_roi import make_maps, widened
 from tss.metrics.roc import roc_auc
 
 INFARCT = np.zeros(SHAPE, bool)
@@ -27,6 +27,17 @@ def test_features_are_named_and_say_what_they_are_called():
     assert found["flair image over white matter"] == pytest.approx((48 * 1.5 + 40) / 88 / 0.95, abs=0.03)
     assert found["adc ratio mean"] < 0.9 < found["dwi ratio mean"]
     assert features_of(1.0)["flair ratio mean"] == pytest.approx(1, abs=0.02)
+
+
+def test_white_matter_that_an_infarct_is_compared_with_lies_outside_it():
+    """FLAIR is 9 in the widened infarct and 1 elsewhere: the infarct's margin, white matter too, is not counted."""
+    volumes, infarct = made_up_stroke(INFARCT)
+    maps = make_maps(*volumes, VOXEL_MM)
+    region = widened(infarct, 3.0, VOXEL_MM) & maps.brain
+    assert (maps.white & region).any()
+    maps.images["flair"] = np.where(region, 9.0, 1.0)
+    found = lee2020.infarct_features(maps, infarct)
+    assert found["flair image over white matter"] == pytest.approx(9.0, abs=1e-9)
 
 
 def made_up_patients(rng, n, useful=3, noise=1.0):

@@ -145,7 +145,7 @@ FAULTS = [
         ('DEALT = ("train", "val")', 'DEALT = ("train", "val", "test")'),
         ("[seed, parts]", "[parts]"),
         (", *stratum(patient))", ",)"),
-        ('(patient.status != "ok", *stratum', "(*stratum"),
+        ('(patient.status != "ok", *stratum(patient))', "stratum(patient)"),
         ("not 2 <= parts", "not 1 <= parts"),
         ("if len(lines) != len(dealt) or", "if"),
         ('read_settings(data).get("seed", 0)', "0"),

@@ -47,6 +47,16 @@ def test_folds_are_even_in_band_and_side_and_by_seed(cohort):
     assert draw_folds(dealt, 5, 0) == folds != draw_folds(dealt, 5, 1)
 
 
+def test_patients_who_failed_are_spread_over_the_folds(cohort):
+    """Twelve of sixty without hemispheres, three in each of four folds: each fold trains on as many as the others."""
+    dealt = [patient for patient in cohort if patient.split in ("train", "val")][:60]
+    for patient in dealt[::5]:
+        patient.row["status"] = "failed"
+    folds = draw_folds(dealt, 4, 0)
+    assert Counter(folds[patient.id] for patient in dealt if patient.status != "ok") == dict.fromkeys(range(1, 5), 3)
+    assert Counter(folds.values()) == dict.fromkeys(range(1, 5), 15)
+
+
 def test_they_are_written_once_and_read_ever_after(cohort, tmp_path):
     folds = read_folds(tmp_path, cohort, 4)
     path = folds_file(tmp_path, 4)

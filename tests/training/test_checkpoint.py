@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tss.data.tasks import TUMOURS
 from tss.errors import InputError
 from tss.training.checkpoint import (
     KEYS,
@@ -199,6 +200,9 @@ def test_everything_unexpected_stops_the_start(tmp_path, made_up):
         start_from(with_gate, Parent(tmp_path, says_gated))
 
 
+OF_TUMOURS = {"phase": None, "task": TUMOURS["2d"], "name": "tumours"}
+
+
 @pytest.mark.parametrize(("phase", "parent", "this_run", "message"), [
     (3, {"phase": 1}, {}, r"phase 3 starts from a checkpoint of phase 2 \(tss<3h\). a.pt was written by phase 1"),
     (1, {"phase": 2}, {}, "phase 1 starts from random weights; omit --init. a.pt was written by phase 2"),
@@ -207,12 +211,19 @@ def test_everything_unexpected_stops_the_start(tmp_path, made_up):
     (2, {}, {"width": 64}, "a.pt has width 4, this run has 64"),
     (2, {}, {"model": "3d"}, "a.pt has model 2d, this run has 3d"),
     (2, {}, {"grid": [224, 224, 26]}, r"a.pt has grid \[32, 32, 4\], this run has \[224, 224, 26\]"),
+    (2, {"recipe": "extended"}, {}, "a.pt was trained by --recipe extended, this run has --recipe paper"),
+    (2, {"settings": {"fold": "1/2"}}, {}, "a.pt was trained with --fold 1/2, this run has no --fold"),
+    (2, {}, {"settings": {"fold": "2/5"}}, "a.pt was trained with no --fold, this run has --fold 2/5"),
+    (4, OF_TUMOURS, {}, r"a.pt was trained on tumours, for phases 2 and 3 .* Phase 4 does not start from it"),
     (2, {}, {"cohort": "d" * 64}, r"another split of patients \(cccccccccccc\) than --data has \(dddddddddddd\)"),
 ])  # fmt: skip
 def test_a_parent_that_does_not_belong_is_refused(phase, parent, this_run, message, made_up):
     with pytest.raises(InputError, match=message):
         check_parent(
-            Parent(Path("a.pt"), made_up(**{"phase": 1} | parent)), PAPER[phase], wanted(**this_run), {"p9": []}
+            Parent(Path("a.pt"), made_up(model=parent.get("model", "2d")) | parent),
+            PAPER[phase],
+            wanted(**this_run),
+            {"p9": []},
         )
 
 
@@ -263,4 +274,37 @@ def test_a_single_weight_that_is_no_number_is_refused(tmp_path, made_up, value):
 def test_a_checkpoint_is_checked_where_it_is_read(tmp_path, made_up, changed, said):
     torch.save(made_up() | changed, tmp_path / "a.pt")
     with pytest.raises(InputError, match=f"a.pt: {said}"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def test_phase_1_may_start_from_a_phase_0_of_either_recipe_and_phase_2_from_tumours(made_up):
+    restored = made_up(phase=0, model="3d", recipe="extended")
+    check_parent(Parent(Path("a.pt"), restored), PAPER[1], wanted(model="3d"), {"p9": []})
+    check_parent(Parent(Path("a.pt"), made_up() | OF_TUMOURS), PAPER[2], wanted(), {"p9": []})
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.eye(4).to_sparse(), torch.eye(4).to(torch.complex64), torch.eye(4).to("meta")],
+    ids=["sparse", "complex", "meta"],
+)
+def test_a_tensor_of_another_kind_is_refused(tmp_path, made_up, tensor):
+    checkpoint = made_up()
+    checkpoint["state_dict"]["classifier.weight"] = tensor
+    torch.save(checkpoint, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="a.pt: tensor classifier.weight is sparse, quantised, complex or without val"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def test_weights_of_another_precision_are_refused(tmp_path, made_up):
+    checkpoint = made_up()
+    checkpoint["state_dict"]["classifier.bias"] = checkpoint["state_dict"]["classifier.bias"].double()
+    torch.save(checkpoint, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="a.pt: its tensors do not match its own description .*, first classifier.bia"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def test_gates_in_a_phase_that_has_none_are_refused(tmp_path, made_up):
+    torch.save(made_up(phase=3, attention=True), tmp_path / "a.pt")
+    with pytest.raises(InputError, match="a.pt: phase 3 is not of task tss<4.5h with attention True"):
         load_checkpoint(tmp_path / "a.pt")

@@ -67,6 +67,16 @@ def test_only_what_is_trained_is_in_the_optimizer():
     assert [id(p) for p in group["params"]] == [id(p) for p in layers[1].parameters()]
 
 
+def test_own_rates_are_of_all_parameters_whose_names_begin_so():
+    layers = torch.nn.ModuleDict({name: torch.nn.Linear(2, 1) for name in ("body", "gate2", "gate3")})
+    groups = build_optimizer(layers, 1e-5, 1e-4, [("gate", 5e-4, 1e-2), ("gate3", 1.0, 1.0)]).param_groups
+    rates = {id(p): (group["lr"], group["final_lr"]) for group in groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in layers.named_parameters()} == {
+        "body.weight": (1e-5, 1e-4), "body.bias": (1e-5, 1e-4), "gate2.weight": (5e-4, 1e-2),
+        "gate2.bias": (5e-4, 1e-2), "gate3.weight": (5e-4, 1e-2), "gate3.bias": (5e-4, 1e-2),
+    }  # fmt: skip
+
+
 class Scale(torch.nn.Module):
     """logit = weight * mean of the hemisphere."""
 
@@ -88,6 +98,15 @@ def test_loss_of_an_epoch_is_the_mean_over_hemispheres_not_batches():
 
     assert train_one_epoch(network, optimizer, loss_of, unequal, "fp32") == (3 * 3 + 1 * 1) / 4
     assert train_one_epoch(network, optimizer, LOSS, unequal, "fp32") == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_each_step_is_of_its_own_batchs_gradient():
+    """Loss 2 w, then -1 w: w = 10 - 0.1 * 2 + 0.1 * 1. With the first gradient left in the second step it ends at 9.7."""
+    network = Scale(10.0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    batches = [(torch.full((1, 1, 1, 1, 1), value), torch.zeros(1)) for value in (2.0, -1.0)]
+    train_one_epoch(network, optimizer, lambda outputs, _: outputs.sum(), batches, "fp32")
+    assert network.weight.item() == pytest.approx(9.9, abs=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops():

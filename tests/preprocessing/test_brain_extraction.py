@@ -35,6 +35,17 @@ def test_noise_is_no_brain():
         brain_extraction.find_brain(noise, noise)
 
 
+def test_the_spinal_cord_beneath_the_brain_is_cut_off():
+    """An ellipsoid of 1.3 l, and a rod of 18 mm beneath it, 1.5 % of its area, as bright as it."""
+    mm = np.moveaxis(np.indices((50, 60, 56)), 0, -1) * 3.0 - (75, 90, 105)
+    brain = ((mm / (66, 80, 60)) ** 2).sum(-1) < 1
+    cord = (np.hypot(mm[..., 0], mm[..., 1]) < 9) & (mm[..., 2] < 0) & ~brain
+    scan = Volume(np.where(brain | cord, 1.0, 0.02).astype(np.float32), np.diag([3.0, 3, 3, 1]))
+    mask = brain_extraction.find_brain(scan, scan)
+    assert quality_control.dice(mask, brain) > 0.97
+    assert cord[:, :, :12].sum() > 200 and not mask[:, :, :12].any()  # 9 mm and more below the brain
+
+
 @needs_real
 def test_isles_brain_is_kept():
     dwi, adc = (nifti.load(REAL / f"isles0001_{name}.nii.gz") for name in ("dwi", "adc"))

@@ -11,6 +11,7 @@ See: tests/campaign/test_campaign.py
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
 import resource
@@ -27,6 +28,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # of wor
 from faults import FAULTS, Fault  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+NO_PYTHON = 99  # exit code
 MOST_SECONDS = 300  # of CPU: a fault that makes a test run on without end is caught
 
 
@@ -38,13 +40,19 @@ def caught(fault: Fault, copy: Path) -> bool:
         raise SystemExit(f"{fault.file} holds {good.count(fault.old)} times, not once: {fault.old}")
     file.write_text(good.replace(fault.old, fault.new), encoding="utf-8")
     try:
-        return bool(tests_fail(fault.tests, copy))
+        code = tests_fail(fault.tests, copy, fault.file)
     finally:
         file.write_text(good, encoding="utf-8")
+    if code == NO_PYTHON:
+        raise SystemExit(f"{fault.file} cannot be imported with {fault.new!r} in place of {fault.old!r}: no fault")
+    return bool(code)
 
 
-def tests_fail(tests: str, copy: Path) -> int:
-    """Return pytest's exit code. What is not the suite's own has been imported before the fork."""
+def tests_fail(tests: str, copy: Path, file: str = "errors.py") -> int:
+    """Return pytest's exit code. What is not the suite's own has been imported before the fork.
+
+    NO_PYTHON: the file, below tss, cannot even be imported, which any test would notice.
+    """
     child = os.fork()
     if not child:
         code = 3
@@ -56,6 +64,10 @@ def tests_fail(tests: str, copy: Path) -> int:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 import pytest
 
+                try:
+                    importlib.import_module("tss." + file.removesuffix(".py").replace("/", "."))
+                except BaseException:
+                    os._exit(NO_PYTHON)
                 paths = [str(copy / "tests" / name) for name in tests.split()]
                 code = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--tb=no", *paths]))
         finally:

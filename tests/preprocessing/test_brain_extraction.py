@@ -65,6 +65,25 @@ def test_a_base_that_the_coil_sees_dimly_is_brain(patient):
     assert lost.sum() * np.prod(nifti.voxel_sizes(patient["dwi"].affine)) / 1000 < 1  # ml; by one level for all 7
 
 
+def test_an_infarct_counts_little_more_than_brain_for_the_level_around_it():
+    """Half the volume is a dim 0.5, half an infarct of 3, which counts as 1.2: the border's level is their mean."""
+    scan = np.full((60, 10, 10), 0.5)
+    scan[30:] = 3.0
+    nearby = brain_extraction._nearby(scan, np.ones(scan.shape, bool), 1.0, np.array([3.0, 3, 3]))
+    assert nearby[29:31, 5, 5].mean() == pytest.approx(0.85, abs=0.01)
+    assert nearby[0, 5, 5] == pytest.approx(0.5, abs=0.01) and nearby[-1, 5, 5] == 1
+
+
+def test_an_eye_is_cut_off_where_its_bridge_is_12_mm_wide_and_kept_where_it_is_20():
+    mm = np.moveaxis(np.indices((70, 40, 40)), 0, -1) * 2.0 - (40, 40, 40)
+    brain, eye = (np.linalg.norm(mm - (x, 0, 0), axis=-1) < r for x, r in ((0, 36), (70, 14)))
+    for half_width, kept in ((6, False), (10, True)):
+        bridge = (mm[..., 0] > 0) & (mm[..., 0] < 70) & (np.abs(mm[..., 1:]) < half_width).all(-1)
+        scan = (brain | eye | bridge).astype(np.float32)
+        tissue = brain_extraction._tissue(scan, scan, np.array([2.0, 2, 2]), 1.0, 1.0)
+        assert tissue[20, 20, 20] and tissue[55, 20, 20] == kept
+
+
 def test_an_island_is_dropped_and_a_temporal_lobe_is_not():
     brain = np.zeros((60, 60, 3), bool)
     brain[10:50, 10:50] = True

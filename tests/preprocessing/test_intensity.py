@@ -95,6 +95,28 @@ def test_matching_brings_scanners_together_and_keeps_ratios():
     assert after / before == pytest.approx(1, abs=0.09)  # MOST_STRETCH on either side
 
 
+def test_landmarks_are_the_percentiles_of_what_lies_near_the_median():
+    """Of 1 to 1001, and fifty voxels of 1700 that lie 3.2 robust SD above the median: a lesion, which is cut off."""
+    volume = np.concatenate([np.arange(1, 1002), np.full(50, 1700)]).astype(np.float32).reshape(1, 1, -1)
+    landmarks = intensity.find_landmarks(volume, np.ones(volume.shape, bool))
+    assert landmarks.tolist() == [51, 101, 251, 501, 751, 901, 951]
+
+
+def test_matching_by_hand():
+    """Gains of the landmarks are held within 2 % of the median's, and go on beyond the first and the last."""
+    own, reference = np.array([50.0, 60, 80, 100, 110, 120, 125]), np.array([20.0, 30, 81, 100, 111, 190, 200])
+    line = np.array([25.0, 50, 80, 100, 105, 110, 125, 200], np.float32).reshape(1, 1, -1)
+    matched = intensity.match(line, np.ones(line.shape, bool), own, reference).ravel()
+    assert matched == pytest.approx([0.245, 0.49, 0.81, 1, 1.055, 1.11, 1.275, 2.04], abs=1e-6)
+
+
+def test_a_field_of_third_order_is_taken_out_too():
+    clean = tissue()
+    field = np.exp(0.4 * (5 * X**3 - 3 * X) / 2).astype(np.float32)
+    left = np.log(intensity.correct_bias(clean * field, BRAIN) / clean)[BRAIN]
+    assert left.std() < 0.3 * np.log(field)[BRAIN].std()
+
+
 def test_matching_is_increasing_and_changes_no_gain_by_more_than_promised():
     own, reference = np.array([50.0, 60, 80, 100, 110, 120, 125]), np.array([20.0, 30, 70, 100, 150, 190, 200])
     line = np.linspace(1, 400, 800).reshape(8, 10, 10).astype(np.float32)

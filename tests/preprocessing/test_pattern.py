@@ -32,6 +32,7 @@ def test_the_tools_are_the_checkpoints(said, name):
         ("tools", "FSL 6.0.4", r"tools FSL 6.0.4, there built-in \(tss 1\)"),
         ("atlas_skull", "found", "skull of the atlas removed found, there none"),
         ("format", "g", "format g, there f"),
+        ("grid", [16, 16, 9], r"grid \[16, 16, 9\], there \[16, 16, 8\]"),
     ],
 )
 def test_what_would_make_patients_incomparable_is_refused(key, value, message):

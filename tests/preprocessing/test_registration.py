@@ -6,6 +6,7 @@ from pathlib import Path
 import heads
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from tss.data import nifti
 from tss.data.nifti import Volume, apply_affine
@@ -52,6 +53,18 @@ def test_the_same_input_gives_the_same_affine():
     assert quality_control.turn_deg(found[0]) == pytest.approx(15, abs=1)
 
 
+def test_a_head_turned_by_22_degrees_about_each_axis_is_found():
+    """38 degrees in all: from a start that is not turned it would end 58 mm away."""
+    shape, sizes = heads.FLAIR_GRID
+    affine, turned = heads.grid(shape, sizes), np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", (22, 22, 22), degrees=True).as_matrix()
+    flair = Volume(heads.sample("flair", shape, affine, turned), affine)
+    b0 = Volume(heads.sample("b0", shape, affine), affine)
+    brain = np.linalg.norm(world_of(np.ones(shape, bool), affine).T / 70, axis=1).reshape(shape) < 1
+    found = registration.find_affine(flair, b0, 6, brain)
+    assert apart(found @ turned, np.eye(4), world_of(brain, affine)).max() < 4
+
+
 def test_scans_whose_worlds_have_different_origins_find_each_other():
     """The second start lays centre on centre: FLAIR's world is moved by 250 mm, further than its field of view."""
     shape, sizes = heads.FLAIR_GRID
@@ -70,7 +83,7 @@ def test_slope_of_the_cost_is_its_derivative():
         rng.uniform(2, 12, (3, 500)).astype(np.float32),
         rng.integers(0, 32, 500),
         (rng.random((16, 16, 16)) * 31).astype(np.float32),
-        np.eye(4),
+        np.array([[0.9, 0.2, 0, 0], [-0.1, 1.1, 0.1, 0], [0, -0.2, 0.8, 2], [0, 0, 0, 1.0]]),  # turned, not symmetric
     )
     affine = np.eye(4)
     affine[:3] += rng.normal(0, 0.01, (3, 4))
@@ -122,9 +135,8 @@ def test_stretches_count_and_size_and_turns_do_not():
     turn, stretch = np.eye(3), np.diag([1.05, 1.0, 1 / 1.05])
     turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
     assert registration._oddness(1.1 * turn) == pytest.approx(0, abs=1e-9)
-    assert registration._oddness(turn @ stretch) == pytest.approx(
-        2 * np.log(1.05) ** 2 / registration.STRAIN**2 / registration.WORTH / 2
-    )
+    # Two axes of log 1.05 each, over twice the variance of 0.05^2, counted as 100 observations.
+    assert registration._oddness(turn @ stretch) == pytest.approx(2 * np.log(1.05) ** 2 / (2 * 0.05**2) / 100)
 
 
 def test_coils_that_see_the_head_differently_do_not_mislead_flair(patient):

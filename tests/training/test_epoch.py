@@ -101,7 +101,7 @@ def test_loss_of_an_epoch_is_the_mean_over_hemispheres_not_batches():
 
 
 def test_each_step_is_of_its_own_batchs_gradient():
-    """Loss 2 w, then -1 w: w = 10 - 0.1 * 2 + 0.1 * 1. With the first gradient left in the second step it ends at 9.7."""
+    """Loss 2 w, then -1 w: w = 10 - 0.1 * 2 + 0.1 * 1. Not 9.7, with the first gradient still there."""
     network = Scale(10.0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     batches = [(torch.full((1, 1, 1, 1, 1), value), torch.zeros(1)) for value in (2.0, -1.0)]

@@ -26,7 +26,8 @@ def test_the_roc_shows_the_point_at_validations_threshold(tmp_path, drawn):
     said = words(drawn[0])
     assert "AUC 0.750 [0.600-0.900]" in said
     assert "validation threshold 0.400:\nsensitivity 0.50, specificity 0.75" in said
-    assert [0.25] in [list(line.get_xdata()) for line in drawn[0].axes[0].lines]
+    drawn_lines = [line.get_xydata().tolist() for line in drawn[0].axes[0].lines]
+    assert drawn_lines == [[[0, 0], [1, 1]], [[0, 0], [0.5, 1], [1, 1]], [[0.25, 0.5]]]  # chance, curve, point
     height, width = imread(tmp_path / "roc.png").shape[:2]
     assert min(height, width) >= 1200  # 4 inches at 300 dpi: fit to print
 
@@ -64,6 +65,8 @@ def test_bars_begin_at_chance_and_what_was_not_run_is_a_gap_with_the_word(tmp_pa
         (0.5, 0.4),
         (0.5, 0.9),
     ]
+    ends = [collection.get_segments()[0][:, 1].tolist() for collection in axes.collections]
+    assert [[round(end, 6) for end in pair] for pair in ends] == [[0.2, 0.6], [0.8, 1.0]]
     assert axes.patches[2].get_extents().height > 0  # the band of the best
     assert {" not run", "0.40", "0.90", "2D", "3D", "ceiling: 0.95"} <= set(words(drawn[0]))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["random", "medical", "random"]

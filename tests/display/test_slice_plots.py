@@ -53,6 +53,21 @@ def test_the_map_is_drawn_on_one_scale_and_never_stretched(tmp_path, drawn):
     ]  # fmt: skip
 
 
+def test_the_patients_right_is_marked_on_the_left(tmp_path, drawn):
+    empty = np.zeros((20, 24, 4), np.float32)
+    slice_plots.draw_gradcam(tmp_path / "cam.png", {"DWI": head()}, {"map": empty}, [1, 2], ["a", "b"], "", "", SIZES)
+    first, second = drawn[0].axes[:2]
+    assert [(text.get_text(), text.get_position()[0]) for text in first.texts] == [("R", 0.03)]
+    assert [(text.get_text(), text.get_position()[0]) for text in second.texts] == [("L", 0.97)]
+
+
+def test_the_window_is_of_the_head_and_not_of_the_air():
+    """Of 1 to 201, and as much air: the first and the last but one of a hundred parts."""
+    scan = np.concatenate([np.arange(1, 202), np.zeros(201)]).astype(np.float32)
+    assert slice_plots.window(scan) == pytest.approx((3, 200))
+    assert slice_plots.window(np.zeros(5)) == (0, 1)
+
+
 def test_a_note_is_written_and_red_where_the_map_is_empty(tmp_path, drawn):
     empty = np.zeros((20, 24, 4), np.float32)
     slice_plots.draw_gradcam(
@@ -121,6 +136,20 @@ def test_quality_control_has_one_scale_for_all_patients_and_few_colours(tmp_path
     tall = (len(picture) - slice_plots.QC_TITLE) // 3
     levels = [np.median(picture[slice_plots.QC_TITLE + k * tall + tall // 3 :, 60:62][: tall // 3]) for k in range(3)]
     assert levels == pytest.approx([0.5, 1, 0], abs=0.02)
+
+
+def test_the_midline_is_the_grids_where_the_brain_lies_to_one_side(tmp_path, monkeypatch):
+    """Of 20 columns the brain has 2 to 14, and a margin of 3: 17 to 0 from the left, so that 9.5 comes after 8."""
+    kept, draw = [], FigureCanvasAgg.draw
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda self: kept.append(self.figure) or draw(self))
+    brain = np.zeros((20, 24, 3), bool)
+    brain[2:15, 4:20] = True
+    scans = {name: brain.astype(np.float32) for name in ("dwi", "t2w", "flair")}
+    slice_plots.draw_qc(tmp_path / "p.png", scans, brain, brain, (8, 7, 20), "")
+    axes = kept[0].axes[0]
+    wide = axes.images[0].get_array().shape[1] // 3
+    assert wide == 18 and [line.get_xdata()[0] for line in axes.lines] == [k * 18 + 7.5 for k in range(3)]
+    assert {text.get_text()[0]: text.get_position()[0] for text in axes.texts} == {"R": 3, "L": 3 * 18 - 3}
 
 
 def test_outlines_of_quality_control_lie_where_the_masks_do(tmp_path):

@@ -19,6 +19,18 @@ def test_curves_mark_the_best_epoch(tmp_path, drawn):
     assert "best: 0.810 in epoch 4" in words(drawn[0]) and "phase 1" in words(drawn[0])
 
 
+def test_a_score_below_chance_is_in_the_picture_at_its_epoch(tmp_path, drawn):
+    history = [
+        {"epoch": n, "train_loss": 1.0, "val_loss": loss, "val_auc": auc}
+        for n, loss, auc in ((1, 0.9, 0.2), (2, 0.5, 0.3), (3, 0.6, 0.25))
+    ]
+    training_plots.draw_curves(tmp_path / "curves.png", history, 2, "")
+    left, right = drawn[0].axes
+    assert right.get_ylim()[0] < 0.2 and right.get_ylim()[1] > 1
+    assert [line.get_xydata().tolist() for line in right.lines if line.get_marker() == "o"] == [[[2, 0.3]]]
+    assert {line.get_label(): line.get_ydata().tolist() for line in left.lines}["validation"] == [0.9, 0.5, 0.6]
+
+
 def test_curves_of_a_single_epoch_are_visible(tmp_path, drawn):
     training_plots.draw_curves(
         tmp_path / "curves.png", [{"epoch": 1, "train_loss": 1, "val_loss": 2, "val_auc": 0.5}], 1, ""

@@ -82,6 +82,19 @@ def test_the_papers_test_sets_are_not_one(said):
     assert "TSS < 4.5 h: no test set fits all 10 rows.\n  37 + 37 = 74: 3 2D random, 3 2D phase 2, 4 2D, 4 3D\n" in said
 
 
+def test_the_counts_behind_the_papers_best_2d_row(said):
+    """0.7027 * 37 = 26, 0.8108 * 37 = 30: TP, FN, TN, FP."""
+    cells = [cell.strip() for cell in line_of(said, "4 2D").split("  ") if cell.strip()]
+    assert cells[2:6] == ["26", "11", "30", "7"]
+
+
+def test_hanley_and_mcneil_by_hand():
+    """AUC 0.8, 20 positives, 40 negatives: Q1 = 2/3, Q2 = 1.28/1.8; variance 0.003967, so 0.8 -+ 1.96 * 0.0630."""
+    variance = (0.16 + 19 * (2 / 3 - 0.64) + 39 * (1.28 / 1.8 - 0.64)) / 800
+    low, high = published_rows.hanley_mcneil(0.8, 20, 40)
+    assert (0.8 - low, high - 0.8) == pytest.approx([1.959964 * variance**0.5] * 2, abs=1e-6)
+
+
 def test_the_intervals_that_the_paper_leaves_out(said):
     headline = line_of(said, "4 2D")
     for interval in ("0.741 [0.63-0.85]", "0.70 [0.54-0.83]", "0.81 [0.66-0.91]"):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tss.errors import InputError
-from tss.training.device import choose_device, free_memory, job_limits
+from tss.training import device
+from tss.training.device import at_precision, choose_device, free_memory, job_limits, without_onednn_bf16
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,16 @@ def test_a_gpu_that_cannot_compute_is_told_before_any_work(monkeypatch):
         choose_device("auto")
 
 
+@pytest.mark.parametrize(("precision", "kept"), [("fp32", True), ("bf16", False)])
+def test_onednn_is_off_for_bf16_on_the_cpu_alone_and_on_again(precision, kept):
+    with at_precision(precision, CPU):
+        assert torch.backends.mkldnn.enabled == kept
+        assert torch.is_autocast_enabled("cpu") != kept
+    assert torch.backends.mkldnn.enabled and not torch.is_autocast_enabled("cpu")
+    with without_onednn_bf16("bf16", torch.device("cuda")):
+        assert torch.backends.mkldnn.enabled
+
+
 def test_memory_is_what_the_job_may_still_take(tmp_path):
     job = tmp_path / "slurm" / "job_7"
     job.mkdir(parents=True)
@@ -42,3 +53,8 @@ def test_memory_is_what_the_job_may_still_take(tmp_path):
     assert job_limits(tmp_path, tmp_path / "own") == [700]
     assert job_limits(tmp_path, tmp_path / "none") == []
     assert free_memory(CPU) > 2**20
+
+
+def test_a_jobs_limit_counts_where_the_machine_has_more(monkeypatch):
+    monkeypatch.setattr(device, "job_limits", lambda: [2**40, 12345])
+    assert free_memory(CPU) == 12345

@@ -71,6 +71,14 @@ def test_painting_inside_and_outside_leave_the_rest_untouched(volume):
         assert np.ptp(shares) < 1e-3  # the same boxes in all channels
     assert max(s.max() for s in inside) < 5 / 3**3
     assert min(s.min() for s in outside) > 0.15
+    assert max(s.max() for s in outside) < 1 - 0.9 * (3 / 7) ** 3  # a box of 3/7 at least is left
+
+
+def test_one_to_five_boxes_each_but_the_first_by_a_chance_of_19_in_20():
+    rng = np.random.default_rng(0)
+    counts = np.bincount([len(genesis.random_boxes((9, 9, 9), (0.2, 0.3), rng)) for _ in range(4000)], minlength=6)
+    shares = [0, 0.05, 0.05 * 0.95, 0.05 * 0.95**2, 0.05 * 0.95**3, 0.95**4]
+    assert counts / 4000 == pytest.approx(shares, abs=0.02)
 
 
 def test_every_distortion_takes_part_at_its_rate(volume, monkeypatch):

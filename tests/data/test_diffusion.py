@@ -47,6 +47,16 @@ def test_directions_become_the_trace_image_and_b0s_their_mean(tmp_path):
         assert volume.data.flags.c_contiguous and volume.path == tmp_path / "dwi.nii.gz"
 
 
+def test_a_voxel_without_signal_in_a_direction_is_the_mean_of_the_others_if_they_are_the_half(tmp_path):
+    """Negative, as interpolation leaves it, or zero: it has no logarithm. 400 and 900 have the geometric mean 600."""
+    directions = [constant(value) for value in (400, 400, 400)]
+    for direction, few, one in zip(directions, (-5, 400, 900), (-5, 0, 900), strict=True):
+        direction[2, 3, 4], direction[1, 1, 1] = few, one
+    dwi = load_dwi(*save(tmp_path, [constant(1000), *directions], "0 1000 1000 1000")).dwi.data
+    assert dwi[2, 3, 4] == pytest.approx(600, rel=1e-5) and dwi[1, 1, 1] == 0
+    assert dwi[0, 0, 0] == pytest.approx(400, rel=1e-5) and np.isfinite(dwi).all()
+
+
 def test_series_of_scaled_integers_on_other_axes(tmp_path):
     ramp = np.arange(1, 337, dtype=np.float32).reshape(6, 7, 8)
     path, bval = save(tmp_path, [ramp, 2 * ramp], "1000\n0\n", dtype=np.int16, slope=0.5, inter=3)

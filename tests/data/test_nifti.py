@@ -217,6 +217,17 @@ def test_grid_covers_the_atlas_with_the_midline_between_its_middle_columns():
     assert low.tolist() == pytest.approx([-91, -127, -73]) and high.tolist() == pytest.approx([91, 91, 109])
 
 
+@pytest.mark.parametrize(("first", "wide"), [(-69, 100), (-99, 100), (-99, 85)])
+def test_an_atlas_that_reaches_further_on_one_side_is_divided_about_the_midline(first, wide):
+    """85, 100 or 92 columns of 2 mm: to -70 and 100, to -100 and 100, to -100 and 84. The wider half counts twice."""
+    columns = {(-69, 100): 85, (-99, 100): 100, (-99, 85): 92}[first, wide]
+    affine = np.diag([2.0, 3, 4, 1])
+    affine[:3, 3] = (first, -50, -20)  # centres of the first voxels
+    grid = nifti.atlas_grid(Volume(np.ones((columns, 40, 30), np.float32), affine), (50, 60, 12))
+    assert np.diag(grid).tolist() == pytest.approx([4, 2, 10, 1])  # 200, 120 and 120 mm
+    assert grid[:3, 3].tolist() == pytest.approx([-98, -50.5, -17])  # from -100, -51.5 and -22, and half a voxel
+
+
 @pytest.mark.parametrize(
     ("affine", "shape", "message"),
     [

@@ -35,6 +35,14 @@ def test_the_threshold_is_not_fitted_here_and_youden_is_called_optimistic():
     assert best.threshold == 0.6 and best.shares.specificity.value == 1.0
 
 
+def test_a_case_is_its_patient_and_of_hemispheres_the_side_too():
+    """Which side phase 1 has chosen makes no other test set; which hemisphere is positive does."""
+    left, right = ([Prediction("p1", side, 1, 0.9), Prediction("p2", "left", 0, 0.2)] for side in ("left", "right"))
+    assert scores.cases_hash(left) == scores.cases_hash(right) != scores.cases_hash(left[:1])
+    both = [[Prediction("p1", "left", label, 0.9), Prediction("p1", "right", 1 - label, 0.2)] for label in (0, 1)]
+    assert scores.cases_hash(both[0]) != scores.cases_hash(both[1])
+
+
 def test_a_patients_two_hemispheres_are_not_two_patients():
     """What both hemispheres share is in neither's favour: the AUC varies less than if they were of two patients."""
     rng = np.random.default_rng(0)

@@ -95,6 +95,17 @@ def test_matching_brings_scanners_together_and_keeps_ratios():
     assert after / before == pytest.approx(1, abs=0.09)  # MOST_STRETCH on either side
 
 
+@pytest.mark.parametrize("times", [1.3, 1.5])
+def test_landmarks_with_a_faint_lesion_of_a_tenth(times):
+    """1.3 and 1.5 times as bright as its surroundings it lies in the histogram's shoulder, not beyond it."""
+    faint = BRAIN & (X > 0.3) & (Y < 0) & (Z > -0.5)
+    assert 0.08 < faint.sum() / BRAIN.sum() < 0.13
+    values = tissue()
+    healthy = intensity.find_landmarks(values, BRAIN)
+    ill = intensity.find_landmarks(np.where(faint, times * values, values).astype(np.float32), BRAIN)
+    assert ill[3] == pytest.approx(healthy[3], rel=0.02) and ill[-1] == pytest.approx(healthy[-1], rel=0.06)
+
+
 def test_landmarks_are_the_percentiles_of_what_lies_near_the_median():
     """Of 1 to 1001, and fifty voxels of 1700 that lie 3.2 robust SD above the median: a lesion, which is cut off."""
     volume = np.concatenate([np.arange(1, 1002), np.full(50, 1700)]).astype(np.float32).reshape(1, 1, -1)

@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tss.data.tasks import TUMOURS
 from tss.errors import InputError
 from tss.training.dataset import Split, batches, load_split
 from tss.training.phases import build_model
+from tss.training.train import order_of_epoch
 
 GRID = (32, 32, 4)
 CPU = torch.device("cpu")
@@ -97,6 +99,15 @@ def test_batches_follow_the_order_and_keep_the_last_single_one(tiny_data):
     got = list(batches(split, order, 2, CPU))
     assert [len(labels) for _, labels in got] == [2, 2, 1]
     assert torch.equal(torch.cat([inputs for inputs, _ in got]), split.hemispheres[order].float())
+
+
+def test_the_order_of_an_epoch_differs_by_epoch_phase_and_seed_and_is_the_same_again():
+    def order(seed=0, phase=1, epoch=1):
+        run = SimpleNamespace(options=SimpleNamespace(seed=seed), phase=SimpleNamespace(number=phase))
+        return order_of_epoch(run, Split([], torch.zeros(30), torch.zeros(30)), epoch)
+
+    assert sorted(order()) == list(range(30)) and order() == order()
+    assert len({tuple(order(*which)) for which in ((0, 1, 1), (1, 1, 1), (0, 2, 1), (0, 1, 2), (1, 1, 2))}) == 5
 
 
 def test_a_single_slice_of_a_tumour_that_is_left_over_joins_the_batch_before(tiny_data):

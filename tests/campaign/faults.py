@@ -655,7 +655,7 @@ FAULTS = [
     ),
     *of(
         "evaluation/inference.py",
-        "evaluation/test_promise.py",
+        "evaluation/test_inference.py",
         ("probability > self.cuts.upper", "probability >= self.cuts.upper"),
         ("probability < self.cuts.lower", "probability <= self.cuts.lower"),
     ),
@@ -673,9 +673,9 @@ FAULTS = [
         "evaluation/test_subgroups.py",
         ("if hours < late else", "if hours <= late else"),
         ("if ml > LARGE_ML else", "if ml >= 14 else"),
-        ("abs(np.linalg.det(mask.affine[:3, :3]))", "np.linalg.det(mask.affine[:3, :3])"),
+        ('key=lambda cell: (cell == "", cell))', ")"),
         ("0 < n < FEWEST", "0 < n <= FEWEST"),
-        ("(len(few) < 2 or sum(", "(sum("),
+        ("if 0 < n < FEWEST}", "if 0 <= n < FEWEST}"),
         ("or sum(behind[number] for number in few) < FEWEST)", ")"),
         ("accuracy if all(shown) else None", "accuracy if any(shown) else None"),
         (

@@ -57,6 +57,7 @@ def test_tss_has_a_line_a_patient_and_both_takes_the_higher(side, expected):
     (line,) = inference.predict_patient(model("tss<4.5h"), None, patient(side, "269"), BRIGHT_RIGHT, CPU)
     assert line.probability == chance(expected) and line.label == 1
     assert line.side == ("right" if side == "both" else side)
+    assert line.side_from == ("table: both, the likelier" if side == "both" else "table")
 
 
 @pytest.mark.parametrize(("minutes", "label"), [("269.5", 1), ("270", 0), ("900", 0), ("", -1)])
@@ -129,6 +130,21 @@ def test_phase_1_is_taken_from_those_given_or_from_beside(tmp_path):
     assert inference.side_picker(alone, [alone]).path == Path(one)
     both = inference.open_models([one, four])
     assert inference.side_picker(both[1], both) is both[0]
+
+
+def test_the_side_is_found_by_phase_1_of_the_same_kind_of_network():
+    two, three = (model("stroke", kind)._replace(checkpoint={"task": "stroke", "model": kind}) for kind in ("2d", "3d"))
+    last = model("tss<3h")._replace(checkpoint={"task": "tss<3h", "model": "3d"})
+    assert inference.side_picker(last, [two, three]) is three is inference.side_picker(last, [three, two])
+    assert inference.side_picker(last, [two]) is two
+
+
+def test_who_lies_on_a_cut_is_unsure():
+    cuts = inference.Cuts(0.9, 0.25, 0.75, 100, 100, 200, 90)
+    found = [model("tss<3h")._replace(cuts=cuts).verdict(p) for p in (0.2, 0.25, 0.5, 0.75, 0.8)]
+    assert found == ["negative", "unsure", "unsure", "unsure", "positive"]
+    nobody = model("tss<3h")._replace(cuts=cuts._replace(lower=None, upper=None))
+    assert nobody.verdict(0.0) == nobody.verdict(1.0) == "unsure"
 
 
 @pytest.mark.parametrize(("probability", "threshold", "words"), [

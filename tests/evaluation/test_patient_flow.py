@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tss.data.cohort import SPLITS, Patient
+from tss.data.cohort import EXTERNAL, SPLITS, Patient
 from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, patient_flow
 
 
@@ -73,3 +73,13 @@ def test_phase_1_asks_for_the_side_and_not_for_the_time():
     found = steps("stroke")
     assert "onset unknown" not in found and found["stroke side unknown"].counts == NOBODY | {"train": 2, "test": 2}
     assert found[TAKING_PART].counts == {"train": 1, "val": 1, "test": 3}
+
+
+def test_external_patients_are_counted_where_they_are_evaluated_and_nowhere_else():
+    more = [*COHORT, patient("x", EXTERNAL), patient("y", EXTERNAL, minutes="")]
+    for split, counts in (
+        ("test", {"train": 3, "val": 3, "test": 7}),
+        (EXTERNAL, {"train": 3, "val": 3, "test": 7, EXTERNAL: 2}),
+    ):
+        first, *_, last = patient_flow(more, "tss<4.5h", split, {})
+        assert first.counts == counts and last.counts.get(EXTERNAL) == (1 if split == EXTERNAL else None)

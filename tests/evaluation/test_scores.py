@@ -72,6 +72,8 @@ def test_unknown_labels_and_missing_probabilities_are_counted_and_not_scored():
     assert "over_all" not in as_json(scores.score(SIX, 0.55)) and scores.over_all(more[-1:], 0.55) is None
     covered = scores.coverage(more)
     assert covered.patients == 8 and covered.scored == 6
+    chosen = [more[0]._replace(side_from="phase 1"), more[1]._replace(side_from="table")]
+    assert scores.coverage(chosen).side_chosen_by_phase_1 == ["p0"] and covered.side_chosen_by_phase_1 == []
     assert covered.label_unknown == ["x"] and covered.counts == (8, 6, 1, 1)
     assert scores.coverage_line(covered) == (
         "6 of 8 patients scored; 1 predicted without a known label; y has no probability (b0.nii.gz is cut off)"

@@ -36,9 +36,9 @@ def test_a_tube_becomes_thinner_along_its_way():
 
 
 def test_corners_are_filled_and_a_border_is_half_a_voxel():
-    distances = np.float32([3, 3]), np.float32([3, 30])
-    assert shapes.union(distances).tolist() == [3, 3]
-    assert shapes.union(distances, blend=4).tolist() == [2, 3]  # 3 - 4^2 / (4 * 4)
+    distances = np.float32([3, 3, 3]), np.float32([3, 5, 30])
+    assert shapes.union(distances).tolist() == [3, 3, 3]
+    assert shapes.union(distances, blend=4).tolist() == [2, 2.75, 3]  # 3 - 4^2 / 16, 3 - 2^2 / 16
     assert shapes.share(np.float32([-2, -0.3125, 0, 0.3125, 2])).tolist() == [1, 0.75, 0.5, 0.25, 0]
 
 
@@ -84,7 +84,7 @@ def test_territories_by_hand():
 
     assert inside("lenticulostriate", 20, 0, 0) and not inside("lenticulostriate", 37, 0, 0)
     assert not inside("lenticulostriate", 20, 0, 0, depth=3.0)
-    assert inside("pca", 20, -50, 0) and not inside("pca", 20, -40, 0)  # -48 + 20 / 5 = -44
+    assert inside("pca", 20, -46, 0) and not inside("pca", 20, -40, 0)  # -48 + 20 / 5 = -44
     assert inside("aca", 20, 0, 30) and not inside("aca", 25, 0, 30) and not inside("aca", 20, -50, 30)
     assert inside("mca stem", 20, 0, 0) and not inside("mca stem", 13, 0, 0) and not inside("mca stem", 20, -63, 0)
     assert inside("pica", 20, -60, -40, cerebellum=1.0) and not inside("mca stem", 20, 0, 0, cerebellum=1.0)

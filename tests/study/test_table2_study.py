@@ -248,8 +248,8 @@ def test_folds_are_chains_of_their_own_and_one_row_as_an_ensemble():
     last = folds[1][-1]
     assert (last.recipe, last.weights, last.row) == ("paper", "phase 3", "2D, TSS < 4.5 h, attention, fold 2")
     assert last.best == Path("s/2d/fold2/phase4/best.pt") and last.init == Path("s/2d/fold2/phase3/best.pt")
-    words = table2_study.words_of(study, last)
-    assert words[words.index("--fold") + 1] == "2/2"
+    words = [table2_study.words_of(study, chain[-1]) for chain in folds[:2]]
+    assert [each[each.index("--fold") + 1] for each in words] == ["1/2", "2/2"]
     plan = table2_study.Plan(chains, [], [], (32, 32, 4), {})
     assert not any("fold" in str(word) for word in table2_study.evaluation_words(study, plan))  # no rows of their own
     assert table2_study.about_rows(study, plan)["ensembles"] == {

@@ -53,7 +53,12 @@ def test_a_case_is_a_patient_or_a_hemisphere():
     """Two models may look at different sides of a patient whose side is unknown; two hemispheres are two cases."""
     assert compare_models({"a": lines(SCORES["a"]), "b": lines(SCORES["b"], side="right")}, "tss<3h")[0].n == 30
     both = {name: lines(p) + lines(1 - p, 1 - Y, "right") for name, p in SCORES.items()}
-    assert [pair.n for pair in compare_models(both, "stroke")] == [60] * 3
+    found = compare_models(both, "stroke")
+    assert [pair.n for pair in found] == [60] * 3
+    labels, whose = np.append(Y, 1 - Y), np.tile(np.arange(30), 2)
+    b, a = (np.append(SCORES[name], 1 - SCORES[name]) for name in ("b", "a"))
+    assert found[0].difference_ci == pytest.approx(delong_test(labels, b, a, whose).ci)
+    assert found[0].difference_ci != pytest.approx(delong_test(labels, b, a).ci, abs=0.01)
 
 
 def test_what_has_no_answer_is_not_counted_in_the_correction():

@@ -111,7 +111,7 @@ def test_several_checkpoints_have_a_folder_each_and_one_table(made, tmp_path, ca
     assert len(table(tmp_path / "phase1")) == 16
     assert [line["label"] for line in table(tmp_path / "phase1") if line["patient"] == "p34"] == ["1", "1"]
     said = capsys.readouterr().out
-    assert "positive class" in said and "the bootstrap's by patient" in said and "phantom" not in said
+    assert "positive class" in said and "hemispheres together" in said and "phantom" not in said
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tss.errors import InputError
 from tss.evaluation import older_methods
 from tss.evaluation.older_methods import METHODS, measure_cohort, predict_with, rows_of_baseline
 from tss.evaluation.results import FLAIR_CLOCK, LEE2020, SOFT_CLOCK
-from tss.evaluation.scores import labels_and_probabilities
+from tss.evaluation.scores import labels_and_probabilities, over_all
 from tss.metrics.failures import NEUTRAL, WRONG
 from tss.metrics.roc import roc_auc, youden_threshold
 
@@ -108,32 +108,46 @@ def test_scores_are_of_those_it_can_process_and_twice_of_all(measured):
         (f"{FLAIR_CLOCK}, all patients, failures as wrong", WRONG, True),
         (f"{FLAIR_CLOCK}, all patients, failures at one neutral score", NEUTRAL, True),
     ]
-    assert [(found.n, found.n_positive) for found in (mine, all_of_it, middle)] == [(8, 4), (9, 4), (9, 4)]
+    assert [(found.n, found.n_positive) for found in (mine, all_of_it, middle)] == [(8, 4), (10, 4), (10, 4)]
     assert can.coverage.patients == 10 and can.coverage.scored == 8
     assert can.coverage.no_probability == {
         "p30": "no region of 0.2 ml has a low ADC and a bright DWI",
         "p31": "the FLAIR is cut off",
     }
     for every in (wrong, neutral):
-        assert every.coverage.no_probability == {"p31": "the FLAIR is cut off"}  # failed for every method alike
-        assert list(every.coverage.failures_counted) == ["p30"] and every.coverage.scored == 9
+        assert not every.coverage.no_probability and every.coverage.scored == 10
+        assert every.coverage.failures_counted == can.coverage.no_probability
         assert every.scores.threshold == mine.threshold and every.notes == (older_methods.COUNTED,)
     assert all_of_it.cases_sha256 == middle.cases_sha256 != mine.cases_sha256
-    # p30 is a negative. As wrong: one false positive more, and it beats all four positives.
-    assert all_of_it.counts == mine.counts._replace(fp=mine.counts.fp + 1)
-    assert all_of_it.auc.value == pytest.approx(mine.auc.value * 4 / 5)
-    # In the middle of eight answers it beats as many positives as lie below.
+    # p30 and p31 are negatives. As wrong: two false positives more, and they beat all four positives.
+    assert all_of_it.counts == mine.counts._replace(fp=mine.counts.fp + 2)
+    assert all_of_it.auc.value == pytest.approx(mine.auc.value * 4 / 6)
+    # In the middle of eight answers each beats as many positives as lie below.
     y, p = labels_and_probabilities(predict_with(FLAIR_CLOCK, measured, "tss<4.5h", "test").predictions)
-    assert middle.auc.value == pytest.approx((mine.auc.value * 16 + (p[y == 1] > np.median(p)).sum()) / 20)
+    assert middle.auc.value == pytest.approx((mine.auc.value * 16 + 2 * (p[y == 1] > np.median(p)).sum()) / 24)
 
 
-def test_the_soft_clock_leaves_nobody_out_and_reads_the_hemisphere_with_stroke(cohort, measured):
+def test_all_are_the_same_patients_for_a_network_and_an_older_method(measured):
+    """Everybody in the split whose time is known, those that failed preprocessing too (decision 8)."""
+    baseline = predict_with(FLAIR_CLOCK, measured, "tss<4.5h", "test")
+    _, wrong, neutral, *_ = rows_of_baseline(baseline)
+    network = over_all(baseline.predictions, baseline.threshold)  # as if a network had said so
+    assert (network.n, network.n_positive, network.failures) == (10, 4, 2)
+    for row, found in ((wrong, network.as_wrong), (neutral, network.at_neutral)):
+        assert (row.scores.n, row.scores.counts, row.scores.auc) == (network.n, found.counts, found.auc)
+
+
+def test_the_soft_clock_leaves_out_who_failed_preprocessing_alone_and_reads_the_hemisphere_with_stroke(
+    cohort, measured
+):
     data, rows = cohort
     baseline = predict_with(SOFT_CLOCK, measured, "tss<4.5h", "test")
-    (row,) = rows_of_baseline(baseline)
-    assert row.name == "soft tissue clock, all patients" and row.scores.n == 9 and not baseline.failed
+    (row,) = rows_of_baseline(predict_with(SOFT_CLOCK, measured[:31], "tss<4.5h", "test"))
+    assert row.name == "soft tissue clock, all patients" and row.scores.n == 9
+    can, every, _ = rows_of_baseline(baseline)
+    assert can.scores == row.scores and baseline.failed == {"p31": "the FLAIR is cut off"}
     assert (
-        row.scores.cases_sha256
+        every.scores.cases_sha256
         == rows_of_baseline(predict_with(LEE2020, measured, "tss<4.5h", "test"))[1].scores.cases_sha256
     )
     assert roc_auc(*labels_and_probabilities(baseline.predictions[:8])) >= 0.75  # p30 shows nothing

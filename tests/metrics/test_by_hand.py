@@ -69,10 +69,27 @@ def test_what_recalibration_gains_is_judged_on_patients_left_out(slope):
         p, new = special.expit(z[k]), special.expit(line.intercept + line.slope * z[k])
         before.append((p - y[k]) ** 2)
         saved.append((p - y[k]) ** 2 - (new - y[k]) ** 2)
-    reach = stats.t.ppf(0.975, 5) * np.std(saved, ddof=1) / np.sqrt(7)
+    # What each patient adds to the line, and how the errors change with it, by finite differences.
+    line, names = np.array(fit_line(y, z, slope)), [0, 1] if slope else [0]
+
+    def loss(k, step, name):
+        moved = line + step * np.eye(2)[name]
+        p = special.expit(moved[0] + moved[1] * z[k])
+        return np.array([np.log(p) if y[k] else np.log(1 - p), (p - y[k]) ** 2])
+
+    score, error = (
+        np.array([[(loss(k, 1e-5, a) - loss(k, -1e-5, a))[which] / 2e-5 for a in names] for k in range(7)])
+        for which in (0, 1)
+    )
+    p = special.expit(line[0] + line[1] * z)
+    curvature = sum(p[k] * (1 - p[k]) * np.outer([1, z[k]], [1, z[k]]) for k in range(7))[: len(names), : len(names)]
+    moves = score @ np.linalg.inv(curvature)
+    both = sum(np.outer(error[k] - error.mean(0), moves[k]) for k in range(7))
+    variance = np.var(saved, ddof=1) / 7 + np.trace(both @ both) / 49
+    reach = stats.t.ppf(0.975, 5) * np.sqrt(variance)
     found = gain_of_line(y, z, slope)
     assert (found.before, found.gain) == (pytest.approx(np.mean(before)), pytest.approx(np.mean(saved)))
-    assert found.ci == pytest.approx((np.mean(saved) - reach, np.mean(saved) + reach))
+    assert found.ci == pytest.approx((np.mean(saved) - reach, np.mean(saved) + reach), rel=1e-5)
 
 
 def test_youden_weighs_by_shares_and_not_by_counts():

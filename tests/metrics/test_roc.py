@@ -199,3 +199,37 @@ def test_what_has_no_answer_is_refused(metric, y, p, message):
 def test_a_proportion_of_nothing_is_refused():
     with pytest.raises(InputError, match="0 of 0"):
         wilson(0, 0)
+
+
+def test_two_cases_of_one_patient_count_together():
+    """Obuchowski 1997, by loops: what each patient's cases add to the AUC, and the spread of these sums."""
+    rng = np.random.default_rng(8)
+    y, patients = np.tile([1, 0], 20), np.repeat(np.arange(20), 2)
+    scores = [np.repeat(rng.normal(size=20), 2) + 0.7 * rng.normal(size=40) + y for _ in range(2)]
+    added = np.zeros((2, 20))
+    for which, z in enumerate(scores):
+        auc = roc_auc(y, z)
+        for i in range(40):
+            others = z[y != y[i]]
+            share = np.mean(z[i] > others) if y[i] else np.mean(z[i] < others)
+            added[which, patients[i]] += (share - auc) / 20
+    variances = [20 / 19 * (part**2).sum() for part in (added[0], added[0] - added[1])]
+    aucs = [roc_auc(y, z) for z in scores]
+    low, high = auc_ci(y, scores[0], patients=patients)
+    reach = 1.959964 * np.sqrt(variances[0]) / (aucs[0] * (1 - aucs[0]))
+    assert [np.log(end / (1 - end)) - np.log(aucs[0] / (1 - aucs[0])) for end in (low, high)] == pytest.approx(
+        [-reach, reach], rel=1e-5
+    )
+    assert high - low < np.diff(auc_ci(y, scores[0])).item()  # a patient's level moves both of its cases
+    test = delong_test(y, *scores, patients)
+    assert test.z == pytest.approx((aucs[0] - aucs[1]) / np.sqrt(variances[1]))
+    assert auc_ci(y, scores[0], patients=range(40)) == auc_ci(y, scores[0])
+
+
+def test_a_case_given_twice_is_no_second_patient():
+    rng = np.random.default_rng(9)
+    y, z = np.repeat([1, 0], 25), rng.normal(size=50)
+    z[:25] += 1
+    once, twice = auc_ci(y, z), [np.repeat(values, 2) for values in (y, z, np.arange(50))]
+    assert auc_ci(*twice[:2], patients=twice[2]) == pytest.approx(once, abs=0.005)
+    assert np.diff(auc_ci(*twice[:2])).item() < 0.75 * np.diff(once).item()

@@ -117,7 +117,7 @@ def _compare(first: str, a: Mapping[tuple, Prediction], second: str, b: Mapping[
     p, q = (np.array([lines[key].probability for key in shared]) for lines in (a, b))
     about = (first, second, len(y), int(y.sum()), len(a.keys() ^ b.keys()))
     try:
-        test = delong_test(y, q, p)
+        test = delong_test(y, q, p, [patient for patient, _ in shared])
     except InputError as error:
         return Comparison(*about, difference=None, pvalue=None, reason=str(error))
     return Comparison(

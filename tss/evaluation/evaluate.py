@@ -58,8 +58,8 @@ from tss.phantom.ideal_observer import PHANTOM_NOTE, ceilings, chance_interval, 
 from tss.training.device import choose_device
 
 HEMISPHERES_NOTE = (
-    "Stroke in the hemisphere: the AUC's interval is the bootstrap's by patient; the others, and "
-    "DeLong's test, count a patient's two hemispheres as if independent."
+    "Stroke in the hemisphere: the AUC's interval and DeLong's test count a patient's two hemispheres together "
+    "(Obuchowski 1997); the other intervals count them as if independent."
 )
 EXTERNAL_NOTE = (
     "External patients, in no split of the cohort that the models were trained on: none of their scans is among those "

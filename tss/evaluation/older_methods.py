@@ -41,8 +41,9 @@ METHODS = (*TABLE2, *ALONE)
 FEWEST_OF_A_CLASS = 2  # our choice: training and validation patients; Welch's test needs a variance in each class
 # A method is not better for leaving out whom it cannot process (STARD 2015), nor does it call them all wrongly.
 COUNTED = (
-    "Patients that an older method cannot process are counted in two ways (decision 8): each as if called wrongly, the "
-    "worst that can be; and each with the median of the method's answers, as if nothing were known of it."
+    "Patients for whom an older method has no answer, those that failed preprocessing among them, are counted in two "
+    "ways (decision 8): each as if called wrongly, the worst that can be; and each with the median of the method's "
+    "answers, as if nothing were known of it."
 )
 
 
@@ -63,7 +64,7 @@ class Baseline(NamedTuple):
     task: str
     split: str
     predictions: list[Prediction]
-    failed: dict[str, str]  # preprocessed patients with a known time that the method cannot process -> why
+    failed: dict[str, str]  # patients with a known time for whom it has no answer, whatever failed -> why
     threshold: float
     chosen: str  # what was chosen on training and validation patients, in words
     ratios: list[Prediction]  # of the FLAIR clock: minus the ratio in the place of a probability
@@ -149,7 +150,7 @@ def predict_with(method: str, measured: Sequence[Measured], task: str, split: st
         numbers, ((side, label),) = _numbers(one, method), lines_of(one.patient, task)
         p = float(probability(np.array([numbers]))[0]) if numbers else None
         predictions.append(Prediction(one.patient.id, side, label, p, "" if numbers else one.reason))
-        if not numbers and label >= 0 and one.patient.status == "ok":
+        if not numbers and label >= 0:
             failed[one.patient.id] = one.reason
     ratios = [
         line._replace(probability=-one.ratios["flair"] if one.ratios else None)
@@ -202,8 +203,8 @@ def _fit(method: str, train: tuple, val: tuple, seed: int) -> tuple[Callable[[np
 def rows_of_baseline(baseline: Baseline) -> list[Row]:
     """Return a baseline's rows: those it can process; all, failures counted both ways; published cut-offs.
 
-    A method that fails on nobody has one row in the place of three. Patients that failed preprocessing or were rejected
-    are excluded from all, as for a network.
+    A method that fails on nobody has one row in the place of three. All are everybody in the split whose time is known:
+    who failed preprocessing or was rejected is a failure here too, as for a network (scores.over_all).
     """
     found, failed = baseline.predictions, baseline.failed
     can = Row(
@@ -219,7 +220,7 @@ def rows_of_baseline(baseline: Baseline) -> list[Row]:
     )
     rows = [can]
     for how in (WRONG, NEUTRAL) if failed else ():
-        known = [line for line in found if line.label >= 0 and (line.probability is not None or line.patient in failed)]
+        known = [line for line in found if line.label >= 0]
         counted = {line.patient: line._replace(reason="") for line in counted_failures(known, how)}
         every = [counted.get(line.patient, line) for line in found]
         rows.append(

@@ -14,7 +14,6 @@ from tss import metrics
 from tss.data import tasks
 from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
-from tss.errors import InputError
 from tss.evaluation.inference import BY_PHASE_1, MOST_NAMES, Prediction
 from tss.evaluation.results import (
     Counted,
@@ -37,7 +36,7 @@ def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
     counts, positives = metrics.confusion(y, p, threshold), int(y.sum())
     auc = roc = best = reason = None
     if 0 < positives < len(y):
-        auc = Estimate(metrics.roc_auc(y, p), auc_interval(y, p, predictions))
+        auc = auc_of(predictions)
         curve, youden = metrics.roc_curve(y, p), metrics.youden_threshold(y, p)
         roc = RocCurve(curve[0].tolist(), curve[1].tolist())
         best = Optimistic(youden, shares_of(metrics.confusion(y, p, youden)))
@@ -90,7 +89,7 @@ def counted_failures(predictions: Sequence[Prediction], how: str) -> list[Predic
 def _counted(lines: Sequence[Prediction], threshold: float) -> Counted:
     y, p = labels_and_probabilities(lines)
     counts = metrics.confusion(y, p, threshold)
-    auc = Estimate(metrics.roc_auc(y, p), auc_interval(y, p, lines)) if 0 < y.sum() < len(y) else None
+    auc = auc_of(lines) if 0 < y.sum() < len(y) else None
     return Counted(auc, shares_of(counts), counts)
 
 
@@ -104,24 +103,11 @@ def over_all_line(found: OverAll) -> str:
     )
 
 
-def auc_interval(y: np.ndarray, p: np.ndarray, predictions: Sequence[Prediction]) -> tuple[float, float]:
-    """Return the AUC's 95 % interval: auc_ci's, or where patients have two lines each the bootstrap's by patient.
-
-    The former is of independent cases. A patient's two hemispheres share the scanner and the brain, and mostly one of
-    them is positive and the other is not: what moves both moves the AUC less than it supposes.
-
-    y, p: labels and probabilities (n,) of the predictions that have both.
-    """
+def auc_of(predictions: Sequence[Prediction]) -> Estimate:
+    """Return the AUC, of both classes; a patient's two hemispheres count as one patient's in its interval."""
+    y, p = labels_and_probabilities(predictions)
     patients = [line.patient for line in counted_lines(predictions)]
-    alone = len(set(patients)) == len(patients) or min(y.sum(), len(y) - y.sum()) < 2
-    if alone or metrics.roc_auc(y, p) in (0.0, 1.0):  # of which the bootstrap has no width
-        return metrics.auc_ci(y, p)
-    try:
-        return metrics.bootstrap_ci(
-            lambda lines: metrics.roc_auc(y[lines], p[lines]), patients, np.random.default_rng(0)
-        )
-    except InputError:  # too few patients: nothing is ruled out
-        return 0.0, 1.0
+    return Estimate(metrics.roc_auc(y, p), metrics.auc_ci(y, p, patients=patients))
 
 
 def counted_lines(predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -18,9 +18,9 @@ from tss.data.nifti import load
 from tss.display.tables import aligned
 from tss.errors import InputError
 from tss.evaluation.inference import Prediction
-from tss.evaluation.results import Estimate, Shares, Subgroup, with_interval
-from tss.evaluation.scores import labels_and_probabilities, shares_of
-from tss.metrics import auc_ci, confusion, roc_auc
+from tss.evaluation.results import Shares, Subgroup, with_interval
+from tss.evaluation.scores import auc_of, counted_lines, labels_and_probabilities, shares_of
+from tss.metrics import confusion
 
 FEWEST = 5  # patients behind a score (of each class, for the AUC); our choice
 WITHHELD = "withheld"
@@ -75,12 +75,12 @@ def score_subgroups(patients: Sequence[Patient], predictions: Sequence[Predictio
         if not any(values.values()):
             continue
         names = sorted(set(values.values()), key=lambda cell: (cell == "", cell))
-        inside = [labels_and_probabilities([p for p in predictions if values[p.patient] == cell]) for cell in names]
-        positives, negatives = ([int((y == label).sum()) for y, _ in inside] for label in (1, 0))
+        inside = [counted_lines([p for p in predictions if values[p.patient] == cell]) for cell in names]
+        positives, negatives = ([sum(p.label == label for p in lines) for lines in inside] for label in (1, 0))
         hidden = [withheld(positives), withheld(negatives)]
-        for number, (cell, (y, p)) in enumerate(zip(names, inside, strict=True)):
+        for number, (cell, lines) in enumerate(zip(names, inside, strict=True)):
             shown = [number not in which for which in hidden]
-            cells.append(_score_cell(group, cell or "unknown", y, p, shown, threshold))
+            cells.append(_score_cell(group, cell or "unknown", lines, shown, threshold))
     return cells
 
 
@@ -98,17 +98,18 @@ def withheld(behind: Sequence[int]) -> set[int]:
 
 
 def _score_cell(
-    group: str, cell: str, y: np.ndarray, p: np.ndarray, shown: Sequence[bool], threshold: float
+    group: str, cell: str, lines: Sequence[Prediction], shown: Sequence[bool], threshold: float
 ) -> Subgroup:
     """Score a cell. shown: may the score of its positives, and of its negatives, be seen?
 
     AUC and accuracy are of both classes: with one of them, the other's would follow from accuracy.
     """
+    y, p = labels_and_probabilities(lines)
     sensitivity, specificity, accuracy = shares_of(confusion(y, p, threshold)).values()
     seen = Shares(
         sensitivity if shown[0] else None, specificity if shown[1] else None, accuracy if all(shown) else None
     )
-    auc = Estimate(roc_auc(y, p), auc_ci(y, p)) if all(shown) else None
+    auc = auc_of(lines) if all(shown) else None
     found = {"auc": auc} | dict(zip(("sensitivity", "specificity", "accuracy"), seen.values(), strict=True))
     missing = [name for name, estimate in found.items() if estimate is None]
     return Subgroup(

@@ -44,8 +44,8 @@ WEIGHTS = {
     "ResNet-18": "ResNet-18, published (paper: ImageNet)",
 }  # the other words of tss.training.checkpoint.Parent.origin say enough
 INTERVALS = (
-    "95 % intervals: DeLong's on the logit scale for the AUC (of hemispheres the bootstrap's by patient), Wilson's for "
-    "sensitivity, specificity and accuracy."
+    "95 % intervals: DeLong's on the logit scale for the AUC (of hemispheres by patient, Obuchowski 1997), Wilson's "
+    "for sensitivity, specificity and accuracy."
 )
 EXPLAINED = (
     "Sensitivity, specificity and accuracy are at the threshold that was chosen on validation; a reader has none, and "

@@ -115,7 +115,7 @@ def test_what_is_no_ensemble_is_refused(folds, which, message):
 
 def test_folds_and_a_model_without_one_are_refused(scanned, folds, tmp_path):
     other = save_checkpoint(tmp_path / "best.pt", 4, scanned / "data")
-    with pytest.raises(InputError, match="one division into folds"):
+    with pytest.raises(InputError, match="trained with one N of --fold K/N"):
         as_ensemble(open_models([*folds(), other]))
 
 

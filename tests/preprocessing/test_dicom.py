@@ -232,7 +232,7 @@ def test_without_the_program_the_message_says_what_to_type(raw, installed, tmp_p
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda folder: None, "is no folder. Name the folder with this patient's DICOM files"),
-    (lambda folder: folder.mkdir(), "dcm2niix made no image of it. It said: Convert something"),
+    (lambda folder: folder.mkdir(), "image of it. Export its series again as DICOM. It said: Convert something"),
 ])  # fmt: skip
 def test_a_folder_without_images_fails_its_patient_alone(raw, installed, tmp_path, make, message):
     make(tmp_path / "empty")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import FAST, FIRST, KINDS, RECIPES, assert_same_state
+from tiny_runs import FAST, FIRST, KINDS, RECIPES
 
 import run_train
 from tss.data import files
@@ -51,10 +51,9 @@ def test_a_crash_at_any_write_changes_nothing(options, kind, no_drawing, monkeyp
             train.train_phase(replace(options, out=Path("crash")), number)
         monkeypatch.setattr(files.os, "replace", replace_file)
         train.train_phase(replace(options, out=Path("crash"), resume=True), number)
-        for name in ("best.pt", "log.csv"):  # the file's bytes: phase 2 names its parent by their hash
+        for name in ("last.pt", "best.pt", "log.csv"):  # the file's bytes: phase 2 names its parent by their hash
             crashed, whole = (Path(f"{out}/phase{number}/{name}").read_bytes() for out in ("crash", "whole"))
             assert crashed == whole, survivors
-        assert_same_state(f"crash/phase{number}/last.pt", f"whole/phase{number}/last.pt")
     assert len(writes) >= 1 + 2 * 2 + 1 + 2  # settings; last.pt and log.csv an epoch; a best.pt; log.csv and curves
 
 
@@ -79,9 +78,8 @@ def test_killed_at_random_moments_and_resumed(options):
         process.stdout.close()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name in ("best.pt", "log.csv"):
+    for name in ("last.pt", "best.pt", "log.csv"):
         assert Path(f"killed/{phase}/{name}").read_bytes() == Path(f"whole/{phase}/{name}").read_bytes()
-    assert_same_state(f"killed/{phase}/last.pt", f"whole/{phase}/last.pt")
     assert {p.name for p in Path(f"killed/{phase}").iterdir()} == {p.name for p in Path(f"whole/{phase}").iterdir()}
 
 
@@ -108,8 +106,8 @@ def cut_and_continued(options, number, init, monkeypatch):
         train.train_phase(replace(options, out=Path("cut")), number, init)
     monkeypatch.setattr(train, "train_and_validate", one_epoch)
     train.train_phase(replace(options, out=Path("cut"), resume=True), number, init)
-    assert_same_state(f"cut/phase{number}/last.pt", f"whole/phase{number}/last.pt")
-    assert Path(f"cut/phase{number}/best.pt").read_bytes() == Path(f"whole/phase{number}/best.pt").read_bytes()
+    for name in ("last.pt", "best.pt"):
+        assert Path(f"cut/phase{number}/{name}").read_bytes() == Path(f"whole/phase{number}/{name}").read_bytes()
 
 
 @pytest.mark.slow

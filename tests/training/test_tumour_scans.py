@@ -109,7 +109,8 @@ def test_what_is_wrong_with_a_line_is_said(folder, model, line, problem):
 def test_one_type_is_nothing_to_tell_apart(folder):
     path = write(folder, "patient,flair,type", *(f"p{n},flair.nii.gz,glioma" for n in range(5)))
     assert refusal(path) == (
-        f"{path}: every patient has the type glioma; there is nothing to classify. Cheng 2015 has three types."
+        f"{path}: every patient has the type glioma; there is nothing to classify. Add patients of another "
+        "type; Cheng 2015 has three."
     )
 
 

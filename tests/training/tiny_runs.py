@@ -14,14 +14,3 @@ FAST = {"epochs": 2, "lr": 3e-3, "final_lr": 5e-2}  # the paper's rates are for 
 def weights_equal(one, other):
     one, other = load_checkpoint(one)["state_dict"], load_checkpoint(other)["state_dict"]
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def assert_same_state(one, other):
-    """Weights, optimizer and history, bit for bit (the files differ in how pickle shares names)."""
-    assert weights_equal(one, other)
-    one, other = load_checkpoint(one)["resume"], load_checkpoint(other)["resume"]
-    assert one["history"] == other["history"]
-    for number, state in other["optimizer"]["state"].items():
-        assert state["step"] == one["optimizer"]["state"][number]["step"]
-        assert torch.equal(state["exp_avg"], one["optimizer"]["state"][number]["exp_avg"])
-        assert torch.equal(state["exp_avg_sq"], one["optimizer"]["state"][number]["exp_avg_sq"])

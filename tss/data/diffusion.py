@@ -137,9 +137,11 @@ def read_bvals(path: Path) -> np.ndarray:
         text = read_bytes(path, "Put the .bval of dcm2niix there.").decode("utf-8-sig")
         bvals = np.array(text.split(), dtype=np.float64)
     except ValueError as error:
-        raise InputError(f"{path} does not hold b-values ({error}). Numbers separated by blanks are needed.") from error
+        raise InputError(f"{path} does not hold b-values ({error}). Convert the series again from DICOM.") from error
     if not bvals.size or not ((bvals >= 0) & np.isfinite(bvals)).all():
-        raise InputError(f"{path} does not hold b-values of 0 or more, one for each volume.")
+        raise InputError(
+            f"{path} does not hold b-values of 0 or more, one for each volume. Convert the series again from DICOM."
+        )
     return bvals
 
 

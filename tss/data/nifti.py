@@ -94,7 +94,9 @@ def load_series(path: str | os.PathLike, fewest: int = FEWEST_VOXELS) -> Volume:
     except UNREADABLE as error:
         raise InputError(f"{path} is cut off or damaged ({_first_line(error)}). Copy it again.") from error
     if data.dtype.kind not in "fiub":
-        raise InputError(f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed.")
+        raise InputError(
+            f"{path} holds {data.dtype} voxels (colour or complex). One number a voxel is needed: name the scan itself."
+        )
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused below
         data = data.reshape(*data.shape[:3], -1).astype(np.float32)
     if not np.isfinite(data).all():
@@ -156,7 +158,7 @@ def _first_line(error: Exception) -> str:
 
 def _check_shape(shape: tuple[int, ...], path: Path, fewest: int) -> None:
     if len(shape) < 3 or any(length != 1 for length in shape[4:]):
-        raise InputError(f"{path} is {len(shape)}-D, shape {shape}; a 3-D volume, or a 4-D series of DWI, is needed.")
+        raise InputError(f"{path} is {len(shape)}-D, shape {shape}; name a 3-D volume, or a 4-D series of DWI.")
     if min(shape[:3]) < fewest:
         raise InputError(
             f"{path} has shape {shape}: fewer than {fewest} voxels along one axis is not a head. Name the whole volume."
@@ -191,7 +193,7 @@ def _check_orientation(image: nibabel.spatialimages.SpatialImage, path: Path) ->
     if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
         raise InputError(
             f"{path} has voxels of {_by(sizes)} mm. A head scan has "
-            f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm: its affine is wrong or not in mm."
+            f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm: its affine is wrong or not in mm. Convert it again from DICOM."
         )
     zooms = np.array(image.header.get_zooms()[:3], float)
     if np.abs(sizes / np.maximum(zooms, 1e-6) - 1).max() > SIZE_TOLERANCE:
@@ -284,19 +286,24 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
         raise InputError(f"--grid {' '.join(map(str, shape))}: the first number must be even, two equal hemispheres.")
     steps = atlas.affine[:3, :3]
     if np.abs(steps - np.diag(np.diag(steps))).max() > 1e-3 * np.abs(steps).max():
-        raise InputError(f"{name} is oblique. An atlas has its axes along left-right, back-front and bottom-top.")
+        raise InputError(
+            f"{name} is oblique. An atlas has its axes along left-right, back-front and bottom-top. Give such a one."
+        )
     sizes = voxel_sizes(atlas.affine)
     low = atlas.affine[:3, 3] - sizes / 2
     high = low + sizes * atlas.data.shape
     if not low[0] < 0 < high[0]:
-        raise InputError(f"{name} lies between x = {low[0]:.0f} and {high[0]:.0f} mm; MNI space has its midline at 0.")
+        raise InputError(
+            f"{name} lies between x = {low[0]:.0f} and {high[0]:.0f} mm; MNI space has its "
+            "midline at 0. Give an atlas in MNI space."
+        )
     half_width = max(-low[0], high[0])
     low[0], high[0] = -half_width, half_width
     spacing = (high - low) / shape
     if spacing.min() < VOXEL_MM[0] or spacing.max() > VOXEL_MM[1]:
         raise InputError(
             f"--grid {' '.join(map(str, shape))}: {name} divided so has voxels of {_by(spacing)} mm; "
-            f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm are possible."
+            f"{VOXEL_MM[0]} to {VOXEL_MM[1]} mm are possible. Give other numbers."
         )
     grid = np.diag([*spacing, 1.0])
     grid[:3, 3] = low + spacing / 2

@@ -67,7 +67,7 @@ def check_folds(models: Sequence[Model]) -> None:
         return
     if not all(folds) or len({fold.split("/")[1] for fold in folds}) > 1:
         raise InputError(
-            "--ensemble needs checkpoints of one division into folds: "
+            "--ensemble needs checkpoints that were trained with one N of --fold K/N, and got: "
             + ", ".join(f"{model.path} {fold or 'none'}" for model, fold in zip(models, folds, strict=True))
         )
     parts, counts = int(folds[0].split("/")[1]), Counter(int(fold.split("/")[0]) for fold in folds)
@@ -78,7 +78,8 @@ def check_folds(models: Sequence[Model]) -> None:
         )
     if len(set(counts.values())) > 1:
         raise InputError(
-            f"--ensemble needs equally many checkpoints of each fold, and has {dict(sorted(counts.items()))}."
+            f"--ensemble needs equally many checkpoints of each fold, and has {dict(sorted(counts.items()))} "
+            "(fold: how many). Give one of each."
         )
 
 
@@ -95,7 +96,10 @@ def out_of_fold(models: Sequence[Model]) -> dict[str, list]:
         lines = zip(given["patients"], given["sides"], given["logits"], given["labels"], strict=True)
         for patient, side, logit, label in lines:
             if labels.setdefault((patient, side), label) != label:
-                raise InputError(f"{model.path}: the label of {patient} is another than in {models[0].path}.")
+                raise InputError(
+                    f"{model.path}: the label of {patient} is another than in {models[0].path}. Train all "
+                    "members on one DATA."
+                )
             logits[patient, side].append(logit)
     return {
         "logits": [float(np.mean(values)) for values in logits.values()],

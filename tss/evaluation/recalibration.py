@@ -71,7 +71,9 @@ def recalibrate(args: argparse.Namespace) -> int:
         raise InputError(f"--site {args.site!r} must be of letters, digits, - and _: it becomes part of a file's name.")
     opened = open_models(args.checkpoints)
     if len(opened) > 1 and not args.ensemble:
-        raise InputError("give one CKPT, or --ensemble.")
+        raise InputError(
+            f"{len(opened)} checkpoints are given: one model is recalibrated. Give one CKPT, or --ensemble."
+        )
     model = as_ensemble(opened) if args.ensemble else opened[0]
     metrics = read_json(args.eval / "metrics.json")
     if metrics.get("checkpoint_sha256") != model.sha256:
@@ -163,7 +165,7 @@ def recalibrated(model: Model, path: str) -> tuple[Model, list[str]]:
     """
     found = read_json(path)
     if found.get("format") != FORMAT:
-        raise InputError(f"{path} was not written by {NAME}, of this version.")
+        raise InputError(f"{path} was not written by {NAME}, of this version. Make it again with it.")
     if found["checkpoint_sha256"] != model.sha256:
         raise InputError(f"{path} recalibrates another model than {model.named_files}. Make one for this model: {NAME}")
     line = Line(found["intercept"], found["slope"]).after(model.line)
@@ -174,7 +176,10 @@ def without_those(patients: Sequence[Patient], used: Sequence[str]) -> list[Pati
     """Return the patients that recalibration has not seen. Raises InputError: there are none."""
     rest = [patient for patient in patients if patient.id not in used]
     if not rest:
-        raise InputError("all of these patients were recalibrated on: nothing is left to score.")
+        raise InputError(
+            "all of these patients were recalibrated on: nothing is left to score. Omit --recalibration, or "
+            "give others."
+        )
     return rest
 
 

@@ -320,13 +320,15 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
             }
             return {"patient": patient.id, "landmarks": prepared.landmarks, "histograms": histograms}
         if options.reference:
-            raise InputError(f"--reference {options.reference} cannot be preprocessed: {reason}")
+            raise InputError(
+                f"--reference {options.reference} cannot be preprocessed: {reason} Or name another patient."
+            )
         print(
             f"{patient.id} cannot be the histogram reference ({reason}); trying the next training patient", flush=True
         )
     raise InputError(
         f"{options.cohort}: no training patient can be preprocessed, so there is no histogram reference. "
-        "The reasons are above."
+        "The reasons are above: mend these scans, or put other patients into split 'train'."
     )
 
 

@@ -177,7 +177,7 @@ def run_dcm2niix(folder: Path, out: Path) -> list[Series]:
     series = [_series(path) for path in sorted(out.glob("*.nii.gz"))]
     if not series:
         last = " / ".join((done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[-TAIL_LINES:])
-        raise InputError(f"{folder}: dcm2niix made no image of it. It said: {last}")
+        raise InputError(f"{folder}: dcm2niix made no image of it. Export its series again as DICOM. It said: {last}")
     return series
 
 

@@ -28,6 +28,7 @@ from tss.preprocessing.brain_extraction import left_over
 PROGRAMS = ("fslreorient2std", "bet", "flirt")
 DEBIAN_PREFIX = "fsl5.0-"  # what Debian and Ubuntu put before the names of FSL's programs on PATH
 TIMEOUT_S = 1200.0  # our choice: the slowest of the three takes a minute, three on a crowded node; beyond, it hangs
+ELSE = "Look at the scan; --tools builtin needs no FSL"
 TAIL_LINES = 8  # our choice: enough of a program's last words to see why it stopped
 
 DEFAULTS = ()  # BET with its own options, as in the paper
@@ -184,17 +185,20 @@ def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as expired:
             raise InputError(
-                f"FSL's {command[0]} was stopped after {timeout:g} s without a result ({said}). Look at the "
-                "scan; --tools builtin needs no FSL."
+                f"FSL's {command[0]} was stopped after {timeout:g} s without a result ({said}). {ELSE}."
             ) from expired
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     last_words = "\n".join((errors.strip() or output.strip() or "it said nothing").splitlines()[-TAIL_LINES:])
     if process.returncode != 0:
-        raise InputError(f"FSL's {command[0]} failed with exit code {process.returncode} ({said}):\n{last_words}")
+        raise InputError(
+            f"FSL's {command[0]} failed with exit code {process.returncode} ({said}). {ELSE}:\n{last_words}"
+        )
     if not makes.is_file():
-        raise InputError(f"FSL's {command[0]} ended without an error but left no {makes.name} ({said}):\n{last_words}")
+        raise InputError(
+            f"FSL's {command[0]} ended without an error but left no {makes.name} ({said}). {ELSE}:\n{last_words}"
+        )
 
 
 def find_program(name: str) -> str:

@@ -58,7 +58,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
     # "the neck and skull were removed": on DWI with b0's help, before bias correction, which needs the brain mask.
     brain = tools.find_brain(clean["dwi"], clean["t2w"])
     if not brain.any():
-        raise InputError(f"{dwi.path or 'the DWI'}: no brain was found in it.")
+        raise InputError(f"{dwi.path or 'the DWI'}: no brain was found in it. Look at it: is it the b1000 of a head?")
     check_not_exchanged(dwi, b0, brain)
 
     # "N4 bias field correction was applied to all sequences": to FLAIR once it is registered, and so has a mask
@@ -83,7 +83,10 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
     mask = _mask_on(atlas.shape, atlas.affine, brain, dwi.affine, b0_to_atlas)
     mask &= tools.second_brain(Volume(np.where(mask, on_grid["t2w"], 0), atlas.affine, b0.path), atlas.near)
     if not mask.any():
-        raise InputError(f"{dwi.path or 'the DWI'}: after registration nothing of the brain lies in the atlas' brain.")
+        raise InputError(
+            f"{dwi.path or 'the DWI'}: after registration nothing of the brain lies in the atlas' brain. Look at it: "
+            "is it a whole head?"
+        )
 
     # "intensity was normalized, and histogram matching was performed using a reference study"
     landmarks = {name: _landmarks(on_grid[name], mask, name) for name in CHANNELS}

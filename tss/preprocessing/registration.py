@@ -64,7 +64,7 @@ def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray 
     """
     mask = fixed.data > 0 if fixed_mask is None else fixed_mask
     if not mask.any() or not moving.data.any():
-        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register.")
+        raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register. Export the scan again.")
     whole_heads = dof == 6 and not is_stripped(moving.data)
     margin = SAME_HEAD_MM if whole_heads else MARGIN_MM
     near = depth(~mask, voxel_sizes(fixed.affine), margin) <= margin

@@ -12,6 +12,7 @@ its state, is tss.training.resume.
 import io
 import os
 import pickle
+import sys
 import zipfile
 import zlib
 from collections import Counter
@@ -105,8 +106,20 @@ class Parent(NamedTuple):
 def write_checkpoint(path: str | os.PathLike, checkpoint: dict) -> None:
     """Write a checkpoint, whole. The same content gives the same bytes, so that hashes of parents can be compared."""
     content = io.BytesIO()  # torch.save to a path would store the path's name in the file, and hide a full disk
-    torch.save(checkpoint, content)
+    torch.save(_rebuilt(checkpoint), content)
     write_whole(path, lambda beside: beside.write_bytes(content.getbuffer()))
+
+
+def _rebuilt(value: object) -> object:
+    """Return plain values made anew, in which equal strings are one object and no two containers are.
+
+    pickle writes what it meets again as a reference, so that what was read from a file would be written otherwise.
+    """
+    if isinstance(value, dict):
+        return {_rebuilt(name): _rebuilt(item) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_rebuilt, value))
+    return sys.intern(value) if type(value) is str else value
 
 
 def read_torch_file(path: str | os.PathLike) -> object:
@@ -262,7 +275,7 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: H
     if parent.from_tumours and phase.number not in FROM_TUMOURS:
         raise InputError(
             f"{path} was trained on tumours, for phases 2 and 3 to be compared with (Table 2). "
-            f"Phase {phase.number} does not start from it."
+            f"Phase {phase.number} does not start from it: give --init another file."
         )
     if not foreign and (why := why_not_new(tested, given["patients_seen"], given["cohort"] == wanted["cohort"])):
         raise InputError(
@@ -318,7 +331,7 @@ def load_tensors(
         if names:
             raise InputError(
                 f"{path}: {len(names)} tensors {problem}, first {names[0]}. The file does not match its own "
-                "description, or is not what it seems to be; nothing was loaded."
+                f"description, or is not what it seems to be; nothing was loaded. {REMEDY}"
             )
     # The columns of new gates may start at zero, since they have a rate of their own and leave it with the first step:
     # so phase 4 starts as exactly phase 3's function.

@@ -169,7 +169,10 @@ def build_model(
 
     network: nn.Module
     if task in TASKS and grid[2] < 2 and (model == "2d" or recipe == "extended"):
-        raise InputError(f"the model weights slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}")
+        raise InputError(
+            f"the model weights slices: it needs at least 2, and the grid {list(grid)} has {grid[2]}. "
+            "Preprocess with more."
+        )
     if task in TASKS and recipe == "extended":
         x, y, z = grid
         kind = {"2d": EvidenceSliceClassifier, "3d": EvidenceVolumeClassifier}[model]

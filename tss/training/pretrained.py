@@ -82,7 +82,8 @@ def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> Parent:
         part, _, kind = name.rpartition(".")
         if part not in GENESIS:
             raise InputError(
-                f"{path} looks like Models Genesis, but {name} is not one of its tensors; nothing was loaded."
+                f"{path} looks like Models Genesis, but {name} is not one of its tensors; nothing was "
+                "loaded. Download the published weights again."
             )
         renamed[f"{GENESIS[part]}.{kind}"] = tensor
     first = renamed[GENESIS_FIRST]  # (width, channels, 3, 3, 3)

@@ -6,10 +6,10 @@ Paper: none (our choice: cluster jobs are interrupted).
 See: tests/training/test_resume.py
 
 No random generator has a state to restore: weights come from the seed, order and shifts of an epoch from (seed, phase,
-epoch). So a killed run continues bit for bit from last.pt, on the CPU with the same number of threads and torch.
+epoch). So a killed run continues bit for bit from last.pt, on the CPU with the same number of threads and torch:
+the bytes of last.pt, best.pt and log.csv are those of a run that nobody killed.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,10 @@ SHOWN = 24  # characters: enough to tell two hashes apart
 def save_checkpoint(run: Run, state: TrainState, name: str, threshold: float | None, **more: object) -> None:
     """Write the network as it is now to OUT/phase<N>/name."""
     row = state.history[-1]
-    # Through JSON: pickle writes equal strings that are one object differently from equal strings that are two.
-    validation = json.loads(json.dumps(state.validation))
     tensors = {tensor_name: tensor.cpu() for tensor_name, tensor in state.network.state_dict().items()}
     write_checkpoint(run.folder / name, {
         "format": FORMAT, **run.about, "epoch": row["epoch"], "val_auc": row.get("val_auc"),
-        "threshold": threshold, "validation": validation, "frozen": state.frozen, "state_dict": tensors, **more,
+        "threshold": threshold, "validation": state.validation, "frozen": state.frozen, "state_dict": tensors, **more,
     })  # fmt: skip
 
 

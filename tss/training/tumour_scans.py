@@ -73,7 +73,7 @@ def read_tumours(path: Path, model: str, seed: int) -> list[Patient]:
     if model == "2d" and len(types_of(patients)) < 2:
         raise InputError(
             f"{path}: every patient has the type {type_of(patients[0])}; there is nothing to classify. "
-            "Cheng 2015 has three types."
+            "Add patients of another type; Cheng 2015 has three."
         )
     return patients
 

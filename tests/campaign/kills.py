@@ -144,6 +144,7 @@ class Runner:
     def whole(self, name: str) -> Whole:
         """Run a program undisturbed, once."""
         if name not in self.wholes:
+            self.clear()
             code, cpu = self.finish(self.start(name))
             assert code == 0, self.said()
             self.wholes[name] = Whole(files_in(self.out), pages_of(self.out), cpu)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,34 @@ def test_sweep_removes_halves_and_nothing_else(tmp_path):
     files.sweep(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".lock", ".x.a.nii.gz", "a.nii.gz"]
     files.sweep(tmp_path / "none")
+
+
+def test_what_a_killed_run_left_goes_when_the_file_is_written_again(tmp_path):
+    path = tmp_path / "cohort.csv"
+    child = os.fork()
+    if not child:
+        files.write_whole(path, lambda beside: (beside.write_text("ha"), os.kill(os.getpid(), signal.SIGKILL)))
+    os.waitpid(child, 0)
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".cohort.csv")] and not path.exists()
+    (tmp_path / ".7.other.csv").write_text("not this file's")
+    files.write_text(path, "whole")
+    assert sorted(os.listdir(tmp_path)) == [".7.other.csv", "cohort.csv"]
+
+
+def test_what_another_run_is_writing_is_not_swept(tmp_path):
+    path, (wait, go), (told, tell) = tmp_path / "cohort.csv", os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(go)  # or it would wait for itself where this test fails
+        files.write_whole(path, lambda beside: (beside.write_text("slow"), os.write(tell, b"."), os.read(wait, 1)))
+        os._exit(0)
+    os.read(told, 1)
+    files.sweep(tmp_path)
+    files.write_text(path, "fast")
+    assert len(os.listdir(tmp_path)) == 2
+    os.write(go, b".")
+    assert os.waitpid(child, 0)[1] == 0
+    assert path.read_text() == "slow" and os.listdir(tmp_path) == ["cohort.csv"]
 
 
 def test_json_there_and_back(tmp_path):

@@ -18,6 +18,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tss.data.shapes import why_not
 from tss.errors import InputError, advice
@@ -34,7 +35,8 @@ REMEDY = "Delete it and run the step that makes it, with --overwrite where it as
 def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
     """Let `write(temporary path)` write a file beside `path`, then rename it into place.
 
-    The temporary name keeps the suffixes of `path`, since nibabel and matplotlib choose the format by them.
+    The temporary name keeps the suffixes of `path`, since nibabel and matplotlib choose the format by them. What a run
+    that was killed here has left half-written is removed.
 
     Raises InputError: the folder is not writable, the disk is full, or another error of the file system.
     """
@@ -43,10 +45,13 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
     beside = path.with_name(f".{secrets.randbits(64)}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
-        with open(beside, "rb") as written:  # a rename that outlives its data would be half a file after a crash
-            os.fsync(written.fileno())
-        os.replace(beside, path)
+        sweep(path.parent, path.name)
+        with open(beside, "ab") as half:
+            _lock(half)  # so that no sweep takes it for one that was left
+            write(beside)
+            with open(beside, "rb") as written:  # a rename that outlives its data would be half a file after a crash
+                os.fsync(written.fileno())
+            os.replace(beside, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}. {advice(error)}") from error
     finally:
@@ -55,14 +60,25 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
 
 
 def sweep(folder: str | os.PathLike, *names: str) -> None:
-    """Remove what `write_whole` has left half-written in a folder, in a run that was killed.
+    """Remove what `write_whole` has left half-written in a folder, in a run that was killed; not what is being written.
 
-    names: of the files whose halves are meant, since other runs may be writing there; none = all.
+    names: of the files whose halves are meant; none = all. Where the file system has no locks, nothing is removed.
     """
-    for entry in Path(folder).iterdir() if Path(folder).is_dir() else ():
-        half = re.fullmatch(r"\.\d+\.(.+)", entry.name)
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        half = re.fullmatch(r"\.\d+\.(.+)", name) if name.startswith(".") else None
         if half and (not names or half[1] in names):
-            entry.unlink(missing_ok=True)
+            with suppress(OSError), open(Path(folder, name), "r+b") as left:
+                if _lock(left):
+                    os.unlink(left.name)
+
+
+def _lock(file: IO) -> bool:
+    """Lock a file until it is closed, or its process ends; False: another holds it, or the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, NameError):  # Windows has no fcntl
+        return False
+    return True
 
 
 @contextmanager

@@ -80,7 +80,6 @@ def make_record(
     started = time.monotonic()
     file = record_file(out, patient.id)
     patient = dicom.convert(patient, converted_folder(out))
-    sweep(file.parent, file.name)
     record: Record = {
         "patient": patient.id,
         "status": "ok",
@@ -99,6 +98,7 @@ def make_record(
         record |= {"status": "failed", "reason": reason}
         for made in _files(patient.id, out):  # by an earlier run: nothing may lie there that the table denies
             made.unlink(missing_ok=True)
+            sweep(made.parent, made.name)
     else:
         record |= {
             "flags": [*prepared.flags, *(pattern.flags(patient.id, prepared.voxels) if pattern else ())],
@@ -141,8 +141,6 @@ def _files(patient: str, out: Path) -> list[Path]:
 def _write_files(patient: str, prepared: Prepared, atlas: Atlas, reference: Reference, out: Path) -> None:
     from tss.display import slice_plots  # matplotlib only where something is drawn
 
-    for file in _files(patient, out):
-        sweep(file.parent, file.name)
     halves = prepared.hemispheres.astype(np.float16)
     write_whole(hemispheres_file(out, patient), lambda beside: _save_array(beside, halves))
     volumes = prepared.volumes | {"mask": prepared.mask}

@@ -13,8 +13,11 @@ from untrained import save_checkpoint
 import run_eval
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared, read_settings
-from tss.evaluation import checklist, evaluate, model_card, older_methods, report
+from tss.evaluation import checklist, evaluate, gradcam_overlap, model_card, older_methods, report
+from tss.evaluation.inference import Prediction
+from tss.evaluation.results import GradcamScores, Promise, as_json
 from tss.evaluation.run_facts import facts_of
+from tss.evaluation.scores import over_all
 
 BULLET = re.compile(r"- (?P<text>.*) \(`(?P<file>[^`]+)`: (?P<where>.*)\)")
 NAMES = re.compile(r"95 %|[23]d\b|[23]D|ResNet-18|T2w|SHA-256|tss<[\d.]+h|TSS < [\d.]+ h|p\d\d\b|reader_\d|AUC with")
@@ -182,3 +185,32 @@ def test_the_card_says_what_it_is_not_for(evaluated):
     assert model_card.NO_DEVICE in text and "**These patients are phantoms" in text
     assert [*re.findall("^## (.*)", text, re.M)] == [heading for heading, _, _ in model_card.SECTIONS]
     assert f"## Ethics\n\n- {checklist.WRITE}: consent" in text
+
+
+def test_what_only_some_runs_have_is_said_too(evaluated):
+    """Grad-CAM on lesions, failures counted both ways, a promise: written by their own classes, read by their keys."""
+    _, run = evaluated
+    (network,) = run.networks
+    overlap = gradcam_overlap.summarise(np.full((2, 2, 3), 0.25), 0)
+    lines = [Prediction(f"p{n}", "left", n % 2, 0.1 + 0.2 * n if n else None) for n in range(5)]
+    more = {
+        "gradcam": GradcamScores(2, 2, {}, overlap, {}, overlap, "as defined"),
+        "over_all": over_all(lines, 0.5),
+        "promise": Promise(
+            promised=0.9, confidence=0.9, chosen_on=68, chosen_from="validation", lower=0.1, upper=None, n=8, unsure=7,
+            ppv=None, npv=None,
+        ),
+    }  # fmt: skip
+    metrics = network.metrics._replace(content={**network.metrics.content, **as_json(more)})
+    facts = facts_of(run._replace(networks=[network._replace(metrics=metrics)]))
+    assert [fact.text for fact in facts["maps"]] == ["Mean share of the map in the lesion 0.250 in 2 patients."]
+    (said,) = (fact.text for fact in facts["over all"])
+    assert said.startswith("Over all 5 cases, 1 of them without a prediction: AUC ")
+    assert [fact.text for fact in facts["promise"]] == ["Promised PPV and NPV 0.9: 7 of 8 cases are unsure."]
+
+
+def test_women_are_counted_of_those_whose_sex_is_known(evaluated):
+    _, run = evaluated
+    rows = [p.row | {"sex": "" if p.id in ("p28", "p29") else p.row["sex"]} for p in run.patients]
+    some = run._replace(patients=[type(p)(row, p.folder) for p, row in zip(run.patients, rows, strict=True)])
+    assert facts_of(some)["people"][-1].text.endswith(", test 3 of 6.")

@@ -134,12 +134,13 @@ def test_means_shares_and_chance_by_hand():
     table = np.zeros((3, 3, 3))  # (maps, lesions, scores)
     table[:, :, 0] = [[0.6, 0.1, 0.2], [0.3, 0.3, 0.0], [0.1, 0.3, 0.9]]
     table[:, :, 1] = [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
-    found = gradcam_overlap.summarise(table, ["a", "b", "c"], 0)
+    found = gradcam_overlap.summarise(table, 0)
     assert found.share_in_lesion.mean == pytest.approx(0.6)
     assert found.chance == pytest.approx({"share_in_lesion": 1 / 6, "overlap_over_half": 2 / 6, "pointing": 0})
     above = found.share_in_lesion.above_chance
     assert above.mean == pytest.approx(np.mean([0.6 - 0.2, 0.3 - 0.2, 0.9 - 0.1]))
-    assert above.ci == pytest.approx((0.1, 0.8))  # the bootstrap's ends: only b, only c
+    # 0.4, 0.1, 0.8: SD 0.3512; t of 2 degrees of freedom 4.3027
+    assert above.ci == pytest.approx((1.3 / 3 - 4.3027 * 0.35119 / 3**0.5, 1.0), abs=1e-4)
     assert (found.overlap_over_half.k, found.overlap_over_half.n, found.overlap_over_half.share) == (2, 3, 2 / 3)
     assert found.overlap_over_half.ci == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's, by calculator
     assert as_json(found.pointing) == {
@@ -149,7 +150,7 @@ def test_means_shares_and_chance_by_hand():
         "ci": [0, pytest.approx(0.5615, abs=1e-4)],
         "above_chance": {"mean": 0, "ci": [0, 0]},
     }
-    alone = gradcam_overlap.summarise(table[:1, :1], ["a"], 0)
+    alone = gradcam_overlap.summarise(table[:1, :1], 0)
     assert as_json(alone.share_in_lesion) == {"mean": 0.6, "ci": None, "above_chance": None}
     assert alone.chance == dict.fromkeys(gradcam_overlap.SCORES)
 

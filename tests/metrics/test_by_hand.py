@@ -43,8 +43,8 @@ def test_treating_everybody():
 
 def test_a_brier_scores_interval_ends_at_1():
     assert brier_ci([0, 1], [1, 1]) == (0.0, 1.0)  # 0.5 and 0.98 on either side
-    low, high = brier_ci([0, 1, 1, 1], [1, 1, 1, 1])  # 1, 0, 0, 0: SD 1/2, standard error 1/4
-    assert (low, high) == (0.0, pytest.approx(0.25 + 1.959963984540054 / 4))
+    low, high = brier_ci([0] + [1] * 7, [1] * 8)  # a 1 and seven 0: variance 1/8, standard error 1/8
+    assert (low, high) == (0.0, pytest.approx(0.125 + 2.364624251592785 / 8))  # Student's t, 7 degrees of freedom
 
 
 def test_calibration_and_decision_curve_by_hand():

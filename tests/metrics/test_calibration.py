@@ -14,7 +14,7 @@ def test_brier_by_hand():
     assert brier(Y, P) == pytest.approx((0.01 + 0.36 + 0.36 + 0.01) / 4)
     assert brier([1, 0], [1, 0]) == 0 and brier([1, 0], [0.5, 0.5]) == 0.25
     deviation = np.sqrt(4 * 0.175**2 / 3)  # the four squares lie 0.175 from their mean
-    assert brier_ci(Y, P) == pytest.approx((max(0, 0.185 - 1.959964 * deviation / 2), 0.185 + 1.959964 * deviation / 2))
+    assert brier_ci(Y, P) == pytest.approx((0, 0.185 + 3.182446 * deviation / 2))  # Student's t, 3 degrees of freedom
     assert brier_ci([1], [0.3]) == (0.0, 1.0)
 
 

@@ -39,7 +39,7 @@ from tss.evaluation.model_card import write_model_card
 from tss.evaluation.options import Options
 from tss.evaluation.predictions_table import write_predictions
 from tss.evaluation.promise import kept_on, promise_note, with_promise
-from tss.evaluation.recalibration import recalibrated, recalibration_note, without_those
+from tss.evaluation.recalibration import recalibrated, without_those
 from tss.evaluation.results import (
     COMPARISONS,
     DIFFERENCES,
@@ -83,6 +83,7 @@ class Selection:
     study: dict  # what study.json says; empty without one
     lesions: dict[str, dict[str, gradcam_overlap.Lesion]] | None  # None: the Grad-CAM is not measured
     device: torch.device
+    recalibration: str  # what is to be said of it; "" without one
 
     @property
     def out(self) -> Path:
@@ -170,10 +171,11 @@ def select(options: Options) -> Selection:
     if options.ensemble and options.gradcam_scores:
         raise InputError("--gradcam-scores measures single networks: omit it, or --ensemble.")
     used: list[str] = []
+    recalibration = ""
     if options.recalibration:
         if len(models) > 1 or options.promise is not None:
             raise InputError("--recalibration is of one model, or of an ensemble, and goes without --promise.")
-        model, used = recalibrated(models[0], options.recalibration)
+        model, used, recalibration = recalibrated(models[0], options.recalibration)
         models = [model]
     if options.promise is not None:
         models = [with_promise(model, options.promise) for model in models]
@@ -206,7 +208,7 @@ def select(options: Options) -> Selection:
         check_fits(model, cohort, settings, hashes, options.data)
     lesions = gradcam_overlap.lesions_of(patients, options.data) if options.gradcam_scores else None
     device = choose_device(options.device)
-    selection = Selection(options, models, pickers, cohort, patients, settings, study, lesions, device)
+    selection = Selection(options, models, pickers, cohort, patients, settings, study, lesions, device, recalibration)
     scans = [path for patient in selection.drawn for path in scans_to_draw(options.data, patient).values()]
     if missing := [path for path in scans if not path.is_file()]:
         raise InputError(
@@ -335,8 +337,8 @@ def notes_on(model: Model, selection: Selection) -> tuple[str, ...]:
             f"{model.name} was trained on hemispheres that were preprocessed with different settings from those in "
             f"{data}: {differs}."
         )
-    if selection.options.recalibration:
-        notes.append(recalibration_note(selection.options.recalibration))
+    if selection.recalibration:
+        notes.append(selection.recalibration)
     if selection.phantom:
         notes.append(PHANTOM_NOTE)
     return tuple(notes)

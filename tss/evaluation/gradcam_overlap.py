@@ -42,7 +42,7 @@ from tss.evaluation.gradcam import TARGETS, map_of
 from tss.evaluation.gradcam_page import verdict
 from tss.evaluation.inference import Model, Prediction, hemispheres_of
 from tss.evaluation.results import GradcamScores, MapMean, MapShare, Mean, Overlap, Row
-from tss.metrics import bootstrap_ci, wilson
+from tss.metrics import mean_ci, wilson
 from tss.training.checkpoint import network_of
 
 LIT = 0.5  # our choice: half the largest value, the full width at half maximum of other imaging
@@ -61,7 +61,7 @@ DEFINITION = (
     f"in the lesion or within {TOLERANCE_MM:.0f} mm of it. An empty map counts as 0, no and no. chance: the same maps "
     "on the lesions of the other patients. uniform: a map that is the same everywhere in the hemisphere's brain mask "
     "(its overlap is always whole). randomised: weights and BatchNorm statistics drawn anew for each patient, evidence "
-    "for that network's own verdict. Intervals 95 %: Wilson for shares of patients, else bootstrap by patient."
+    "for that network's own verdict. Intervals 95 %: Wilson's for shares of patients, else Student's over patients."
 )
 
 
@@ -182,10 +182,7 @@ def measure_overlap(
         for which, heat in enumerate(pair):
             tables[which, number] = overlap_scores(heat, beneath)
             empty[which] += not heat.any()
-    trained, randomised = (
-        summarise(table, [patient.id for patient in seen], int(count))
-        for table, count in zip(tables, empty, strict=True)
-    )
+    trained, randomised = (summarise(table, int(count)) for table, count in zip(tables, empty, strict=True))
     uniform = np.mean([lesion.uniform for lesion in beneath], axis=0).tolist() if seen else (None, None)
     return GradcamScores(
         patients_with_lesion=len(lesions),
@@ -238,23 +235,22 @@ def randomised_network(checkpoint: dict, seed: int) -> nn.Module:
         return network_of(checkpoint).eval()
 
 
-def summarise(table: np.ndarray, names: Sequence[str], empty: int) -> Overlap:
+def summarise(table: np.ndarray, empty: int) -> Overlap:
     """Bring (maps, lesions, SCORES) of n patients to means, shares and chance, with intervals."""
-    n = len(names)
+    n = len(table)
     own = table[np.arange(n), np.arange(n)]  # (n, SCORES)
     others = (table.sum(axis=0) - own) / (n - 1) if n > 1 else None  # (n, SCORES): for each lesion
 
-    def mean(values: np.ndarray) -> Mean:
+    def mean(values: np.ndarray, lowest: float) -> Mean:
         """One patient has no spread, so no interval."""
-        ci = bootstrap_ci(lambda lines: values[lines].mean(), names, np.random.default_rng(0)) if n > 1 else None
-        return Mean(float(values.mean()) if n else None, ci)
+        return Mean(float(values.mean()) if n else None, mean_ci(values, lowest, 1.0) if n > 1 else None)
 
     def share(column: int) -> MapShare:
         k = int(own[:, column].sum())
         return MapShare(k, n, k / n if n else None, wilson(k, n) if n else None, above[column])
 
-    first = mean(own[:, 0])
-    above = [None if others is None else mean(own[:, column] - others[:, column]) for column in range(len(SCORES))]
+    first = mean(own[:, 0], 0.0)
+    above = [None if others is None else mean(own[:, k] - others[:, k], -1.0) for k in range(len(SCORES))]
     chance = [None] * len(SCORES) if others is None else others.mean(axis=0).tolist()
     return Overlap(
         share_in_lesion=MapMean(first.mean, first.ci, above[0]),

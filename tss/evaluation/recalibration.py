@@ -158,8 +158,8 @@ def gain_in_words(found: dict[str, Any]) -> str:
     return words
 
 
-def recalibrated(model: Model, path: str) -> tuple[Model, list[str]]:
-    """Return the model with a site's probabilities and threshold, and the patients that they are from.
+def recalibrated(model: Model, path: str) -> tuple[Model, list[str], str]:
+    """Return the model with a site's probabilities and threshold, the patients that they are from, and what to say.
 
     Raises InputError: the file is of another model, or of another program.
     """
@@ -169,7 +169,13 @@ def recalibrated(model: Model, path: str) -> tuple[Model, list[str]]:
     if found["checkpoint_sha256"] != model.sha256:
         raise InputError(f"{path} recalibrates another model than {model.named_files}. Make one for this model: {NAME}")
     line = Line(found["intercept"], found["slope"]).after(model.line)
-    return model._replace(line=line, checkpoint=model.checkpoint | {"threshold": found["threshold"]}), found["patients"]
+    low, high = found["gain_ci"]
+    note = (
+        f"Probabilities and threshold are recalibrated for the site {found['site']} on {len(found['patients'])} of its "
+        f"patients, who are not scored; gain in the Brier score there {found['gain']:+.4f} [{low:+.4f} to {high:+.4f}]."
+    )
+    model = model._replace(line=line, checkpoint=model.checkpoint | {"threshold": found["threshold"]})
+    return model, found["patients"], note
 
 
 def without_those(patients: Sequence[Patient], used: Sequence[str]) -> list[Patient]:
@@ -181,16 +187,6 @@ def without_those(patients: Sequence[Patient], used: Sequence[str]) -> list[Pati
             "give others."
         )
     return rest
-
-
-def recalibration_note(path: str) -> str:
-    """Say what was recalibrated, for the tables."""
-    found = read_json(path)
-    low, high = found["gain_ci"]
-    return (
-        f"Probabilities and threshold are recalibrated for the site {found['site']} on {len(found['patients'])} of its "
-        f"patients, who are not scored; gain in the Brier score there {found['gain']:+.4f} [{low:+.4f} to {high:+.4f}]."
-    )
 
 
 if __name__ == "__main__":

@@ -200,9 +200,10 @@ def _of_cohort(run: Run) -> Facts:
         for one in fact(f"{words}, median (quartiles), of how many known: {_spreads(groups, column)}.", column, "split")
     ]
     if known("sex"):
-        women = {name: sum(p.row.get("sex", "").lower() in ("f", "female") for p in g) for name, g in groups.items()}
-        text = ", ".join(f"{name} {count} of {len(groups[name])}" for name, count in women.items())
-        facts["people"] += fact(f"Women: {text}.", "sex", "split")
+        sexes = {name: [p.row["sex"].lower() for p in g if p.row.get("sex")] for name, g in groups.items()}
+        women = {name: sum(sex in ("f", "female") for sex in group) for name, group in sexes.items()}
+        text = ", ".join(f"{name} {count} of {len(sexes[name])}" for name, count in women.items())
+        facts["people"] += fact(f"Women, of those whose sex is known: {text}.", "sex", "split")
     if known("onset_to_mri_min"):
         timed = sum(patient.minutes is not None for patient in patients)
         facts["onset"] = fact(f"The time from onset to MRI is known of {timed} of {len(patients)}.", "onset_to_mri_min")
@@ -343,7 +344,7 @@ def _of_network(network: Network) -> Facts:
             *([Fact(f"Patients whose Grad-CAM is drawn: {network.maps}.", network.maps_folder, "pictures")]
               if network.maps else []),
             *said("Mean share of the map in the lesion {:.3f} in {} patients.",
-                  "gradcam.trained.share_in_lesion.mean", "gradcam.measured"),
+                  "gradcam.share_in_lesion.mean", "gradcam.measured"),
         ],
         "training patients": [
             *stored("{} training patients.", "settings.profile.patients"),

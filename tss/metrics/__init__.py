@@ -11,6 +11,7 @@ from tss.metrics.roc import (
     delong_ci,
     delong_test,
     holm,
+    mean_ci,
     roc_auc,
     roc_curve,
     wilson,
@@ -20,5 +21,6 @@ from tss.metrics.roc import (
 __all__ = [
     "Confusion", "auc_ci", "bootstrap_ci", "brier", "brier_ci", "calibration_curve", "cohen_kappa", "cohen_kappa_ci",
     "confusion", "decision_curve", "delong_ci", "delong_test", "failures_as_wrong", "failures_at_neutral",
-    "fleiss_kappa", "fleiss_kappa_ci", "holm", "mcnemar", "roc_auc", "roc_curve", "wilson", "youden_threshold",
+    "fleiss_kappa", "fleiss_kappa_ci", "holm", "mcnemar", "mean_ci", "roc_auc", "roc_curve", "wilson",
+    "youden_threshold",
 ]  # fmt: skip

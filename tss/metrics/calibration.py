@@ -7,14 +7,13 @@ See: tests/metrics/test_calibration.py
 """
 
 from collections.abc import Iterable
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tss.errors import InputError
-from tss.metrics.roc import checked, confusion, wilson
+from tss.metrics.roc import checked, confusion, mean_ci, wilson
 
 GROUPS = 5  # our choice: a test set of 80 has 16 patients in each
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # our choice
@@ -26,12 +25,8 @@ def brier(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def brier_ci(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of the Brier score, a mean over cases, by its standard error; (0, 1) for a single case."""
-    squares = _squares(y, p)
-    if len(squares) < 2:
-        return 0.0, 1.0
-    reach = NormalDist().inv_cdf((1 + level) / 2) * squares.std(ddof=1) / np.sqrt(len(squares))
-    return float(max(0.0, squares.mean() - reach)), float(min(1.0, squares.mean() + reach))
+    """Confidence interval of the Brier score, a mean over cases: Student's; (0, 1) for a single case."""
+    return mean_ci(_squares(y, p), 0.0, 1.0, level)
 
 
 class CalibrationPoint(NamedTuple):

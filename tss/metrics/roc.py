@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from tss.errors import InputError
 
@@ -194,6 +195,20 @@ def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     reach = z / (n + z * z) * np.sqrt(k * (n - k) / n + z * z / 4)
     # At the ends the formula gives 0 and 1 but for rounding.
     return float(centre - reach) if k > 0 else 0.0, float(centre + reach) if k < n else 1.0
+
+
+def mean_ci(values: ArrayLike, lowest: float, highest: float, level: float = 0.95) -> tuple[float, float]:
+    """Student's confidence interval of the mean of values (n,) of independent cases, clipped to what is possible.
+
+    One case says nothing: (lowest, highest).
+
+    On 20 values it holds the mean in 94 to 96 of 100 studies, the bootstrap in 92 (tests/benchmarks/coverage.py).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return lowest, highest
+    reach = special.stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(max(lowest, values.mean() - reach)), float(min(highest, values.mean() + reach))
 
 
 def normal_interval(value: float, variance: float, level: float, lowest: float, highest: float) -> tuple[float, float]:

@@ -45,8 +45,12 @@ def test_all_roc_curves_of_a_panel_are_told_apart_and_the_legend_hides_none(tmp_
     named = {line.get_label(): line for line in axes.lines}
     styles = {(named[curve.label].get_color(), str(named[curve.label].get_linestyle())) for curve in curves}
     assert len(styles) == 4 and named["reader_1"].get_marker() != named["reader_2"].get_marker()
-    assert {"1.07", "1.18, 1.20", "sensitivity", "1 - specificity"} <= set(words(drawn[0]))
-    assert [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"] == [[0.3], [0.4], [0.4]]
+    one, two = (f"FLAIR ratio <= {text}" for text in (
+        "1.07: sensitivity 0.60, specificity 0.70", "1.18, 1.20: sensitivity 0.90, specificity 0.60"
+    ))  # fmt: skip
+    assert {one, two, "sensitivity", "1 - specificity"} <= set(words(drawn[0]))
+    assert named[one].get_marker() != named[two].get_marker() and list(named[two].get_xdata()) == [0.4]
+    assert not axes.texts  # nothing is written among the curves
     FigureCanvasAgg(drawn[0]).draw()  # measured at the figure's own resolution, not the file's
     (legend,) = drawn[0].legends
     boxes = [part.get_window_extent() for part in (legend, axes)]

@@ -15,7 +15,7 @@ import numpy as np
 from tss.display import panel
 from tss.display.panel import KIND_COLOURS, KIND_DASHES, MARKERS, Style
 
-CUTOFF_COLOUR = "#F0E442"
+CUTOFF_COLOUR, CUTOFF_MARKERS = "#F0E442", "oX<>"
 
 
 def draw_roc(
@@ -65,9 +65,11 @@ def draw_rocs(
 ) -> None:
     """Draw the ROC curves of a task, readers and published cut-offs as points (Fig. 8), the legend beneath.
 
-    readers, cutoffs: name -> false and true positive rate. Cut-offs are named in the picture too.
+    readers, cutoffs: name -> false and true positive rate; a published cut-off's name is the FLAIR ratio. Nothing is
+        written between the curves, where it would touch one.
     """
-    figure, axes = panel.open_panel(title, len(curves) + len(readers) + bool(cutoffs) + 1, height=4.9)
+    places = [*dict.fromkeys(cutoffs.values())]  # several may fall on one point
+    figure, axes = panel.open_panel(title, len(curves) + len(readers) + len(places) + 1, height=4.9)
     panel.draw_diagonal(axes, "chance: AUC 0.5")
     for number, curve in enumerate(curves):
         nth = sum(other.kind == curve.kind for other in curves[:number])
@@ -76,14 +78,11 @@ def draw_rocs(
     for (name, point), marker in zip(readers.items(), MARKERS * len(readers), strict=False):
         style = {"color": "black", "markerfacecolor": "white", "linestyle": "none"}
         axes.plot(*point, marker, markersize=7, clip_on=False, zorder=5, label=name, **style)
-    for name, point in cutoffs.items():
-        label = "published cut-off of the FLAIR ratio" if name == next(iter(cutoffs)) else None
-        style = {"color": CUTOFF_COLOUR, "markeredgecolor": "black"}
-        axes.plot(*point, "o", markersize=7, clip_on=False, zorder=6, label=label, **style)
-    for nth, point in enumerate(dict.fromkeys(cutoffs.values())):  # several may fall on one point
-        shift, align = ((-6, 5), "right") if nth % 2 else ((6, -10), "left")  # neighbours on either side
+    for point, marker in zip(places, CUTOFF_MARKERS * len(places), strict=False):
         names = ", ".join(name for name in cutoffs if cutoffs[name] == point)
-        axes.annotate(names, point, shift, textcoords="offset points", ha=align, fontsize=8, zorder=7)
+        label = f"FLAIR ratio <= {names}: sensitivity {point[1]:.2f}, specificity {1 - point[0]:.2f}"
+        style = {"color": CUTOFF_COLOUR, "markeredgecolor": "black", "linestyle": "none"}
+        axes.plot(*point, marker, markersize=7, clip_on=False, zorder=6, label=label, **style)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")
     axes.grid(color="0.92")
     panel.save_with_legend(figure, path)

@@ -356,7 +356,7 @@ def _roc(folder: Path, found: Findings) -> str:
             caption += (
                 " Black in every panel: the FLAIR ratio alone, of the patients in whom it can be measured; brown: the "
                 "soft tissue clock, FLAIR where DWI is bright, of all. A network that cannot beat them is seen not to. "
-                "Yellow dots: published cut-offs of the FLAIR ratio (Table 2 names their sources)."
+                "Yellow: published cut-offs of the FLAIR ratio (Table 2 names their sources)."
             )
         if any(row.task == task and row.kind == READER for row in found.run):
             caption += " White marks: readers, of all patients whose onset is known."

@@ -5,11 +5,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 from untrained import save_checkpoint
 
 import run_eval
-from tss.evaluation.inference import open_models
+from tss.evaluation.inference import Model, open_models
 from tss.evaluation.promise import of_patients, with_promise
+from tss.metrics.platt import Line
 
 
 def a_validation(n, apart, seed=0):
@@ -87,3 +89,18 @@ def test_a_patient_with_two_sides_counts_once_and_hemispheres_are_promised_nothi
     assert labels.tolist() == [1, 0] and logits.tolist() == [2.0, 0.0]
     (stroke,) = open_models([save_checkpoint(tmp_path / "first" / "best.pt", 1, scanned / "data")])
     assert with_promise(stroke, 0.9) is stroke
+
+
+@pytest.mark.parametrize("apart", [2.0, 12.0])
+def test_cuts_are_of_the_answers_that_a_model_gives_after_its_line(apart):
+    """An ensemble answers 1 + 2 * logit: its cuts and its threshold are so too, where both classes lie far apart."""
+    validation = a_validation(2000, apart)
+    plain = Model("best.pt", "one", None, {"task": "tss<3h", "threshold": 0.6, "validation": validation})
+    threshold = expit(1 + 2 * logit(0.6))
+    lined = plain._replace(checkpoint=plain.checkpoint | {"threshold": threshold}, line=Line(1.0, 2.0))
+    cuts, others = (with_promise(model, 0.9).cuts for model in (plain, lined))
+    assert 0 < cuts.lower <= cuts.upper < 1
+    for cut, other in ((cuts.lower, others.lower), (cuts.upper, others.upper)):
+        assert logit(other) == pytest.approx(1 + 2 * logit(cut))
+    if apart == 12:
+        assert cuts.upper == pytest.approx(0.6)

@@ -11,6 +11,8 @@ from untrained import save_checkpoint
 import run_eval
 from tss.data.files import as_csv, sha256, write_json, write_text
 from tss.evaluation import recalibration
+from tss.evaluation.inference import Model
+from tss.metrics.platt import Line
 
 
 @pytest.fixture
@@ -113,3 +115,34 @@ def test_another_model_is_refused(site, scanned, tmp_path, capsys):
     assert "recalibrates another model" in capsys.readouterr().err
     assert run_eval.main([site[1], *common, "--recalibration", file, "--promise", "0.9"]) == 2
     assert "goes without --promise" in capsys.readouterr().err
+
+
+def test_a_site_s_line_comes_after_the_model_s_own(tmp_path):
+    """Of logit 1 an ensemble's line makes 0.3 + 1.5 = 1.8, and the site's 0.5 + 2 * 1.8 = 4.1."""
+    (tmp_path / "best.pt").write_bytes(b"a file that has a hash")
+    model = Model(tmp_path / "best.pt", "phase4", None, {"threshold": 0.4}, line=Line(0.3, 1.5))
+    file = tmp_path / "best.b.json"
+    found = {"format": recalibration.FORMAT, "checkpoint_sha256": sha256(tmp_path / "best.pt")}
+    write_json(file, found | {"intercept": 0.5, "slope": 2.0, "threshold": 0.6, "patients": ["p1"]})
+    new, patients = recalibration.recalibrated(model, str(file))
+    assert new.line.of(1.0) == pytest.approx(4.1) and (new.threshold, patients) == (0.6, ["p1"])
+
+
+def test_the_file_has_the_threshold_in_calibrated_probabilities(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(recalibration, "calibrated_threshold", lambda model: 0.123)
+    assert recalibration.main(site) == 0
+    assert json.loads((tmp_path / "run" / "best.b.json").read_text())["threshold"] == 0.123
+
+
+def test_the_threshold_at_a_site_is_the_calibrated_one_of_validation(tmp_path):
+    """20 of 100 are positive at logit -1 and 90 of 100 at 1: Firth's line goes through 20.5 and 90.5 of 101."""
+    validation = {"logits": [-1.0] * 100 + [1.0] * 100, "labels": [1] * 20 + [0] * 80 + [1] * 90 + [0] * 10}
+    model = Model(tmp_path / "best.pt", "phase4", None, {"threshold": 0.7, "validation": validation})
+    low, high = logit(20.5 / 101), logit(90.5 / 101)
+    expected = expit((low + high) / 2 + (high - low) / 2 * logit(0.7))
+    assert recalibration.calibrated_threshold(model) == pytest.approx(expected, abs=1e-4)
+    turned = model._replace(
+        checkpoint=model.checkpoint | {"validation": validation | {"labels": [1] * 100 + [0] * 100}}
+    )
+    assert recalibration.calibrated_threshold(turned) == 0.7  # scores that say the opposite are not turned round
+    assert recalibration.calibrated_threshold(model._replace(files=(tmp_path / "a", tmp_path / "b"))) == 0.7

@@ -9,9 +9,10 @@ from scipy.special import expit, logit
 from untrained import save_checkpoint
 
 import run_eval
-from tss.evaluation.inference import Model, open_models
-from tss.evaluation.promise import of_patients, with_promise
+from tss.evaluation.inference import Cuts, Model, Prediction, open_models
+from tss.evaluation.promise import kept_on, of_patients, with_promise
 from tss.metrics.platt import Line
+from tss.metrics.roc import wilson
 
 
 def a_validation(n, apart, seed=0):
@@ -104,3 +105,16 @@ def test_cuts_are_of_the_answers_that_a_model_gives_after_its_line(apart):
         assert logit(other) == pytest.approx(1 + 2 * logit(cut))
     if apart == 12:
         assert cuts.upper == pytest.approx(0.6)
+
+
+def test_what_came_of_a_promise_by_hand():
+    """Called positive: 0.9, 0.8, 0.85, two of them rightly; negative: 0.1, 0.2, 0.05, 0.15, three; two are unsure."""
+    cuts = Cuts(0.9, 0.25, 0.75, 100, 100, 200, 90)
+    model = Model("best.pt", "one", None, {"task": "tss<3h", "threshold": 0.5}, cuts=cuts)
+    pairs = [(0.9, 1), (0.8, 0), (0.85, 1), (0.5, 1), (0.4, 0), (0.1, 0), (0.2, 0), (0.05, 1), (0.15, 0)]
+    lines = [Prediction(f"p{n}", "left", label, p) for n, (p, label) in enumerate(pairs)]
+    unknown = [Prediction("x", "left", -1, 0.9), Prediction("y", "left", 1, None, "failed")]
+    found = kept_on(model, [*lines, *unknown])
+    assert (found.n, found.unsure, found.chosen_on) == (9, 2, 200)
+    assert found.ppv == (2 / 3, wilson(2, 3)) and found.npv == (3 / 4, wilson(3, 4))
+    assert kept_on(model._replace(cuts=None), lines) is None

@@ -760,11 +760,15 @@ FAULTS = [
         ('line.side if TASKS[task] is None else ""', "line.side"),
         ("len(a.keys() ^ b.keys())", "len(a.keys() - b.keys())"),
         ("roc_auc(y, p), roc_auc(y, q), test.ci", "roc_auc(y, q), roc_auc(y, p), test.ci"),
+        ("if row.members and single:", "if single:"),
+    ),
+    *of(
+        "evaluation/auc_comparison.py",
+        "evaluation/test_report_plots.py::test_the_last_networks_are_those_of_the_papers_schedule",
         (
             "kind_of_weights(row.weights) == PREVIOUS, row.phase or 0",
             "row.phase or 0, kind_of_weights(row.weights) == PREVIOUS",
         ),
-        ("if row.members and single:", "if single:"),
     ),
     *of(
         "evaluation/readers.py",

@@ -2,17 +2,20 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from untrained import save_checkpoint
 
 import run_eval
 from tss.data.prepared import read_prepared
 from tss.errors import InputError
-from tss.evaluation.ensemble import as_ensemble
-from tss.evaluation.inference import open_models
+from tss.evaluation.ensemble import ALIKE, as_ensemble
+from tss.evaluation.inference import Model, open_models
 from tss.metrics import youden_threshold
+from tss.metrics.platt import AS_IT_IS
 
 PHASES = (1, 4)
 
@@ -130,3 +133,17 @@ def test_members_without_their_validation_are_refused(scanned, tmp_path):
 def test_maps_of_an_ensemble_are_not_scored(scanned, folds, tmp_path, capsys):
     assert run(scanned, tmp_path / "x", folds(), "--ensemble", "--gradcam-scores") == 2
     assert "--gradcam-scores measures single networks" in capsys.readouterr().err
+
+
+def test_scores_that_say_the_opposite_are_not_turned_round():
+    """Out of fold the likelier are positive less often: the mean's logits stay as they are."""
+
+    def member(name):
+        validation = {
+            "patients": [f"{name}{n}" for n in range(40)], "sides": ["left"] * 40,
+            "logits": [1.0] * 20 + [-1.0] * 20, "labels": [0] * 18 + [1] * 20 + [0] * 2,
+        }  # fmt: skip
+        about = dict.fromkeys(ALIKE, 1) | {"settings": {}, "patients_seen": {}, "validation": validation}
+        return Model(Path(name), name, torch.nn.Identity(), about)
+
+    assert as_ensemble([member("a"), member("b")]).line == AS_IT_IS

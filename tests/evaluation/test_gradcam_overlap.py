@@ -130,6 +130,16 @@ def test_a_lesion_is_laid_out_with_its_largest_slice_and_what_a_uniform_map_woul
     assert found.uniform == pytest.approx((4 / 108, (4 + 2 + 6 + 6) / 108))
 
 
+def test_a_masks_millimetres_are_those_of_its_own_axes(tmp_path):
+    """Voxels of 3 x 9 x 20 mm: within 8 mm of one lie two on either side along x, and none along y or z."""
+    lesion = np.zeros((12, 8, 5), bool)
+    lesion[2, 4, 1] = True  # on the left, whose columns run to the midline as they are
+    for name, volume in (("lesion", lesion), ("mask", np.ones_like(lesion))):
+        nifti.save(tmp_path / f"{name}.nii.gz", volume, np.diag([3.0, 9.0, 20.0, 1.0]))
+    found = gradcam_overlap._sides(tmp_path / "lesion.nii.gz", tmp_path / "mask.nii.gz", (12, 8, 5))
+    assert list(found) == ["left"] and found["left"].near.tolist() == [(8 + 4) * 6 + x for x in range(5)]
+
+
 def test_means_shares_and_chance_by_hand():
     table = np.zeros((3, 3, 3))  # (maps, lesions, scores)
     table[:, :, 0] = [[0.6, 0.1, 0.2], [0.3, 0.3, 0.0], [0.1, 0.3, 0.9]]

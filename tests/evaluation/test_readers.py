@@ -112,6 +112,13 @@ def test_the_model_beside_readers_by_hand():
     assert json.dumps(as_json(again), allow_nan=False) == json.dumps(as_json(beside))
 
 
+def test_a_model_calls_at_its_threshold_too_and_a_tenth_reader_comes_last():
+    beside = compare([("60", "0", "", "", 0.5)] * 2 + [("900", "0", "", "", 0.1)] * 2, 0.5)
+    assert beside["reader_1"].mcnemar.only_model_right == 2 and beside["reader_1"].mcnemar.only_reader_right == 0
+    row = {"patient": "p", "onset_to_mri_min": "60"} | {f"reader_{number}": "1" for number in (10, 2, 1)}
+    assert readers.names_of([Patient(row, Path())]) == ["reader_1", "reader_2", "reader_10"]
+
+
 def test_holm_counts_all_readers_of_the_table():
     rows = [("60", "0", "1", "0", 0.9)] * 9 + [("900", "0", "0", "0", 0.1)] * 3
     beside = compare(rows, 0.5)

@@ -135,15 +135,30 @@ def test_maps_of_an_ensemble_are_not_scored(scanned, folds, tmp_path, capsys):
     assert "--gradcam-scores measures single networks" in capsys.readouterr().err
 
 
+def member(name, **settings):
+    """A model of which the likelier are positive less often, out of fold."""
+    validation = {
+        "patients": [f"{name}{n}" for n in range(40)], "sides": ["left"] * 40,
+        "logits": [1.0] * 20 + [-1.0] * 20, "labels": [0] * 18 + [1] * 20 + [0] * 2,
+    }  # fmt: skip
+    about = dict.fromkeys(ALIKE, 1) | {"settings": settings, "patients_seen": {}, "validation": validation}
+    return Model(Path(name), name, torch.nn.Identity(), about)
+
+
 def test_scores_that_say_the_opposite_are_not_turned_round():
-    """Out of fold the likelier are positive less often: the mean's logits stay as they are."""
-
-    def member(name):
-        validation = {
-            "patients": [f"{name}{n}" for n in range(40)], "sides": ["left"] * 40,
-            "logits": [1.0] * 20 + [-1.0] * 20, "labels": [0] * 18 + [1] * 20 + [0] * 2,
-        }  # fmt: skip
-        about = dict.fromkeys(ALIKE, 1) | {"settings": {}, "patients_seen": {}, "validation": validation}
-        return Model(Path(name), name, torch.nn.Identity(), about)
-
     assert as_ensemble([member("a"), member("b")]).line == AS_IT_IS
+
+
+def test_one_fold_twice_and_the_other_once_are_no_ensemble():
+    folds = [member(name, fold=fold) for name, fold in (("a", "1/2"), ("b", "2/2"), ("c", "1/2"), ("d", "2/2"))]
+    with pytest.raises(InputError, match=r"equally many checkpoints of each fold, and has \{1: 2, 2: 1\}"):
+        as_ensemble(folds[:3])
+    assert len(as_ensemble(folds).files) == 4
+
+
+def test_a_patient_that_two_members_label_differently_is_refused():
+    one, other = member("a"), member("a")
+    labels = [1 - other.checkpoint["validation"]["labels"][0], *other.checkpoint["validation"]["labels"][1:]]
+    changed = {"validation": other.checkpoint["validation"] | {"labels": labels}}
+    with pytest.raises(InputError, match="the label of a0 is another than in a"):
+        as_ensemble([one, other._replace(checkpoint=other.checkpoint | changed)])

@@ -12,6 +12,7 @@ from untrained import save_checkpoint
 import run_eval
 from tss.data.prepared import read_prepared
 from tss.errors import InputError
+from tss.evaluation import ensemble
 from tss.evaluation.ensemble import ALIKE, as_ensemble
 from tss.evaluation.inference import Model, open_models
 from tss.metrics import youden_threshold
@@ -162,3 +163,10 @@ def test_a_patient_that_two_members_label_differently_is_refused():
     changed = {"validation": other.checkpoint["validation"] | {"labels": labels}}
     with pytest.raises(InputError, match="the label of a0 is another than in a"):
         as_ensemble([one, other._replace(checkpoint=other.checkpoint | changed)])
+
+
+def test_where_one_member_has_no_phase_1_nobody_finds_the_side(monkeypatch):
+    beside = {"a": member("x"), "b": member("y"), "c": None}
+    monkeypatch.setattr(ensemble, "side_picker", lambda model, _: beside[model.name])
+    assert ensemble.picker_of([member("a"), member("c")]) is None
+    assert ensemble.picker_of([member("a"), member("b")]).name == "ensemble-of-2"

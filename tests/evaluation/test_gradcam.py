@@ -51,9 +51,10 @@ def test_evidence_against_is_the_map_of_minus_the_logit(hemisphere):
 def test_no_evidence_is_zero_everywhere_and_not_noise_blown_up(hemisphere):
     model = Linear([-1.0], [1.0], [1.0, 0.25]).eval()
     assert not grad_cam(model, hemisphere.abs(), ONE_TO_ONE).any()
-    # Two features that cancel but for rounding.
-    model = Linear([1.0, -1.0], [1.0, 1.0], [1.0, 0.25]).eval()
-    assert not grad_cam(model, hemisphere * 1.1, ONE_TO_ONE).any()
+    # Two features that cancel but for rounding, a ten millionth; and two that differ by a thousandth.
+    for second, seen in ((-1.0, False), (-0.9999999, False), (-0.999, True)):
+        model = Linear([1.0, second], [1.0, 1.0], [1.0, 0.25]).eval()
+        assert grad_cam(model, hemisphere * 1.1, ONE_TO_ONE).any() == seen
 
 
 @pytest.mark.parametrize("attention", [False, True])

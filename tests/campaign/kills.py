@@ -73,8 +73,8 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
     raw.mkdir()
     heads.DWI_GRID, heads.FLAIR_GRID = ((28, 34, 24), (7.0, 7.0, 6.5)), ((36, 42, 23), (5.4, 5.4, 6.8))
     heads.ATLAS_GRID = (30, 36, 30), (6.0, 6.0, 6.0)
-    table, atlas = heads.write_cohort(raw, 4), heads.write_atlas(raw / "atlas.nii.gz")
-    prepare = [str(table), "--atlas", str(atlas), "--tools", "builtin", "--grid", "16", "16", "8", "--jobs", "2"]
+    table, atlas = heads.write_cohort(raw, 3), heads.write_atlas(raw / "atlas.nii.gz")
+    prepare = [str(table), "--atlas", str(atlas), "--tools", "builtin", "--grid", "32", "32", "8", "--jobs", "2"]
     quick = ["--data", str(tiny), "--width", "4", "--lr", "0.003", "--device", "cpu", "--epochs"]
     train = ["--phase", "all", *quick]
     return {
@@ -117,6 +117,7 @@ class Runner:
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            sys.stdout = sys.stderr = open(self.log, "a")  # pytest has others  # noqa: SIM115
             sys.modules["__main__"] = module = importlib.import_module(kind.program)  # which workers load
             before()
             code = module.main(words)
@@ -247,11 +248,11 @@ def cpu_of(process: int) -> float:
 
 def kill_once(runner: Runner, name: str, number: int) -> tuple[str, list[str]]:
     """Kill a program, or one of its workers, at a random moment; type it again. Returns what was killed, findings."""
-    rng = np.random.default_rng([runner.seed, list(runner.kinds).index(name), number])
+    rng = np.random.default_rng([runner.seed, number])
     whole = runner.whole(name)
     for _ in range(20):  # a run may have ended before its moment comes
         share = rng.uniform(0, 1)
-        of_worker = runner.kinds[name].jobs and number % 2 == 1
+        of_worker = runner.kinds[name].jobs and rng.random() < 0.5
         runner.clear()
         child = runner.start(name)
         victim = wait_for(child, share * whole.cpu, of_worker, rng)
@@ -291,9 +292,9 @@ def kills(runner: Runner, kinds: Sequence[str], count: int) -> list[str]:
     lines = []
     for number in range(count):
         name = kinds[number % len(kinds)]
-        what, found = kill_once(runner, name, number // len(kinds))
+        what, found = kill_once(runner, name, number)
         print(f"kill {number + 1}: {name}, {what}: {'; '.join(found) or 'the same'}", flush=True)
-        lines += [f"--seed {runner.seed}, {name}:{number // len(kinds)}, {what}: {one}" for one in found]
+        lines += [f"--seed {runner.seed}, kill {number + 1}, {name}, {what}: {one}" for one in found]
     return lines
 
 

@@ -80,6 +80,14 @@ def test_a_folder_is_for_one_process_at_a_time(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_lock_needs_no_space(tmp_path):
+    (tmp_path / ".lock").symlink_to("/dev/full")  # every write to it finds the disk full
+    with alone_in(tmp_path):
+        files.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sweep_removes_halves_and_nothing_else(tmp_path):
     for name in (".7.a.nii.gz", ".77.b.json", ".lock", ".x.a.nii.gz", "a.nii.gz"):
         (tmp_path / name).write_text("")

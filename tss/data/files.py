@@ -109,13 +109,11 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
             ) from error
         except OSError:
             pass
-        lock.truncate(0)
         job = os.environ.get("SLURM_JOB_ID")
-        print(
-            f"process {os.getpid()} on {socket.gethostname()}{f', Slurm job {job}' if job else ''}",
-            file=lock,
-            flush=True,
-        )
+        who = f"process {os.getpid()} on {socket.gethostname()}{f', Slurm job {job}' if job else ''}\n"
+        with suppress(OSError):  # a full disk holds the lock all the same
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), who.encode())
         try:
             yield
         finally:

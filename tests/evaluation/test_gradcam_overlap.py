@@ -149,8 +149,9 @@ def test_means_shares_and_chance_by_hand():
     assert found.chance == pytest.approx({"share_in_lesion": 1 / 6, "overlap_over_half": 2 / 6, "pointing": 0})
     above = found.share_in_lesion.above_chance
     assert above.mean == pytest.approx(np.mean([0.6 - 0.2, 0.3 - 0.2, 0.9 - 0.1]))
-    # 0.4, 0.1, 0.8: SD 0.3512; t of 2 degrees of freedom 4.3027
-    assert above.ci == pytest.approx((1.3 / 3 - 4.3027 * 0.35119 / 3**0.5, 1.0), abs=1e-4)
+    # Own map, less others' on the lesion, less its own on others', plus chance: 0.4167, 0.1167, 0.7667, SD 0.32532;
+    # Student's t with 2 degrees of freedom is 4.3027.
+    assert above.ci == pytest.approx((1.3 / 3 - 4.3027 * 0.32532 / 3**0.5, 1.0), abs=1e-4)
     assert (found.overlap_over_half.k, found.overlap_over_half.n, found.overlap_over_half.share) == (2, 3, 2 / 3)
     assert found.overlap_over_half.ci == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's, by calculator
     assert as_json(found.pointing) == {

@@ -239,7 +239,6 @@ def summarise(table: np.ndarray, empty: int) -> Overlap:
     """Bring (maps, lesions, SCORES) of n patients to means, shares and chance, with intervals."""
     n = len(table)
     own = table[np.arange(n), np.arange(n)]  # (n, SCORES)
-    others = (table.sum(axis=0) - own) / (n - 1) if n > 1 else None  # (n, SCORES): for each lesion
 
     def mean(values: np.ndarray, lowest: float) -> Mean:
         """One patient has no spread, so no interval."""
@@ -250,8 +249,14 @@ def summarise(table: np.ndarray, empty: int) -> Overlap:
         return MapShare(k, n, k / n if n else None, wilson(k, n) if n else None, above[column])
 
     first = mean(own[:, 0], 0.0)
-    above = [None if others is None else mean(own[:, k] - others[:, k], -1.0) for k in range(len(SCORES))]
-    chance = [None] * len(SCORES) if others is None else others.mean(axis=0).tolist()
+    above: list[Mean | None] = [None] * len(SCORES)
+    chance: list[float | None] = [None] * len(SCORES)
+    if n > 1:
+        # (n, SCORES): others' maps on a patient's lesion, and its map on theirs; it adds to chance as both.
+        on_lesion, of_map = ((table.sum(axis=axis) - own) / (n - 1) for axis in (0, 1))
+        added = on_lesion + of_map - on_lesion.mean(axis=0)
+        above = [mean(own[:, k] - added[:, k], -1.0) for k in range(len(SCORES))]
+        chance = on_lesion.mean(axis=0).tolist()
     return Overlap(
         share_in_lesion=MapMean(first.mean, first.ci, above[0]),
         overlap_over_half=share(1),

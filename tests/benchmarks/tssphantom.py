@@ -122,14 +122,17 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def folder_of(args: argparse.Namespace, model: str, n: int, seed: int) -> Path:
-    which = args.rates if args.recipe == "paper" else args.recipe
-    return args.out / model / f"patients{n}" / f"seed{seed}" / ("" if which == "paper" else which)
+def folder_of(args: argparse.Namespace, model: str, n: int, seed: int, fold: str = "") -> Path:
+    """fold: "1/5" is the first of five."""
+    which, who = args.rates if args.recipe == "paper" else args.recipe, f"patients{n}"
+    if fold:
+        who = f"fold{fold.replace('/', 'of')}"
+    return args.out / model / who / f"seed{seed}" / ("" if which == "paper" else which)
 
 
-def best_of(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str) -> Path:
+def best_of(args: argparse.Namespace, model: str, n: int, seed: int, key: int | str, fold: str = "") -> Path:
     """Return the best checkpoint of a phase, or of another key of FOLDERS."""
-    out = folder_of(args, model, n, seed)
+    out = folder_of(args, model, n, seed, fold)
     return (out.parent if key in SHARED and args.rates != "paper" else out) / FOLDERS[key] / "best.pt"
 
 
@@ -137,10 +140,10 @@ def rows_of(args: argparse.Namespace) -> dict[str, tuple]:
     return {name: row for name, row in ROWS.items() if row[0] != "medical" or args.tumours}
 
 
-def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
-    """Phases 1 to 4, and phase 3's task from other first weights; what is finished is left alone."""
-    best = {key: best_of(args, model, n, seed, key) for key in FOLDERS}
-    starts = {1: "random", 2: best[1], 3: best[2], 4: best[3], "random": "random"}
+def train(args: argparse.Namespace, model: str, n: int, seed: int, fold: str = "") -> None:
+    """Phases 1 to 4 and, but for a fold, phase 3 from other first weights; what is finished is left alone."""
+    best = {key: best_of(args, model, n, seed, key, fold) for key in FOLDERS}
+    starts = {1: "random", 2: best[1], 3: best[2], 4: best[3]} | ({} if fold else {"random": "random"})
     if args.tumours:
         starts |= {"tumours": None, "medical": best["tumours"]}
     longer = min(MOST_LONGER, ALL / n)  # fewer patients make fewer steps an epoch
@@ -178,6 +181,7 @@ def train(args: argparse.Namespace, model: str, n: int, seed: int) -> None:
                 args.data,
                 *words,
                 *(["--train-patients", n] if n < ALL else []),
+                *(["--fold", fold] if fold else []),
                 *values,
             ],
         )

@@ -46,7 +46,8 @@ def main() -> int:
     for fold in folds:
         train(args, args.model, ALL, args.seeds[0], fold)
     for seed in args.seeds:
-        train(args, args.model, ALL, seed)
+        if not best_of(args, args.model, ALL, seed, 4).is_file():
+            train(args, args.model, ALL, seed)
     members = [best_of(args, args.model, ALL, args.seeds[0], 4, fold) for fold in folds]
     singles = [best_of(args, args.model, ALL, seed, 4) for seed in args.seeds]
     out = folder_of(args, args.model, ALL, args.seeds[0], folds[0]).parent / f"eval-{args.recipe}-{args.rates}"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import logit
-from tssphantom import ALL, best_of, folder_of, must, results, train
+from tssphantom import ALL, best_of, folder_of, must, train
 
 from tss.display.tables import aligned
 from tss.evaluation.ensemble import as_ensemble, out_of_fold
@@ -70,14 +70,13 @@ def main() -> int:
 
 def evaluate(words: list, data: Path, out: Path) -> None:
     """Score the test patients of TSS < 4.5 h."""
-    if not results(out):
-        must("run_eval.py", [*words, "--data", data, "--out", out / "eval", "--gradcam", 0, "--overwrite"])
+    if not (out / "metrics.json").is_file():
+        must("run_eval.py", [*words, "--data", data, "--out", out, "--gradcam", 0, "--overwrite"])
 
 
 def logits_of(out: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return labels and logits of the test patients, in the order of their names."""
-    (folder,) = set(results(out).values())
-    with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
+    with open(out / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
     rows.sort(key=lambda row: row["patient"])
     return np.array([int(row["label"]) for row in rows]), logit([float(row["probability"]) for row in rows])

@@ -89,7 +89,7 @@ def auc_line(labels: np.ndarray, logits: np.ndarray) -> str:
 
 def thresholds(labels: np.ndarray, ways: list[tuple[list[Path], np.ndarray]]) -> list[list[str]]:
     """Return lines: the spread of a threshold that is chosen anew on other patients, and what it does to the test."""
-    lines = [["threshold chosen on", "patients", "spread (SD of logits)", "sensitivity", "specificity"]]
+    lines = [["threshold chosen on", "hemispheres", "spread (SD of logits)", "sensitivity", "specificity"]]
     (few, single), (many, ensemble) = ((read_validation(files), test) for files, test in ways)
     plans = [
         ("validation patients of the single model", few, len(few[0]), single),

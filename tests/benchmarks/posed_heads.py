@@ -15,8 +15,9 @@ imaging distorts differently is left in.
 
 SimpleITK (pip install SimpleITK, in a scratch environment) registers the same brains with mutual information and
 gradient descent from aligned centres of mass, 12 degrees of freedom, 15 % of the voxels drawn with each seed; it is
-compared with itself, seed 1 on the unmoved scan. With --csv each row is added as it is found, and the same line goes on.
-Exit code 1 where a target is missed: a median over voxels of 2 mm in the median scan, and 5 mm at the worst voxel.
+compared with itself, seed 1 on the unmoved scan. With --csv each row is added as it is found, and the same line
+continues. Exit code 1 where a target is missed: a median over voxels of 2 mm in the median scan, and 5 mm at the worst
+voxel.
 """
 
 import argparse

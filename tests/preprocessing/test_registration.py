@@ -150,7 +150,7 @@ def test_a_real_head_in_another_pose_lands_where_it_did():
     shape = tuple(np.ceil((high - low) / sizes).astype(int))
     again = [Volume(nifti.resample(scan, shape, grid, away), grid) for scan in (dwi, b0)]
     found = []
-    for scan, other, mask in ((dwi, b0, brain), (*again, brain_extraction.find_brain(*again))):
+    for other, mask in ((b0, brain), (again[1], brain_extraction.find_brain(*again))):
         clean = intensity.correct_bias(other.data, mask)
         found.append(registration.find_affine(other._replace(data=np.where(mask, clean, 0)), atlas, 12))
     error = apart(found[0], found[1] @ away, world_of(brain, b0.affine)[:, ::37])

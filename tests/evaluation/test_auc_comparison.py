@@ -44,7 +44,8 @@ def test_only_shared_cases_are_compared_and_the_others_counted():
     fewer = lines(SCORES["b"])[6:]
     fewer[0] = fewer[0]._replace(probability=None)
     (pair,) = compare_models({"a": lines(SCORES["a"]), "b": fewer}, "tss<4.5h")
-    assert (pair.n, pair.left_out) == (23, 7)
+    (turned,) = compare_models({"b": fewer, "a": lines(SCORES["a"])}, "tss<4.5h")
+    assert (pair.n, pair.left_out) == (turned.n, turned.left_out) == (23, 7)
     assert pair.pvalue == delong_test(Y[7:], SCORES["b"][7:], SCORES["a"][7:]).pvalue
     assert "7 cases that only one of them has are left out" in aligned(comparisons_rows([pair]))
 

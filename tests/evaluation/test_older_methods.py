@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from stroke import SHAPE, VOXEL_MM, made_up_stroke
 from tss.baselines import classifiers
 from tss.baselines.tissue_clock import soft_clock
 from tss.data import nifti
+from tss.data.cohort import Patient
 from tss.data.files import write_json
 from tss.data.hemispheres import CHANNELS, split, to_unit
 from tss.data.prepared import hemispheres_file, settings_file
@@ -135,6 +137,26 @@ def test_all_are_the_same_patients_for_a_network_and_an_older_method(measured):
     assert (network.n, network.n_positive, network.failures) == (10, 4, 2)
     for row, found in ((wrong, network.as_wrong), (neutral, network.at_neutral)):
         assert (row.scores.n, row.scores.counts, row.scores.auc) == (network.n, found.counts, found.auc)
+
+
+def test_patients_of_unknown_time_are_no_failures_and_move_no_median():
+    """Ratios 1.05, 1.2 are short, 1.25, 1.4 long, and one short one has none: put between 1.2 and 1.25 it beats both
+    long ones. Four of unknown time with 1.5 would put it beneath them."""
+
+    def one(name, split, minutes, ratio):
+        row = {"patient": name, "split": split, "onset_to_mri_min": minutes, "stroke_side": "left", "status": "ok"}
+        found = {"flair": ratio} if ratio else {}
+        return older_methods.Measured(Patient(row, Path()), found, {}, "" if ratio else "no region")
+
+    known = [("a", "60", 1.05), ("b", "100", 1.2), ("c", "500", 1.25), ("d", "900", 1.4)]
+    made = [one(f"{split}-{name}", split, *rest) for split in ("train", "val", "test") for name, *rest in known]
+    made += [one("e", "test", "90", None), one("f", "test", "", None)]
+    made += [one(f"u{number}", "test", "", 1.5) for number in range(4)]
+    baseline = predict_with(FLAIR_CLOCK, made, "tss<4.5h", "test")
+    assert baseline.failed == {"e": "no region"}
+    can, wrong, neutral, *_ = rows_of_baseline(baseline)
+    assert [row.scores.auc.value for row in (can, wrong, neutral)] == [1, 4 / 6, 1]
+    assert neutral.coverage.no_probability == {"f": "no region"} and neutral.scores.n == 5
 
 
 def test_the_soft_clock_leaves_out_who_failed_preprocessing_alone_and_reads_the_hemisphere_with_stroke(

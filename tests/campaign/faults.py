@@ -771,7 +771,7 @@ FAULTS = [
     ),
     *of(
         "evaluation/auc_comparison.py",
-        "evaluation/test_report_plots.py::test_the_last_networks_are_those_of_the_papers_schedule",
+        "evaluation/test_auc_comparison.py",
         (
             "kind_of_weights(row.weights) == PREVIOUS, row.phase or 0",
             "row.phase or 0, kind_of_weights(row.weights) == PREVIOUS",

@@ -1,15 +1,17 @@
 """Pairs of models on the cases that both have, against the test itself."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tss.display.tables import aligned
-from tss.evaluation.auc_comparison import AGAINST, claimed_pairs, compare_models, comparisons_rows
+from tss.evaluation.auc_comparison import AGAINST, claimed_pairs, compare_models, comparisons_rows, last_networks
 from tss.evaluation.inference import Prediction
 from tss.evaluation.older_methods import METHODS
 from tss.evaluation.results import FLAIR_CLOCK, LEE2020, NETWORK, SOFT_CLOCK, Row, as_json
+from tss.evaluation.scores import score
 from tss.metrics.roc import delong_test, holm, roc_auc
 
 RNG = np.random.default_rng(0)
@@ -95,6 +97,20 @@ def test_what_the_paper_claims_is_compared_and_nothing_else():
         ("3d 4", "2d 4"),
         *((method, f"{one} 4") for one in ("2d", "3d") for method in (FLAIR_CLOCK, SOFT_CLOCK, LEE2020))]  # fmt: skip
     assert set(AGAINST) <= set(METHODS)
+
+
+def test_the_last_network_of_a_recipe_is_the_one_that_the_schedule_leads_to():
+    """From the phase before, though another is of a later phase; of these the latest; 2D and 3D, recipe by recipe."""
+    found = score(lines(1 / (1 + np.exp(-SCORES["a"]))), 0.5)
+    networks = [
+        replace(network(name, model, phase, weights), scores=found, recipe=recipe)
+        for name, model, phase, weights, recipe in (
+            ("a", "2d", 3, "phase 2", "paper"), ("b", "2d", 4, "random", "paper"), ("c", "2d", 2, "phase 1", "paper"),
+            ("d", "3d", 3, "random", "paper"), ("e", "2d", 2, "phase 1", "extended"),
+        )
+    ]  # fmt: skip
+    assert [row.name for row in last_networks(networks, "tss<4.5h")] == ["a", "d", "e"]
+    assert last_networks(networks, "stroke") == []
 
 
 def test_of_phase_1_both_kinds_are_compared_and_one_alone_is_not():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from untrained import save_checkpoint
@@ -13,6 +14,7 @@ from tss.evaluation import table2
 from tss.evaluation.auc_comparison import compare_models
 from tss.evaluation.inference import Prediction
 from tss.evaluation.results import (
+    CUTOFF,
     FLAIR_CLOCK,
     LEE2020,
     NETWORK,
@@ -169,6 +171,15 @@ def test_rows_stand_in_the_order_of_the_papers_table_and_different_patients_are_
     assert "four: over all 6 cases, 1 of them failed: failures as wrong: AUC " in shown
     assert "1 cases that only one of them has are left out" in shown and "p (Holm)" in shown
     assert "DWI-FLAIR mismatch (simulated)" in shown
+
+
+def test_rows_of_other_patients_are_told_and_a_clocks_cut_offs_are_the_clocks():
+    net, clock = network("net", 4, "2d", SIX, 0.5), network("clock", 4, "2d", FIVE, 0.5)
+    cutoff = replace(clock, kind=CUTOFF, name="1.07")
+    assert table2.different_patients([net, network("other", 3, "2d", SIX, 0.5)]) == []
+    (said,) = table2.different_patients([net, clock, cutoff])
+    one, other = (row.scores.cases_sha256[:8] for row in (net, clock))
+    assert f"({one}: net; {other}: clock)" in said and said.startswith("TSS < 4.5 h: the rows are of different sets")
 
 
 def test_a_bar_in_a_name_does_not_break_the_table():

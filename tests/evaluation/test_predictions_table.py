@@ -37,8 +37,10 @@ def test_every_patient_has_a_line_and_those_without_an_answer_a_table_of_their_o
 
 
 def test_where_everybody_has_an_answer_there_is_no_second_table(tmp_path):
-    write_predictions(tmp_path, MODEL, LINES[:1], [Patient({"patient": "a"}, tmp_path)])
-    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+    for probability in (0.4, 0.0):  # zero is an answer too
+        lines = [LINES[0]._replace(probability=probability)]
+        write_predictions(tmp_path, MODEL, lines, [Patient({"patient": "a"}, tmp_path)])
+        assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
 
 
 def test_a_line_keeps_what_is_not_known_as_none():

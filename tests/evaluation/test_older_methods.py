@@ -9,7 +9,7 @@ import pytest
 from heads import save
 from stroke import SHAPE, VOXEL_MM, made_up_stroke
 
-from tss.baselines import classifiers
+from tss.baselines import classifiers, lee2020
 from tss.baselines.tissue_clock import soft_clock
 from tss.data import nifti
 from tss.data.cohort import Patient
@@ -157,6 +157,18 @@ def test_patients_of_unknown_time_are_no_failures_and_move_no_median():
     can, wrong, neutral, *_ = rows_of_baseline(baseline)
     assert [row.scores.auc.value for row in (can, wrong, neutral)] == [1, 4 / 6, 1]
     assert neutral.coverage.no_probability == {"f": "no region"} and neutral.scores.n == 5
+    again = predict_with(FLAIR_CLOCK, [*made, one("g", "train", "", 1.0), one("h", "val", "", 1.0)], "tss<4.5h", "test")
+    assert (again.predictions, again.threshold) == (baseline.predictions, baseline.threshold)  # nothing to learn from
+
+
+def test_lees_classifier_is_the_one_that_validation_prefers(monkeypatch):
+    aucs = {"logistic regression": 0.6, "linear SVM": 0.9, "random forest": 0.7}
+
+    def fit(train, val, name, seed):
+        return lee2020.Model(np.arange(5), np.zeros(5), np.ones(5), lambda x: x, 1.0, aucs[name])
+
+    monkeypatch.setattr(lee2020, "fit_lee", fit)
+    assert older_methods._fit(LEE2020, (), (), 0)[1].startswith("linear SVM, C 1, 5 features, validation AUC 0.900")
 
 
 def test_the_soft_clock_leaves_out_who_failed_preprocessing_alone_and_reads_the_hemisphere_with_stroke(

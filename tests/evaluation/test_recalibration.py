@@ -122,9 +122,10 @@ def test_a_site_s_line_comes_after_the_model_s_own(tmp_path):
     (tmp_path / "best.pt").write_bytes(b"a file that has a hash")
     model = Model(tmp_path / "best.pt", "phase4", None, {"threshold": 0.4}, line=Line(0.3, 1.5))
     file = tmp_path / "best.b.json"
-    found = {"format": recalibration.FORMAT, "checkpoint_sha256": sha256(tmp_path / "best.pt")}
+    found = {"format": recalibration.FORMAT, "checkpoint_sha256": sha256(tmp_path / "best.pt"), "site": "b"}
+    found |= {"gain": 0.01, "gain_ci": [0.0, 0.02]}
     write_json(file, found | {"intercept": 0.5, "slope": 2.0, "threshold": 0.6, "patients": ["p1"]})
-    new, patients = recalibration.recalibrated(model, str(file))
+    new, patients, _ = recalibration.recalibrated(model, str(file))
     assert new.line.of(1.0) == pytest.approx(4.1) and (new.threshold, patients) == (0.6, ["p1"])
 
 

@@ -84,6 +84,15 @@ def test_an_error_that_is_not_a_number_stops(split):
         restoration.validate_restoration(Half(), split, restoration.mean_hemisphere(split), 4, CPU, "fp32", seed=5)
 
 
+def test_a_network_whose_answers_are_no_numbers_stops(split):
+    class Broken(nn.Module):
+        def forward(self, x):
+            return x * float("nan")
+
+    with pytest.raises(FloatingPointError, match="not finite"):
+        restoration.validate_restoration(Broken(), split, restoration.mean_hemisphere(split), 4, CPU, "fp32", seed=5)
+
+
 def test_pictures_are_the_middle_slices_of_validation_as_it_is_distorted(split):
     shown = restoration.restored_slices(Half(), split, CPU, seed=5)
     assert list(shown)[:3] == ["p0 left, dwi", "p0 left, t2w", "p0 left, flair"] and len(shown) == 3 * restoration.SHOWN

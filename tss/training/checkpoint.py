@@ -117,8 +117,10 @@ def _rebuilt(value: object) -> object:
     """
     if isinstance(value, dict):
         return {_rebuilt(name): _rebuilt(item) for name, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_rebuilt, value))
+    if type(value) is tuple:
+        return tuple(_rebuilt(item) for item in value)
+    if type(value) is list:
+        return [_rebuilt(item) for item in value]
     return sys.intern(value) if type(value) is str else value
 
 

@@ -85,8 +85,13 @@ def test_too_little_memory_is_a_sentence(tmp_path, monkeypatch, capsys, known_af
     def hungry(*_):
         raise MemoryError
 
+    def primitive():
+        raise RuntimeError("could not create a primitive")  # a convolution's, with 4 MB left
+
     assert exit_code("x.py", hungry, "it") == 2
     assert capsys.readouterr().err.startswith("x.py: too little memory. Close other programs")
+    assert exit_code("x.py", primitive, "it") == 2
+    assert "On the CPU: Close other programs" in capsys.readouterr().err
     monkeypatch.setattr(patient_record, "prepare", hungry)
     table, atlas = heads.write_cohort(tmp_path, 2), heads.write_atlas(tmp_path / "atlas.nii.gz")
     words = [str(table), "--out", str(tmp_path / "data"), "--atlas", str(atlas), "--tools", "builtin"]

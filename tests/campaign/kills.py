@@ -406,7 +406,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=["preprocessing", "2d", "3d", "evaluation", "study"])
     given = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="tss-kills-", dir=IN_MEMORY) as folder:
+    with tempfile.TemporaryDirectory(prefix="tss-kills-", dir=None if given.surroundings else IN_MEMORY) as folder:
         runner = Runner(Path(folder), given.seed)
         lines = kills(runner, given.kinds, given.count)
         if given.full_disk:

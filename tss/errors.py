@@ -39,10 +39,8 @@ def exit_code(prog: str, work: Callable[[], int | None], rerun: str) -> int:
     except RuntimeError as error:  # torch's, which may not be loaded here
         if not any(words in str(error) for words in ("memory", "could not create a primitive")):  # oneDNN's for it
             raise
-        say(
-            prog,
-            f"{str(error).splitlines()[0].rstrip('.')}. Ask for another GPU, or give --device cpu. On the CPU: {MEMORY}",
-        )
+        said = str(error).splitlines()[0].rstrip(".")
+        say(prog, f"{said}. Ask for another GPU, or give --device cpu. On the CPU: {MEMORY}")
     except KeyboardInterrupt:
         say(prog, f"interrupted. Rerun {rerun} to continue.")
     return 2

@@ -182,6 +182,15 @@ def test_rows_of_other_patients_are_told_and_a_clocks_cut_offs_are_the_clocks():
     assert f"({one}: net; {other}: clock)" in said and said.startswith("TSS < 4.5 h: the rows are of different sets")
 
 
+def test_a_reader_s_row_covers_the_patients_whose_onset_is_known():
+    """Of six patients two have no known onset, and one of the other four was not read."""
+    found = score(SIX, 0.5)
+    reader = ReaderScores(n=3, n_positive=1, without_call=1, cases_sha256="a", counts=found.counts, shares=found.shares)
+    readings = Readings("mismatch", 4, {"reader_1": reader}, None, {}, {})
+    rows = table2.in_order([network("net", 3, "2d", SIX, 0.5, readers=readings)])
+    assert [(row.name, row.covering) for row in rows[1:]] == [("reader_1", Covered(6, 3, 2, 1))]
+
+
 def test_a_bar_in_a_name_does_not_break_the_table():
     results = [network("a|b", 3, "2d", SIX, 0.5)]
     assert "| a\\|b |" in table2.to_markdown(table2.in_order(results), {}, results)

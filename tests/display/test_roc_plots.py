@@ -60,7 +60,7 @@ def test_all_roc_curves_of_a_panel_are_told_apart_and_the_legend_hides_none(tmp_
 
 def test_bars_begin_at_chance_and_what_was_not_run_is_a_gap_with_the_word(tmp_path, drawn):
     groups = {
-        "2D": [roc_plots.Bar("random", 0.4, (0.2, 0.6), 0), roc_plots.Bar("medical", None, None, 2, "not run")],
+        "2D": [roc_plots.Bar("random", 0.4, (0.2, 0.5), 0), roc_plots.Bar("medical", None, None, 2, "not run")],
         "3D": [roc_plots.Bar("random", 0.9, (0.8, 1.0), 0)],
     }
     roc_plots.draw_bars(tmp_path / "bars.png", groups, {"ceiling: 0.95": (0.95, (0.9, 0.98))}, "TSS < 3 h")
@@ -70,7 +70,7 @@ def test_bars_begin_at_chance_and_what_was_not_run_is_a_gap_with_the_word(tmp_pa
         (0.5, 0.9),
     ]
     ends = [collection.get_segments()[0][:, 1].tolist() for collection in axes.collections]
-    assert [[round(end, 6) for end in pair] for pair in ends] == [[0.2, 0.6], [0.8, 1.0]]
+    assert [[round(end, 6) for end in pair] for pair in ends] == [[0.2, 0.5], [0.8, 1.0]]
     assert axes.patches[2].get_extents().height > 0  # the band of the best
     assert {" not run", "0.40", "0.90", "2D", "3D", "ceiling: 0.95"} <= set(words(drawn[0]))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["random", "medical", "random"]

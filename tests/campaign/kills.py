@@ -185,8 +185,10 @@ def load_modules() -> None:
         importlib.import_module(f"tss.{name}")
     for name in ("calibration", "roc", "training"):
         importlib.import_module(f"tss.display.{name}_plots")
+    from tss.study import table2_study
     from tss.training import epoch
 
+    table2_study.PICTURES = 0  # the tiny DATA has no scans to draw on
     epoch.build_optimizer(torch.nn.Linear(1, 1), 1e-3, 1e-2)
 
 

@@ -811,6 +811,7 @@ def campaign(seconds: float, seed: int, families: Sequence[str] = tuple(FAMILIES
             number += 1
         if hash_of(Path(folder)) != whole:
             lines.append("a program wrote into a file in place, not beside it")
+            print(lines[-1])
     print(f"seed {seed}: {sum(counts.values())} inputs ({', '.join(f'{n} {name}' for name, n in counts.items())})")
     print(f"findings: {', '.join(f'{n} {kind}' for kind, n in kinds.items()) or 'none'}")
     return lines

@@ -1,5 +1,7 @@
 """Reading on canonical axes, refusing what is no scan, resampling against values worked out by hand, the grid."""
 
+import re
+
 import nibabel
 import numpy as np
 import pytest
@@ -32,6 +34,14 @@ def test_a_voxel_keeps_its_place_in_the_world_whatever_the_stored_axes(tmp_path,
     assert np.array_equal(volume.data, ramp())
     assert np.allclose(volume.affine, canonical.affine)
     assert volume.data.dtype == np.float32 and volume.data.flags.c_contiguous and volume.path == tmp_path / "a.nii.gz"
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1e-14, "4e-12"), (1e11, "4e+13")])
+def test_a_scale_that_no_scanner_has(tmp_path, factor, said):
+    """Squares of such values are 0 or infinite in float32, and what is computed from them is not a number."""
+    with pytest.raises(InputError, match=f"voxels up to {re.escape(said)}: no scanner's. Its scale is wrong"):
+        nifti.load(written(tmp_path / "a.nii", factor * ramp()))
+    assert nifti.load(written(tmp_path / "adc.nii", 1e-11 * ramp())).data.max() > 0  # m^2/s
 
 
 def test_scaled_integers_and_a_single_fourth_dimension(tmp_path):

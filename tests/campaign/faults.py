@@ -950,7 +950,7 @@ FAULTS = [
     ),
     *of(
         "phantom/shapes.py",
-        "phantom/test_shapes.py",
+        "phantom/test_head_shapes.py",
         ("y * cos[1] - x * sin[1]", "y * cos[1] + x * sin[1]"),
         ("y * cos[0] + z * sin[0], z * cos[0] - y * sin[0]", "y * cos[0] - z * sin[0], z * cos[0] + y * sin[0]"),
         ("level * (level - 1) / slope", "(level - 1) / slope"),
@@ -962,7 +962,7 @@ FAULTS = [
     ),
     *of(
         "phantom/infarct.py",
-        "phantom/test_shapes.py",
+        "phantom/test_head_shapes.py",
         ("(y < PCA_FRONT + across * 0.2)", "(y < PCA_FRONT)"),
         ("(across < ACA_OUTER)", "(across > ACA_OUTER)"),
         ("(head.depth > 4) &", ""),
@@ -970,7 +970,7 @@ FAULTS = [
     ),
     *of(
         "phantom/scanner.py",
-        "phantom/test_shapes.py",
+        "phantom/test_head_shapes.py",
         ("np.sqrt(real * real + imaginary * imaginary)", "np.abs(real)"),
         ("orientations.inv_ornt_aff(turn, data.shape)", "np.eye(4)"),
         ("(stored / slope).round()", "stored.round()"),

@@ -28,9 +28,7 @@ TURN = 45.0  # our choice: degrees by which sform and qform may differ; register
 SIZE_TOLERANCE = 0.05  # our choice: by how much the voxel's sizes by the affine may differ from the header's own
 WORKING_MM = 2.0  # our choice: `shrink` averages finer scans to about this
 HIGHEST = 1e12  # our choice: of a voxel's value; sums of its squares are then far from float32's end
-LOWEST = (
-    1e-10  # our choice: of the largest voxel; ADC in m^2/s has 1e-9, and squares of less than 1e-22 are 0 in float32
-)
+LOWEST = 1e-10  # our choice: of the largest voxel; ADC in m^2/s has 1e-9; squares below 1e-22 are 0 in float32
 CHUNK = 2**24  # bytes
 FEWEST_VOXELS = 5  # our choice: along any axis; fewer are a localiser or a 2-D image
 UNREADABLE = (

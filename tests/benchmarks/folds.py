@@ -14,16 +14,15 @@ what becomes of test sensitivity and specificity. These patients are phantoms: p
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.special import logit
+from another_site import read_scores
 from tssphantom import ALL, best_of, folder_of, must, train
 
 from tss.display.tables import aligned
-from tss.evaluation.ensemble import as_ensemble, out_of_fold
+from tss.evaluation.ensemble import as_ensemble
 from tss.evaluation.inference import open_models
 from tss.metrics.roc import auc_ci, confusion, delong_test, roc_auc, youden_threshold
 from tss.training.phases import RECIPES
@@ -52,10 +51,10 @@ def main() -> int:
     singles = [best_of(args, args.model, ALL, seed, 4) for seed in args.seeds]
     out = folder_of(args, args.model, ALL, args.seeds[0], folds[0]).parent / f"eval-{args.recipe}-{args.rates}"
     evaluate([*members, "--ensemble"], args.data, out)
-    labels, ensemble = logits_of(out)
+    labels, ensemble = read_scores(out / "predictions.csv")  # of each in the cohort's order
     for seed, single in zip(args.seeds, singles, strict=True):
         evaluate([single], args.data, out / f"single{seed}")
-    scores = [logits_of(out / f"single{seed}")[1] for seed in args.seeds]
+    scores = [read_scores(out / f"single{seed}" / "predictions.csv")[1] for seed in args.seeds]
     lines = [["TSS < 4.5 h, phase 4", "test AUC [95% CI]", "ensemble minus it [95% CI]"]]
     lines.append([f"ensemble of {args.folds} folds", auc_line(labels, ensemble), ""])
     for seed, logits in zip(args.seeds, scores, strict=True):
@@ -64,7 +63,13 @@ def main() -> int:
         lines.append([f"single, seed {seed}", auc_line(labels, logits), gain])
     print(f"\n{args.model.upper()}, {args.recipe} recipe, {args.rates} rates. Phantoms: not clinical results.")
     print(aligned(lines))
-    print(aligned(thresholds(labels, [(singles[:1], scores[0]), (members, ensemble)])))
+    few, many = read_validation(singles[:1]), read_validation(members)
+    plans = [
+        ("validation patients of the single model", few, len(few[0]), scores[0]),
+        ("out-of-fold patients, as few", many, len(few[0]), ensemble),
+        ("out-of-fold patients, all", many, len(many[0]), ensemble),
+    ]
+    print(aligned(thresholds(labels, plans)))
     return 0
 
 
@@ -74,28 +79,17 @@ def evaluate(words: list, data: Path, out: Path) -> None:
         must("run_eval.py", [*words, "--data", data, "--out", out, "--gradcam", 0, "--overwrite"])
 
 
-def logits_of(out: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and logits of the test patients, in the order of their names."""
-    with open(out / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] and row["probability"]]
-    rows.sort(key=lambda row: row["patient"])
-    return np.array([int(row["label"]) for row in rows]), logit([float(row["probability"]) for row in rows])
-
-
 def auc_line(labels: np.ndarray, logits: np.ndarray) -> str:
     low, high = auc_ci(labels, logits)
     return f"{roc_auc(labels, logits):.3f} [{low:.3f}, {high:.3f}]"
 
 
-def thresholds(labels: np.ndarray, ways: list[tuple[list[Path], np.ndarray]]) -> list[list[str]]:
-    """Return lines: the spread of a threshold that is chosen anew on other patients, and what it does to the test."""
+def thresholds(labels: np.ndarray, plans: list[tuple]) -> list[list[str]]:
+    """Return lines: the spread of a threshold that is chosen anew on other patients, and what it does to the test.
+
+    plans: words, labels and logits to choose on, how many are drawn of them, the test patients' logits.
+    """
     lines = [["threshold chosen on", "hemispheres", "spread (SD of logits)", "sensitivity", "specificity"]]
-    (few, single), (many, ensemble) = ((read_validation(files), test) for files, test in ways)
-    plans = [
-        ("validation patients of the single model", few, len(few[0]), single),
-        ("out-of-fold patients, as few", many, len(few[0]), ensemble),
-        ("out-of-fold patients, all", many, len(many[0]), ensemble),
-    ]
     for words, (y, z), size, test in plans:
         rng, cuts = np.random.default_rng(0), []
         for _ in range(DRAWS):
@@ -116,9 +110,9 @@ def thresholds(labels: np.ndarray, ways: list[tuple[list[Path], np.ndarray]]) ->
 def read_validation(files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
     """Return labels and logits that the threshold is chosen on; an ensemble's as it calibrates them."""
     models = open_models([str(file) for file in files])
-    line = as_ensemble(models).line if len(models) > 1 else models[0].line
-    pooled = out_of_fold(models)
-    return np.array(pooled["labels"]), line.of(np.array(pooled["logits"]))
+    model = as_ensemble(models) if len(models) > 1 else models[0]
+    chosen_on = model.checkpoint["validation"]
+    return np.array(chosen_on["labels"]), model.line.of(np.array(chosen_on["logits"]))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ Out: the same files; a TrainState as it was after the last epoch.
 Paper: none (our choice: cluster jobs are interrupted).
 See: tests/training/test_resume.py
 
-No random generator has a state to restore: weights come from the seed, order and shifts of an epoch from (seed, phase,
-epoch). So a killed run continues bit for bit from last.pt, on the CPU with the same number of threads and torch:
+No random generator has a state to restore: weights come from the seed, order and distortions of an epoch from (seed,
+phase, epoch). So a killed run continues bit for bit from last.pt, on the CPU with the same number of threads and torch:
 the bytes of last.pt, best.pt and log.csv are those of a run that nobody killed.
 """
 

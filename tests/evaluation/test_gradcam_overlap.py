@@ -252,6 +252,24 @@ def test_of_the_extended_recipe_the_evidence_is_drawn_and_measured(made, tmp_pat
     np.testing.assert_array_equal(own, map_of(model.network, hemisphere, TARGETS[kind]))
 
 
+def test_a_studys_ensemble_is_scored_and_its_single_networks_are_measured(made, tmp_path):
+    for k in (1, 2):
+        path, settings = tmp_path / f"fold{k}" / "phase4" / "best.pt", {"fold": f"{k}/2"}
+        save_checkpoint(path, 4, made / "data", seed=k, settings=settings)
+    members = {"ensemble": [f"fold{k}/phase4/best.pt" for k in (1, 2)]}
+    (tmp_path / "study.json").write_text(json.dumps({"ensembles": members}))
+    assert run(made, tmp_path / "eval", "--study", str(tmp_path / "study.json")) == 0
+    found = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "eval").glob("*/metrics.json")}
+    assert {name: "gradcam" in row for name, row in found.items()} == {
+        "phase1": True,
+        "phase4": True,
+        "ensemble": False,
+    }
+    assert (
+        found["ensemble"]["members"] == 2 and found["ensemble"]["n"] == 6
+    )  # of p28 to p35: one failed, one of unknown side
+
+
 def test_maps_have_the_inputs_26_slices_and_the_untrained_network_is_another_for_each_patient(made):
     path = made / "runs" / "3d" / "phase4" / "best.pt"
     model = Model(path, "phase4", *load_model(path))

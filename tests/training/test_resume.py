@@ -1,5 +1,6 @@
 """Interrupted trainings continue to the same bits."""
 
+import json
 import os
 import random
 import shutil
@@ -108,6 +109,8 @@ def cut_and_continued(options, number, init, monkeypatch):
     train.train_phase(replace(options, out=Path("cut"), resume=True), number, init)
     for name in ("last.pt", "best.pt"):
         assert Path(f"cut/phase{number}/{name}").read_bytes() == Path(f"whole/phase{number}/{name}").read_bytes()
+    cut, whole = (json.loads(Path(f"{out}/phase{number}/settings.json").read_text()) for out in ("cut", "whole"))
+    assert cut["what_moved"] == whole["what_moved"]  # from where the phase started, not the process
 
 
 @pytest.mark.slow

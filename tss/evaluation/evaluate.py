@@ -279,7 +279,7 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
     if model.task == readers.TASK and readers.names_of(patients):
         rng = np.random.default_rng(0)  # of the bootstrap: the same intervals from the same predictions
         readings = readers.score_readers(patients, predictions, model.threshold, rng)
-    if selection.lesions is not None:
+    if selection.lesions is not None and not model.files:  # of single networks: an ensemble has no layer to explain
         overlap = gradcam_overlap.measure_overlap(model, predictions, patients, selection.lesions, options.data)
         print(f"  {gradcam_overlap.overlap_line(overlap)}", flush=True)
     found, promised = score(predictions, model.threshold), kept_on(model, predictions)

@@ -98,10 +98,8 @@ def train_run(run: Run, objective: Objective, train: Split, val: Split) -> Path:
             state.learner, splits = cache_features(
                 state.network, splits, run.device, run.options.precision, run.say, run.folder
             )
-        if run.phase.fits_classifier and not state.history:
-            assert isinstance(state.network, EvidenceClassifier)
-            fit_classifier(state.network, state.learner, splits[0], run.options.precision)
-            state.before = snapshot(state.network)
+        if run.phase.fits_classifier and "what_moved" not in read_json(run.folder / "settings.json"):
+            start_at_fitted_classifier(run, state, splits[0])
         while not is_finished(state.history, run.phase):
             train_and_validate(run, state, objective, *splits)
     except torch.OutOfMemoryError as error:
@@ -136,6 +134,17 @@ def prepare(run: Run, train: Split) -> TrainState:
     run.say(f"{trained:,} parameters trained, {still:,} frozen ({len(frozen)} tensors with BatchNorm's statistics)")
     start_or_resume(run, state)
     return state
+
+
+def start_at_fitted_classifier(run: Run, state: TrainState, train: Split) -> None:
+    """Fit the classifier that the phase starts with; of a run that continues, to know again what it started with."""
+    assert isinstance(state.network, EvidenceClassifier)
+    continued = snapshot(state.network) if state.history else None
+    state.network.load_state_dict(state.before)
+    fit_classifier(state.network, state.learner, train, run.options.precision)
+    state.before = snapshot(state.network)
+    if continued:
+        state.network.load_state_dict(continued)
 
 
 def train_and_validate(run: Run, state: TrainState, objective: Objective, train: Split, val: Split) -> None:

@@ -322,6 +322,28 @@ def test_units_are_heeded_or_refused(tmp_path):
     assert read(tmp_path)[0]["sub-1"].minutes == 120
 
 
+def test_a_unit_given_above_and_below_counts_once_the_lower_one(tmp_path):
+    lay(tmp_path, *session("ses-1", "trace", "ADC", "FLAIR"))
+    put(tmp_path, {"participants.tsv": "participant_id\tage\nsub-1\t60\n"})
+    put(tmp_path / "sub-1", {"sub-1_sessions.tsv": "session_id\tOnset to MRI (min)\nses-1\t2\n"})
+    put(tmp_path, {"sessions.json": {"Onset to MRI (min)": {"Units": "h"}}})
+    assert read(tmp_path)[0]["sub-1"].minutes == 120
+    put(tmp_path / "sub-1", {"sub-1_sessions.json": {"onset_to_mri_min": {"Units": "h"}}})
+    assert read(tmp_path)[0]["sub-1"].minutes == 120
+    put(tmp_path / "sub-1", {"sub-1_sessions.json": {"onset_to_mri_min": {"Units": "d"}}})
+    assert read(tmp_path)[0]["sub-1"].minutes == 2880
+
+
+@pytest.mark.parametrize("text", ['{"onset_to_mri_min": {"Units": "s"},}', "[]"])
+def test_a_table_whose_units_cannot_be_read_is_refused(tmp_path, text):
+    lay(tmp_path, *session("ses-1", "trace", "ADC", "FLAIR"))
+    put(tmp_path, {"participants.tsv": "participant_id\tonset_to_mri_min\nsub-1\t7200\n", "participants.json": text})
+    with pytest.raises(InputError, match="participants.json .*It says what the table's numbers and codes mean"):
+        read(tmp_path)
+    (tmp_path / "participants.json").write_text('{"onset_to_mri_min": {"Units": "s"}}', encoding="utf-8-sig")
+    assert read(tmp_path)[0]["sub-1"].minutes == 120
+
+
 def test_the_real_part_and_never_the_imaginary_one(tmp_path):
     parts = ("imag", "real", "phase")
     lay(tmp_path, *(f"sub-1/anat/sub-1_part-{part}_FLAIR.nii.gz" for part in parts))

@@ -28,6 +28,8 @@ from tss.data.cohort import (
 )
 from tss.data.dates import order_in_time
 from tss.data.diffusion import shells
+from tss.data.files import read_json
+from tss.data.text_tables import same_name
 from tss.errors import InputError
 
 # Columns that no table may define.
@@ -38,6 +40,7 @@ UNITS = {  # column -> unit -> factor to ours
                          "second": 1 / 60, "d": 1440, "day": 1440},
     "age": {"y": 1, "yr": 1, "year": 1, "a": 1, "month": 1 / 12, "week": 7 / 365.25, "day": 1 / 365.25},
 }  # fmt: skip
+CORRECT = "It says what the table's numbers and codes mean. Correct it."
 ACUTE, LATER = r"(?<!sub)(?<!post)acute|base|admi|initial|onset", r"follow|fu|chronic|mo|week|discharge|late|post|sub"
 
 
@@ -142,24 +145,30 @@ def _participants(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     return facts, remarks
 
 
-def _apply_description(facts: dict[str, dict[str, str]], path: Path) -> None:
-    """Bring codes into words and numbers into our units, as the JSON beside a table says what they are.
+def _apply_description(facts: dict[str, dict[str, str]], *paths: Path) -> None:
+    """Bring codes into words and numbers into our units, as the JSON files beside a table say what they are.
 
-    Raises InputError: it gives a unit that is none of UNITS.
+    paths: from the top folder down; what a lower one says of a column takes the place of what a higher one says.
+
+    Raises InputError: one is no JSON object, or gives a unit that is none of UNITS.
     """
-    described = read_object(path)
+    described: dict[str, tuple[Path, object]] = {}
+    for path in paths:
+        if path.is_file():
+            described |= {same_name(name): (path, said) for name, said in read_json(path, remedy=CORRECT).items()}
     for row in facts.values():
         for column, words in CODES.items():
-            if column in row:
-                row[column] = _in_words(row[column], described.get(column), words)
+            if column in row and column in described:
+                row[column] = _in_words(row[column], described[column][1], words)
         for column, factors in UNITS.items():
-            unit = described[column].get("Units") if isinstance(described.get(column), dict) else None
+            source, said = described.get(column, (None, None))
+            unit = said.get("Units") if isinstance(said, dict) else None
             if not row.get(column) or not isinstance(unit, str) or unit.strip() in UNKNOWN:
                 continue
             factor = factors.get(unit.strip().lower()) or factors.get(unit.strip().lower().removesuffix("s"))
             if factor is None:
                 raise InputError(
-                    f"{path}: {column} is in {unit!r}, which is none of {', '.join(factors)}. Correct the unit, or "
+                    f"{source}: {column} is in {unit!r}, which is none of {', '.join(factors)}. Correct the unit, or "
                     "convert the column."
                 )
             if factor != 1 and is_number(row[column]):
@@ -180,8 +189,7 @@ def _row(data: Dataset, subject: Path, facts: dict[str, str]) -> tuple[dict[str,
         (path for path in subject.glob("ses-*") if path.is_dir()), key=lambda path: _session_key(path.name)
     )
     of_sessions = read_table(subject / f"{subject.name}_sessions.tsv", "session_id", "ses-")
-    for description in (subject.parent / "sessions.json", subject / f"{subject.name}_sessions.json"):
-        _apply_description(of_sessions, description)
+    _apply_description(of_sessions, data.root / "sessions.json", subject / f"{subject.name}_sessions.json")
     times = [of_sessions.get(path.name, {}).get("acq_time", "") or _first_scan(path) for path in sessions]
     remarks = []
     if len(sessions) > 1 and any(times):

@@ -172,7 +172,7 @@ def read_bytes(path: str | os.PathLike, remedy: str) -> bytes:
 
 
 def read_json(path: str | os.PathLike, shape: object = dict, remedy: str = REMEDY) -> dict:
-    """Read a JSON object that this suite wrote.
+    """Read a JSON object, of this suite or beside a table; editors on Windows put a byte-order mark before it.
 
     shape: what it must hold, as tss.data.shapes declares it. remedy: what to do where it does not.
 
@@ -180,7 +180,7 @@ def read_json(path: str | os.PathLike, shape: object = dict, remedy: str = REMED
     """
     content = read_bytes(path, remedy)
     try:
-        value = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not complete JSON ({error}). {remedy}") from error
     if not isinstance(value, dict):

@@ -29,6 +29,16 @@ def test_a_stripped_scan_is_kept_and_not_eaten(patient):
     assert quality_control.dice(brain_extraction.find_brain(*stripped), patient["brain"]) >= 0.99
 
 
+def test_a_scan_whose_background_is_zeroed_is_not_taken_for_a_stripped_one(patient):
+    """What is left of the head is 1.3 times the brain, and most of the volume is zero."""
+    dwi, b0 = patient["dwi"], patient["b0"]
+    zeroed = dwi._replace(data=np.where(dwi.data > 0.1 * np.percentile(dwi.data, 99), dwi.data, 0))
+    assert brain_extraction.is_stripped(zeroed.data)
+    found = brain_extraction.find_brain(zeroed, b0)
+    assert quality_control.dice(found, patient["brain"]) >= 0.98
+    assert brain_extraction.left_over(zeroed, found, b0) is None  # nor where BET finds it
+
+
 def test_noise_is_no_brain():
     noise = Volume(np.random.default_rng(0).random((60, 60, 30)).astype(np.float32) + 1, np.diag([3.0, 3, 5, 1]))
     with pytest.raises(InputError, match="looks like brain in it measures"):

@@ -46,7 +46,7 @@ def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     Raises InputError: BET is missing, fails, hangs, or finds no brain.
     """
     brain = bet(dwi)
-    stripped = left_over(dwi, brain.sum() * np.prod(voxel_sizes(dwi.affine)) / 1000)
+    stripped = left_over(dwi, brain, b0)
     return brain if stripped is None else stripped
 
 

@@ -31,7 +31,6 @@ AWAY_MM, MOST_AWAY_ML = 15.0, 2.0
 SAME_ZEROS = 0.97  # our choice: Dice of what DWI and b0 show: 0.97 or more where both are stripped, at most 0.92 else
 
 
-
 def find_brain(dwi: Volume, b0: Volume) -> np.ndarray:
     """Return the brain mask (X, Y, Z) bool with ventricles and sulci, on the grid of DWI and b0.
 

@@ -9,7 +9,7 @@ import torch
 from tss.data.cohort import Patient
 from tss.evaluation import gradcam_page
 from tss.evaluation.gradcam import TARGETS, grad_cam
-from tss.evaluation.inference import Model, Prediction
+from tss.evaluation.inference import Cuts, Model, Prediction
 from tss.models.resnet2d import SliceClassifier
 from tss.models.unet3d import VolumeClassifier
 from tss.training.phases import build_model
@@ -103,6 +103,14 @@ def test_a_negative_verdict_shows_the_evidence_against(model, hemispheres):
     )
     assert "evidence against TSS < 4.5 h" in gradcam_page.scale(model, Prediction("p", "left", 1, 0.39))
     assert "evidence for TSS < 4.5 h" in gradcam_page.scale(model, Prediction("p", "left", 1, 0.4))
+
+
+def test_the_cuts_of_a_promise_decide_which_evidence_is_shown(model):
+    promising = model._replace(cuts=Cuts(0.8, 0.1, 0.3, 20, 20, 250, 190))  # the threshold is 0.4
+    shown = {chance: gradcam_page.scale(promising, Prediction("p", "left", 1, chance)) for chance in (0.35, 0.25, 0.05)}
+    assert [text.split()[1] for text in shown.values()] == ["for", "against", "against"]
+    title = gradcam_page.title(promising, Prediction("p", "left", 1, 0.35), "p", "")
+    assert "0.350, negative below 0.100, positive above 0.300: positive\n" in title
 
 
 def test_the_title_gives_probability_threshold_verdict_and_truth(model):

@@ -158,3 +158,14 @@ def test_who_lies_on_a_cut_is_unsure():
 ])  # fmt: skip
 def test_probabilities_are_written_with_the_digits_that_decide(probability, threshold, words):
     assert inference.in_words(probability, threshold) == words
+
+
+@pytest.mark.parametrize(("probability", "verdict", "cuts", "words"), [
+    (0.45, "positive", (0.2, 0.3), "0.450, negative below 0.200, positive above 0.300: positive"),  # below 0.5
+    (0.6, "unsure", (0.2, None), "0.600, negative below 0.200: unsure"),
+    (0.6, "unsure", (None, None), "0.600: unsure"),
+    (0.30004, "positive", (0.2, 0.3), "0.30004, negative below 0.20000, positive above 0.30000: positive, but too "
+                                      "close to call"),
+])  # fmt: skip
+def test_where_a_promise_decides_its_cuts_are_written_and_not_the_threshold(probability, verdict, cuts, words):
+    assert inference.in_words(probability, 0.5, verdict, cuts) == words

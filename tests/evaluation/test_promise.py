@@ -9,8 +9,10 @@ from scipy.special import expit, logit
 from untrained import save_checkpoint
 
 import run_eval
+from tss.evaluation import run_facts
 from tss.evaluation.inference import Cuts, Model, Prediction, open_models
 from tss.evaluation.promise import kept_on, of_patients, with_promise
+from tss.evaluation.run_facts import Source
 from tss.metrics.platt import Line
 from tss.metrics.roc import wilson
 
@@ -118,3 +120,20 @@ def test_what_came_of_a_promise_by_hand():
     assert (found.n, found.unsure, found.chosen_on) == (9, 2, 200)
     assert found.ppv == (2 / 3, wilson(2, 3)) and found.npv == (3 / 4, wilson(3, 4))
     assert kept_on(model._replace(cuts=None), lines) is None
+
+
+def test_a_model_card_counts_the_verdicts_that_were_given():
+    told = [
+        ("a", "1", "negative"),
+        ("b", "0", "positive"),
+        ("c", "1", "unsure"),
+        ("d", "0", "unsure"),
+        ("e", "1", "positive"),
+    ]
+    lines = [
+        {"patient": patient, "label": label, "probability": "0.6", "threshold": "0.5", "verdict": verdict}
+        for patient, label, verdict in told
+    ]
+    nothing = Source("metrics.json", {})
+    (fact,) = run_facts._errors(run_facts.Network("n", nothing, nothing, "predictions.csv", lines, 0, ""))
+    assert fact.text == "Of 5 cases 1 are falsely called negative: a; 1 falsely positive: b; 2 are unsure."

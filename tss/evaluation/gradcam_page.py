@@ -20,7 +20,7 @@ from tss.data.prepared import registered_file
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.gradcam import TARGETS, explained, map_of
-from tss.evaluation.inference import Model, Prediction, in_words
+from tss.evaluation.inference import CALLED_POSITIVE, UNSURE, Model, Prediction, in_words
 from tss.models.ensemble import members_of
 from tss.models.evidence import EvidenceClassifier
 from tss.models.resnet2d import SliceClassifier
@@ -147,8 +147,9 @@ def _outline(path: Path) -> np.ndarray | None:
 
 
 def verdict(model: Model, prediction: Prediction) -> bool:
-    """Positive? At the threshold that validation chose."""
-    return prediction.chance >= model.threshold
+    """Positive? Of whom a promise leaves unsure, at the threshold that validation chose."""
+    called = model.verdict(prediction.chance)
+    return prediction.chance >= model.threshold if called == UNSURE else called == CALLED_POSITIVE
 
 
 def amount(model: Model, contribution: float) -> str:
@@ -159,7 +160,7 @@ def amount(model: Model, contribution: float) -> str:
 
 
 def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
-    words = POSITIVE[model.task]
+    words, cuts = POSITIVE[model.task], (model.cuts.lower, model.cuts.upper) if model.cuts else ()
     numbers = "its share of the map"
     if isinstance(members_of(model.network)[0], SliceClassifier):
         numbers = "what it adds to the logit"
@@ -167,7 +168,7 @@ def title(model: Model, prediction: Prediction, name: str, last: str) -> str:
         numbers = "its share of the evidence" if model.task == "stroke" else "its share of what is read"
     return (
         f"{name}, {prediction.side} hemisphere: probability of {words} "
-        f"{in_words(prediction.chance, model.threshold, model.verdict(prediction.chance))}\n"
+        f"{in_words(prediction.chance, model.threshold, model.verdict(prediction.chance), cuts)}\n"
         f"{last}; {model.name}; above each slice: {numbers}"
     )
 

@@ -87,18 +87,25 @@ class Model(NamedTuple):
         return UNSURE
 
 
-def in_words(probability: float, threshold: float, verdict: str = "") -> str:
-    """Write probability, threshold and verdict, with the digits that decide where three do not.
+def in_words(probability: float, threshold: float, verdict: str = "", cuts: Sequence[float | None] = ()) -> str:
+    """Write probability, what decides and the verdict, with the digits that decide where three do not.
 
-    A toss-up is said to be one: closer to the threshold than CLOSE in logits. verdict: where a promise has decided.
+    A toss-up is said to be one: closer to what decides than CLOSE in logits.
+
+    verdict, cuts: where a promise has decided, and not the threshold; negative below the first, positive above the
+        second, None where nobody is called so.
     """
+    names = ("negative below", "positive above") if cuts else ("threshold",)
+    limits = {name: limit for name, limit in zip(names, cuts or (threshold,), strict=True) if limit is not None}
     digits = 3
-    while digits < 17 and probability != threshold and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}":
+    while digits < 17 and any(
+        probability != limit and f"{probability:.{digits}f}" == f"{limit:.{digits}f}" for limit in limits.values()
+    ):
         digits += 1
     words = verdict or verdict_on(probability, threshold)
-    if words != UNSURE and too_close(probability, threshold):
+    if words != UNSURE and any(too_close(probability, limit) for limit in limits.values()):
         words += ", but too close to call"
-    return f"{probability:.{digits}f}, threshold {threshold:.{digits}f}: {words}"
+    return f"{probability:.{digits}f}{''.join(f', {n} {limit:.{digits}f}' for n, limit in limits.items())}: {words}"
 
 
 def verdict_on(probability: float, threshold: float) -> str:
@@ -107,7 +114,7 @@ def verdict_on(probability: float, threshold: float) -> str:
 
 
 def too_close(probability: float, threshold: float) -> bool:
-    """Are probability and threshold closer than CLOSE in logits? At 0.5 that is 0.005; near 0 and 1 less."""
+    """Are probability and threshold, or a cut, closer than CLOSE in logits? At 0.5 that is 0.005; near 0 and 1 less."""
     if not (0 < probability < 1 and 0 < threshold < 1):
         return probability == threshold
     one, other = (math.log(p) - math.log1p(-p) for p in (probability, threshold))

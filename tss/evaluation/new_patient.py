@@ -25,7 +25,7 @@ from tss.evaluation import gradcam_page
 from tss.evaluation.ensemble import as_ensemble, picker_of
 from tss.evaluation.inference import EACH, Model, Prediction, in_words, open_models, probabilities, side_picker
 from tss.evaluation.options import PatientOptions
-from tss.evaluation.predictions_table import line_of
+from tss.evaluation.predictions_table import CUTS, line_of
 from tss.evaluation.promise import with_promise
 from tss.evaluation.recalibration import recalibrated
 from tss.preprocessing import dicom
@@ -243,7 +243,7 @@ def report_text(report: dict[str, Any], files: Sequence[Path]) -> str:
     lines = [f"side      {report['side']}, from {report['side_from']}"]
     lines += [
         f"{line['name']:9s} {line['positive_class']}, {line['side']}: probability "
-        f"{in_words(line['probability'], line['threshold'], line['verdict'])}"
+        + in_words(line["probability"], line["threshold"], line["verdict"], [line[cut] for cut in CUTS if cut in line])
         for line in report["results"]
     ]
     lines += [f"FLAG      {flag}" for flag in report["flags"]] or ["flags     none"]

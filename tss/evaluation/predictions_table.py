@@ -15,6 +15,7 @@ from tss.data.files import as_csv, write_text
 from tss.evaluation.inference import Model, Prediction
 
 PREDICTIONS, WITHOUT = NAMES = ("predictions.csv", "without_prediction.csv")
+CUTS = ("negative_below", "positive_above")  # columns that a promise adds
 
 
 def line_of(prediction: Prediction, model: Model, flags: str) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def line_of(prediction: Prediction, model: Model, flags: str) -> dict[str, Any]:
         "label": prediction.label if prediction.label >= 0 else None,
         "probability": prediction.probability,
         "threshold": model.threshold,
-        **({"negative_below": model.cuts.lower, "positive_above": model.cuts.upper} if model.cuts else {}),
+        **(dict(zip(CUTS, (model.cuts.lower, model.cuts.upper), strict=True)) if model.cuts else {}),
         "verdict": model.verdict(prediction.chance) if answered else None,
         "reason": prediction.reason,
         "flags": flags,

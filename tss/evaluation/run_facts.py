@@ -21,7 +21,7 @@ from tss.data.acquisition import COLUMNS
 from tss.data.cohort import EXTERNAL, READER, SPLITS, Patient, is_number
 from tss.data.files import read_json
 from tss.data.prepared import cohort_file, settings_file
-from tss.evaluation.inference import Model
+from tss.evaluation.inference import CALLED_NEGATIVE, CALLED_POSITIVE, UNSURE, Model
 from tss.evaluation.predictions_table import PREDICTIONS
 from tss.evaluation.results import COMPARISONS, DIFFERENCES
 from tss.evaluation.table2 import INTERVALS
@@ -369,20 +369,21 @@ def _measures(network: Network) -> str:
 
 
 def _errors(network: Network) -> list[Fact]:
-    """Whom a network calls wrongly at its threshold."""
-    wrong: dict[str, list[str]] = {"1": [], "0": []}
+    """Whom a network calls wrongly, by its threshold or the cuts of a promise."""
     counted = [line for line in network.lines if line["label"] and line["probability"]]
-    for line in counted:
-        if (float(line["probability"]) >= float(line["threshold"])) != (line["label"] == "1"):
-            wrong[line["label"]].append(line["patient"])
     if not counted:
         return []
-    named = {label: f": {_listed(names)}" if names else "" for label, names in wrong.items()}
-    text = (
-        f"Of {len(counted)} cases {len(wrong['1'])} are falsely called negative{named['1']}; {len(wrong['0'])} "
-        f"falsely positive{named['0']}."
+    negative, positive = (
+        [line["patient"] for line in counted if (line["verdict"], line["label"]) == wrong]
+        for wrong in ((CALLED_NEGATIVE, "1"), (CALLED_POSITIVE, "0"))
     )
-    return [Fact(text, network.predictions, "columns patient, label, probability, threshold")]
+    names = [f": {_listed(patients)}" if patients else "" for patients in (negative, positive)]
+    unsure = sum(line["verdict"] == UNSURE for line in counted)
+    text = (
+        f"Of {len(counted)} cases {len(negative)} are falsely called negative{names[0]}; {len(positive)} falsely "
+        f"positive{names[1]}{f'; {unsure} are unsure' * bool(unsure)}."
+    )
+    return [Fact(text, network.predictions, "columns patient, label, probability, verdict")]
 
 
 def _of_groups(network: Network) -> list[Fact]:

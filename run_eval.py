@@ -94,7 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         default=GIVEN,
         help="the checkpoints are one model, of folds (run_train.py --fold) or of several seeds: the mean of their "
-        "logits; threshold and calibration come from the out-of-fold predictions of all but the test patients",
+        "logits; threshold and calibration come from what members say of patients that they were validated on: with "
+        "folds all but the test patients",
     )
     parser.add_argument(
         "--promise",
@@ -102,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         default=GIVEN,
         help="PPV and NPV to keep, such as 0.9: whoever cannot be called so surely is unsure; the cuts come from "
-        "validation and keep both in 90 %% of such studies; of an ensemble they come from out-of-fold predictions of "
+        "validation and keep both in 90 %% of such studies; of an ensemble of folds they come from predictions of "
         "single members, and the promise is approximate",
     )
     parser.add_argument(

@@ -102,6 +102,14 @@ def test_seeds_are_averaged_patient_by_patient(folds, scanned, tmp_path):
     assert model.checkpoint["validation"]["logits"] == pytest.approx(np.mean([v["logits"] for v in given], axis=0))
 
 
+def test_seeds_are_judged_by_validation_as_one_network_is(scanned, tmp_path):
+    paths = [save_checkpoint(tmp_path / name / "best.pt", 4, scanned / "data", seed=n) for n, name in enumerate("ab")]
+    assert run(scanned, tmp_path / "eval", paths, "--ensemble", "--promise", "0.8") == 0
+    found = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert found["threshold_from"] == found["promise"]["chosen_from"] == "validation"
+    assert not any("approximate" in note for note in found["notes"])
+
+
 def test_the_picture_is_drawn_and_phase_1_of_each_fold_finds_the_side(scanned, folds, tmp_path):
     assert run(scanned, tmp_path, folds(), "--ensemble", "--gradcam", "1", "--overwrite") == 0
     assert len(list((tmp_path / "gradcam").glob("*.png"))) == 1

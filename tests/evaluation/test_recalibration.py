@@ -51,7 +51,7 @@ def test_it_is_used_on_the_others_only(site, scanned, tmp_path, capsys):
     file = tmp_path / "run" / "best.b.json"
     found = json.loads(file.read_text()) | {"patients": ["p28", "p29"]}
     write_json(file, found)
-    assert run_eval.main([*common, "--out", str(tmp_path / "new"), "--recalibration", str(file)]) == 0
+    assert run_eval.main([*common, "--out", str(tmp_path / "new"), "--recalibration", str(file), "--report"]) == 0
     tables = []
     for name in ("raw", "new"):
         with open(tmp_path / name / "predictions.csv", newline="") as table:
@@ -63,6 +63,10 @@ def test_it_is_used_on_the_others_only(site, scanned, tmp_path, capsys):
         assert logit(float(line["probability"])) == pytest.approx(expected)
         assert float(line["threshold"]) == found["threshold"]
     assert "recalibrated for the site b on 2 of its patients" in capsys.readouterr().out
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert "scans of 6 patients" in page and "for these 6 patients, test split" in page
+    assert "2 no prediction by a network: recalibrated on" in page
+    assert "changed for this site alone, by recalibration" in page and "not changed" not in page
     assert recalibration.main([str(tmp_path / "new"), site[1], "--site", "c"]) == 2
     assert "was recalibrated already" in capsys.readouterr().err
 

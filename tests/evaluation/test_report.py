@@ -310,7 +310,7 @@ def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
         definition="Lit: half the peak.",
     )
     row = network(weights="ImageNet (a.pt)", gradcam=measured, ceiling=Estimate(0.9, (0.7, 0.95)))
-    made = Content(report._measured(report.Findings([], "test", [row], {}, "", {}, {})))
+    made = Content(report._measured(report.Findings([], [], "test", [row], {}, "", {}, {})))
     assert made.table("Grad-CAM measured on the lesion masks of 8 patients")[1:] == [
         [
             "a, TSS < 4.5 h",
@@ -347,7 +347,37 @@ def test_grad_cam_that_was_measured_stands_beside_chance_and_random_weights():
 def test_too_many_pictures_for_a_mail_are_left_in_their_folders_and_named(tmp_path, monkeypatch):
     for name in ("p1", "p2"):
         (tmp_path / f"{name}.png").write_bytes(b"x" * 60)
-    found = report.Findings([], "test", [network(weights="random")], {}, "", {"a": sorted(tmp_path.glob("*.png"))}, {})
+    found = report.Findings(
+        [], [], "test", [network(weights="random")], {}, "", {"a": sorted(tmp_path.glob("*.png"))}, {}
+    )
     monkeypatch.setattr(report, "MOST_PICTURES", 100)
     made = report._maps(found)
     assert made.count("<img") == 1 and "the pictures of p2 are not on this page" in made
+
+
+def test_nothing_is_said_of_rows_that_are_not_there(tmp_path, monkeypatch):
+    """Of external patients: no older method could be fitted, nobody has read the scans."""
+    (tmp_path / "roc.png").write_bytes(b"")
+    monkeypatch.setattr(report.report_plots, "draw_roc", lambda *_: [tmp_path / "roc.png"])
+    monkeypatch.setattr(report.report_plots, "draw_bars", lambda *_: [tmp_path / "roc.png"])
+    for row, fitted in (
+        (network(), "Nothing was fitted or chosen here"),
+        (network(recalibration="b"), "recalibrated on"),
+    ):
+        found = report.Findings([], [], "external", [row], {}, "", {}, {})
+        page = "".join([report._roc(tmp_path, found), report._bars(tmp_path, found), report._thresholds(found)])
+        for words in ("ROC curves", "AUC by what the weights were", "chosen on the validation patients"):
+            assert words in page
+        for absent in (
+            "black:",
+            "brown:",
+            "Yellow",
+            "White marks",
+            "older methods",
+            "Lee 2020",
+            "out-of-fold",
+            "reader",
+        ):
+            assert absent not in page, absent
+        assert fitted in report._limits(found)
+    assert "Nothing was fitted" not in report._limits(found)

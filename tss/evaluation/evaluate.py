@@ -45,6 +45,7 @@ from tss.evaluation.results import (
     DIFFERENCES,
     LEE2020,
     NETWORK,
+    OUT_OF_FOLD,
     Comparison,
     Estimate,
     Row,
@@ -283,8 +284,8 @@ def score_network(model: Model, picker: Model | None, selection: Selection) -> N
         overlap = gradcam_overlap.measure_overlap(model, predictions, patients, selection.lesions, options.data)
         print(f"  {gradcam_overlap.overlap_line(overlap)}", flush=True)
     found, promised = score(predictions, model.threshold), kept_on(model, predictions)
-    if model.files:
-        found = replace(found, threshold_from="out-of-fold predictions")
+    if model.of_folds:
+        found = replace(found, threshold_from=OUT_OF_FOLD)
     checkpoint, name, limit = model.checkpoint, POSITIVE[model.task], TASKS[model.task]
     return Network(
         model,
@@ -459,7 +460,15 @@ def write_tables(
 
         maps = {model.name: sorted(selection.folder(model).glob("gradcam/*.png")) for model in selection.models}
         found = Findings(
-            selection.cohort, selection.split, rows, compared, how_compared, maps, selection.settings, differ
+            selection.cohort,
+            selection.patients,
+            selection.split,
+            rows,
+            compared,
+            how_compared,
+            maps,
+            selection.settings,
+            differ,
         )
         write_report(out, found)
         described = [row.name for row in found.last_networks] or [row.name for row in found.networks[-1:]]

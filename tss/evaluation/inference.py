@@ -66,6 +66,11 @@ class Model(NamedTuple):
         return self.checkpoint["threshold"]
 
     @property
+    def of_folds(self) -> bool:
+        """Is it an ensemble of folds, whose threshold is from patients that only some members have not learned from?"""
+        return bool(self.files and self.checkpoint["settings"].get("fold"))
+
+    @property
     def sha256(self) -> str:
         """The hash of the checkpoint; of an ensemble that of its members' hashes."""
         hashes = [sha256(path) for path in self.files or (self.path,)]

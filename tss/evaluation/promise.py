@@ -5,8 +5,9 @@ Out: the model with two cuts; what came of the promise on the patients that were
 Paper: none (our choice; the paper calls everybody).
 See: tests/evaluation/test_promise.py, and tests/metrics/test_unsure.py for the guarantee
 
-Of one network the guarantee is exact. Of an ensemble it is approximate: the cuts are chosen on out-of-fold logits, each
-of the members of one fold, and applied to the mean of all members, which spreads less.
+Of one network, or an ensemble of seeds, the guarantee is exact. Of an ensemble of folds it is approximate: the cuts
+are chosen on out-of-fold logits, each of the members of one fold, and applied to the mean of all members, which spreads
+less.
 """
 
 from collections import defaultdict
@@ -19,13 +20,14 @@ from tss import metrics
 from tss.data.tasks import POSITIVE, TASKS
 from tss.errors import InputError
 from tss.evaluation.inference import CALLED_NEGATIVE, CALLED_POSITIVE, Cuts, Model, Prediction
-from tss.evaluation.results import Estimate, Promise
+from tss.evaluation.results import OUT_OF_FOLD, VALIDATION, Estimate, Promise
 from tss.evaluation.scores import counted_lines
 from tss.metrics.unsure import CONFIDENCE, check_promise, fewest_to_promise, patients_needed, unsure_band
 from tss.training.epoch import probability
 
-OF_ENSEMBLE = (
-    " Of an ensemble the promise is approximate: out-of-fold scores are of single members, the answers are their mean."
+OF_FOLDS = (
+    " Of an ensemble of folds the promise is approximate: out-of-fold scores are of single members, the answers are "
+    "their mean."
 )
 
 
@@ -98,7 +100,7 @@ def kept_on(model: Model, predictions: Sequence[Prediction]) -> Promise | None:
         promised=model.cuts.promise,
         confidence=CONFIDENCE,
         chosen_on=model.cuts.n,
-        chosen_from="out-of-fold predictions" if model.files else "validation",
+        chosen_from=OUT_OF_FOLD if model.of_folds else VALIDATION,
         lower=model.cuts.lower,
         upper=model.cuts.upper,
         too_few=too_few(model.cuts) or None,
@@ -125,6 +127,6 @@ def promise_note(model: Model, found: Promise) -> str:
         f"{found.confidence:.0%} of studies like that of the {found.chosen_on} patients whose {found.chosen_from} "
         f"chose the cuts, with as many positives; {found.unsure} of {found.n} are unsure "
         f"({found.unsure / max(found.n, 1):.0%}), and of those called here: {kept}.{missing}"
-        + OF_ENSEMBLE
-        * bool(model.files)
+        + OF_FOLDS
+        * model.of_folds
     )

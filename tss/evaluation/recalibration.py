@@ -11,7 +11,7 @@ Paper: none (our choice; decision 20).
 See: tests/evaluation/test_recalibration.py
 
 A patient is called positive from the same calibrated probability on as at home: the threshold of validation is first
-said in calibrated probabilities there (of an ensemble it is, approximately: its own calibration is fitted to
+said in calibrated probabilities there (of an ensemble of folds it is, approximately: its own calibration is fitted to
 out-of-fold scores of single members, and its answers are their mean). Exit code 0: done; 2: wrong use or
 unusable input.
 """

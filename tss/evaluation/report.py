@@ -26,11 +26,14 @@ from tss.evaluation.auc_comparison import TRAINED_ONCE, comparisons_rows, last_n
 from tss.evaluation.patient_flow import IN_TABLE, TAKING_PART, patient_flow
 from tss.evaluation.readers import EXPLAINED, readers_rows
 from tss.evaluation.results import (
+    CUTOFF,
     FLAIR_CLOCK,
     NETWORK,
     OLDER,
+    OUT_OF_FOLD,
     READER,
     SOFT_CLOCK,
+    VALIDATION,
     Comparison,
     MapMean,
     MapShare,
@@ -86,14 +89,25 @@ ONE_COHORT = (
 )
 ONE_SITE = (
     "These external patients are of the sites that the table above names, or of one: how the networks do elsewhere is "
-    "not known from them. Nothing was fitted or chosen here; thresholds are those of the training cohort."
+    "not known from them. "
 )
+FITTED_HERE = {  # was a network recalibrated?
+    False: "Nothing was fitted or chosen here; thresholds are those of the training cohort.",
+    True: "Probabilities and thresholds were recalibrated on others of these patients, who are not scored; nothing "
+    "else was fitted or chosen here.",
+}
+OF_OLDER = "The older methods' are of the patients that they can process. "
+IN_EVERY_PANEL = {  # older methods that a network must beat
+    FLAIR_CLOCK: "black: the FLAIR ratio alone, of the patients in whom it can be measured",
+    SOFT_CLOCK: "brown: the soft tissue clock, FLAIR where DWI is bright, of all",
+}
 
 
 class Findings(NamedTuple):
     """What an evaluation found."""
 
     patients: list[Patient]  # of the whole cohort, all splits
+    scored: Sequence[Patient]  # those of the split that were evaluated: all but those that were recalibrated on
     split: str  # the one that was evaluated
     rows: Sequence[Row]  # of Table 2, in its order
     compared: Mapping[str, Sequence[Comparison]]  # by task
@@ -127,6 +141,10 @@ class Findings(NamedTuple):
     def timed(self) -> list[str]:
         """The tasks about time since stroke."""
         return [task for task in self.tasks if TASKS[task] is not None]
+
+    @property
+    def recalibrated(self) -> bool:
+        return any(row.recalibration for row in self.networks)
 
     @property
     def phantoms(self) -> bool:
@@ -178,8 +196,7 @@ def _list(lines: Iterable[str]) -> str:
 
 def _heading(found: Findings) -> str:
     """What this is, of which patients, and what it may not be used for."""
-    here = [patient for patient in found.patients if patient.split == found.split]
-    scored = sum(patient.status == "ok" for patient in here)
+    scored = sum(patient.status == "ok" for patient in found.scored)
     times = " or ".join(POSITIVE[task].removeprefix("TSS < ") for task in found.timed)
     asked = (
         f"the probability that it began less than {times} before the scan"
@@ -206,7 +223,7 @@ def _heading(found: Findings) -> str:
     return (
         "<h1>Time since stroke from MRI: how well it was told</h1>\n<p class='about'>Computer programs (neural "
         f"networks after Zhang, Polson et al. 2021) were given the MRI scans of {scored} patients with an "
-        f"ischaemic stroke, of {len(here)} in the {found.split} {'cohort' if found.external else 'group'}, and "
+        f"ischaemic stroke, of {len(found.scored)} in the {found.split} {'cohort' if found.external else 'group'}, and "
         f"answered with {asked}. This page says how often they were right, how sure one can be of "
         f"that{', and how ' * bool(beside)}{' and '.join(beside)}"
         f"{' did' * bool(beside)}. {seen}{made_up} It is a research result, not a medical device: it may not be "
@@ -251,6 +268,8 @@ def _in_short(found: Findings) -> str:
 
 def _flow(found: Findings) -> str:
     tables, reasons = [], []
+    names = {patient.id for patient in found.scored}
+    used = {p.id: "recalibrated on" for p in found.patients if p.split == found.split and p.id not in names}
     kinds = {POSITIVE[task] if TASKS[task] is None else "Time since stroke": task for task in found.tasks}
     for words, task in kinds.items():
         same = [other for other in found.tasks if (TASKS[other] is None) == (TASKS[task] is None)]
@@ -260,7 +279,7 @@ def _flow(found: Findings) -> str:
             if row.task in same and row.coverage
             for patient, reason in row.coverage.no_probability.items()
         }
-        steps = patient_flow(found.patients, task, found.split, no_answer)
+        steps = patient_flow(found.patients, task, found.split, no_answer | used)
         signs = {IN_TABLE: "", TAKING_PART: "= "}
         rows = [["Patients", *steps[0].counts]]
         rows += [[signs.get(s.name, "\N{MINUS SIGN} ") + s.name, *map(str, s.counts.values())] for s in steps]
@@ -331,13 +350,12 @@ def _table2(found: Findings) -> str:
     rows = [head[1:]]
     for stage, *cells in lines:
         rows += [[stage]] * bool(stage) + [cells]
-    count = sum(patient.split == found.split for patient in found.patients)
     return _section(
         "All results: Table 2",
         found.table(
             rows,
-            f"Table 2 of the paper for these {count} patients, {found.split} split. table2.csv has every number in "
-            "full.",
+            f"Table 2 of the paper for these {len(found.scored)} patients, {found.split} split. table2.csv has every "
+            "number in full.",
         ),
         _paragraphs([table2.EXPLAINED]),
         _list([*table2.notes(found.run), *table2.different_patients(found.run), *table2.not_run(found.rows)]),
@@ -352,12 +370,12 @@ def _roc(folder: Path, found: Findings) -> str:
             f"ROC curves, {POSITIVE[task]} (the paper's Fig. 8): {report_plots.cases(found.of_task(task))}. AUC with "
             "95 % interval in the legend."
         )
-        if TASKS[task] is not None:
-            caption += (
-                " Black in every panel: the FLAIR ratio alone, of the patients in whom it can be measured; brown: the "
-                "soft tissue clock, FLAIR where DWI is bright, of all. A network that cannot beat them is seen not to. "
-                "Yellow: published cut-offs of the FLAIR ratio (Table 2 names their sources)."
-            )
+        older = {row.method for row in report_plots.where_used(found.run) if row.task == task and row.scored.roc}
+        if shown := [words for method, words in IN_EVERY_PANEL.items() if method in older]:
+            caption += f" In every panel, {'; '.join(shown)}. A network that cannot beat that is seen not to."
+        if any(row.task == task and row.kind == CUTOFF for row in found.run):
+            caption += " Yellow, beside the older methods: published cut-offs of the FLAIR ratio (Table 2 names their "
+            caption += "sources)."
         if any(row.task == task and row.kind == READER for row in found.run):
             caption += " White marks: readers, of all patients whose onset is known."
         parts.append(found.pictures(report_plots.draw_roc(folder / NAMES[1], found.rows, task), caption))
@@ -372,7 +390,7 @@ def _bars(folder: Path, found: Findings) -> str:
                 report_plots.draw_bars(folder / NAMES[1], found.rows, task),
                 f"AUC by what the weights were at first, {POSITIVE[task]} (the paper's Fig. "
                 f"{'6' if task == 'tss<3h' else '7'}): {report_plots.cases(found.of_task(task))}. Lines are 95 % "
-                "intervals. The older methods' are of the patients that they can process. "
+                f"intervals. {OF_OLDER * any(row.task == task for row in report_plots.where_used(found.run))}"
                 f'"{table2.NOT_RUN}": this network was not trained or not given; the reason, where known, is below '
                 "Table 2.",
                 "panels single",
@@ -531,14 +549,22 @@ def _maps(found: Findings) -> str:
 
 
 def _thresholds(found: Findings) -> str:
+    sources = {row.scored.threshold_from for row in found.networks}
+    chosen = ["on the validation patients"] * (VALIDATION in sources)
+    chosen += ["on the out-of-fold predictions of all but the test patients"] * (OUT_OF_FOLD in sources)
+    kept = "changed for this site alone, by recalibration" if found.recalibrated else "not changed"
+    others = {
+        OLDER: "The tissue clock and Lee 2020 were fitted to the training patients and had their thresholds chosen in "
+        "the same way.",
+        CUTOFF: "Published cut-offs are used as published.",
+        READER: "A reader needs none.",
+    }
+    said = " ".join(words for kind, words in others.items() if any(row.kind == kind for row in found.run))
     return _section(
         "How the thresholds were chosen",
-        "<p>A network's threshold is the probability from which it calls positive. "
-        "It was chosen on the validation patients, an ensemble's on the out-of-fold predictions of all but the "
-        "test patients (the largest sum of sensitivity and specificity, Youden's J), stored "
-        "with the network before the test patients were looked at, and not changed. The tissue clock and Lee 2020 were "
-        "fitted to the training patients and had their thresholds chosen in the same way; published cut-offs are used "
-        "as published; a reader needs none.</p>",
+        "<p>A network's threshold is the probability from which it calls positive. It was chosen "
+        f"{', of an ensemble of folds '.join(chosen)} (the largest sum of sensitivity and specificity, Youden's J), "
+        f"before the test patients were looked at, and {kept}. {said}</p>",
         found.table(
             table2.best_rows(found.run),
             "Optimistic, for comparison only: the scores at the threshold that would "
@@ -548,9 +574,10 @@ def _thresholds(found: Findings) -> str:
 
 
 def _limits(found: Findings) -> str:
+    one_site = ONE_SITE + FITTED_HERE[found.recalibrated]
     own = [f"{PHANTOM_NOTE} Their distortions, diseases and readers are simpler than real ones."] * found.phantoms
     return _section(
-        "What a reader of this page should doubt", _list([*own, ONE_SITE if found.external else ONE_COHORT, *LIMITS])
+        "What a reader of this page should doubt", _list([*own, one_site if found.external else ONE_COHORT, *LIMITS])
     )
 
 

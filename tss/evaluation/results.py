@@ -16,6 +16,7 @@ COMPARISONS, DIFFERENCES = "comparisons.json", "external.json"  # files that an 
 KINDS = ("network", "network on an older method's patients", "older method", "published cut-off", "reader")
 NETWORK, SUBSET, OLDER, CUTOFF, READER = KINDS
 FLAIR_CLOCK, SOFT_CLOCK, LEE2020 = "tissue clock, FLAIR", "soft tissue clock", "Lee 2020"
+VALIDATION, OUT_OF_FOLD = "validation", "out-of-fold predictions"  # what a network's threshold was chosen on
 TABLE_ONLY = {"json": "not there"}  # how as_json() writes a field, where that is not as `name: value`
 INLINE = {"json": "its fields"}
 

@@ -16,6 +16,7 @@ from tss.data.tasks import POSITIVE
 from tss.display.tables import aligned
 from tss.evaluation.inference import BY_PHASE_1, MOST_NAMES, Prediction
 from tss.evaluation.results import (
+    VALIDATION,
     Counted,
     Coverage,
     Estimate,
@@ -52,7 +53,7 @@ def score(predictions: Sequence[Prediction], threshold: float) -> Scores:
         auc_reason=reason,
         shares=shares_of(counts),
         threshold=threshold,
-        threshold_from="validation",
+        threshold_from=VALIDATION,
         counts=counts,
         brier=Estimate(metrics.brier(y, p), metrics.brier_ci(y, p)) if len(y) else None,
         calibration=[point._asdict() for point in metrics.calibration_curve(y, p)] if len(y) else None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads import save
-from stroke import SHAPE, VOXEL_MM, made_up_stroke
+from stroke import SHAPE, VOXEL_MM, brain, made_up_stroke
 
 from tss.baselines import classifiers, lee2020
 from tss.baselines.tissue_clock import soft_clock
@@ -196,6 +196,19 @@ def test_the_soft_clock_leaves_out_who_failed_preprocessing_alone_and_reads_the_
     assert right < both - 0.05  # nothing is bright there
 
 
+@pytest.mark.parametrize(("side", "clock"), [("left", 1.2), ("right", 1.6), ("", 1.52), ("both", 1.52)])
+def test_the_soft_clock_of_an_unknown_side_reads_both_hemispheres(tmp_path, side, clock):
+    """DWI's excess is 0.5 on the left, where FLAIR is 1.2, and 1 on the right, where it is 1.6: weights 1 and 4."""
+    hemispheres = np.zeros((2, len(CHANNELS), 2, 2, 2))
+    for number, values in enumerate(((1.65, 1, 1.2), (2.15, 1, 1.6))):
+        for channel, (name, value) in enumerate(zip(CHANNELS, values, strict=True)):
+            hemispheres[number, channel, 1] = to_unit(np.array(value), name)
+    hemispheres_file(tmp_path, "a").parent.mkdir()
+    np.save(hemispheres_file(tmp_path, "a"), hemispheres.astype(np.float16))
+    patient = Patient({"patient": "a", "stroke_side": side}, tmp_path)
+    assert older_methods.soft_clock_of(patient, tmp_path, (4, 2, 2)) == pytest.approx(clock, abs=2e-3)
+
+
 def test_published_cutoffs_are_points_of_the_same_roc(measured):
     can, _, _, *points = rows_of_baseline(predict_with(FLAIR_CLOCK, measured, "tss<4.5h", "test"))
     ratios = [(one.ratios["flair"], one.patient.minutes < 270) for one in measured[22:30]]
@@ -246,6 +259,21 @@ def test_drawn_lesions_can_take_the_place_of_the_found_ones(cohort, measured, tm
     assert drawn[0].features["size ml"] < measured[0].features["size ml"]
     assert drawn[0].ratios["flair"] == pytest.approx(measured[0].ratios["flair"], abs=0.05)
     assert drawn[1].reason == "no lesion mask"
+
+
+def test_a_drawn_lesion_is_cut_to_the_brain(cohort, tmp_path):
+    data, rows = cohort
+    shutil.copytree(data / "registered", tmp_path / "registered")
+    lesion = np.zeros(SHAPE, bool)
+    lesion[5:9, 10:16, 1:4] = True
+    assert (lesion <= brain()).all()
+    found = []
+    for drawn in (lesion, lesion | ~brain(), ~brain()):
+        save(tmp_path / "registered" / "p00_lesion.nii.gz", drawn.astype(np.float32), AFFINE)
+        found.append(older_methods.measure_infarct(Patient(rows[0], tmp_path), tmp_path, drawn=True))
+    assert found[1] == found[0] and not found[0].reason
+    assert found[0].features["size ml"] == pytest.approx((4 * 6 + 2 * (4 + 6)) * 3 * 0.128)  # one voxel wider
+    assert (found[2].features, found[2].reason) == ({}, "the lesion mask lies outside the brain")
 
 
 @pytest.mark.parametrize(("method", "task", "split", "message"), [

@@ -15,6 +15,7 @@ from untrained import save_checkpoint
 import run_eval
 import run_preprocess
 from tss import errors
+from tss.data import workers
 from tss.data.files import alone_in
 from tss.errors import exit_code
 from tss.preprocessing import patient_record
@@ -106,6 +107,13 @@ def test_too_little_memory_is_a_sentence(tmp_path, monkeypatch, capsys, known_af
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), "Give shorter names"),
         (PermissionError(errno.EACCES, "Permission denied", "/dev/shm/a"), "give --jobs 1"),
         (PermissionError(errno.EACCES, "Permission denied", "/data/a"), "Check who may read"),
+        (OSError("codec configuration error when writing image file"), "ask for more memory"),  # Pillow's
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "ask for more memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "(ulimit -n)"),
+        (OSError(errno.EFBIG, "File too large"), "(ulimit -f)"),
+        (OSError(errno.EIO, "Input/output error"), "The disk, or the connection to it, fails"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "(ulimit -u)"),
+        (RuntimeError("can't start new thread"), "ask for more memory"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "with the output to a file"),
     ],
 )
@@ -116,6 +124,20 @@ def test_advice_fits_the_error(error, said, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # a broken pipe replaces it
     assert exit_code("x.py", fails, "the same command") == 2
     assert said in capsys.readouterr().err
+
+
+def test_where_there_is_no_shared_memory_one_job_at_a_time_goes_on(tmp_path, monkeypatch, capsys, known_affines):
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system")  # a semaphore's, which names no file
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", read_only)
+    table, atlas = heads.write_cohort(tmp_path, 2), heads.write_atlas(tmp_path / "atlas.nii.gz")
+    words = [str(table), "--out", str(tmp_path / "data"), "--atlas", str(atlas), "--tools", "builtin"]
+    words += ["--grid", "16", "16", "8", "--jobs"]
+    assert run_preprocess.main([*words, "2"]) == 2
+    said = capsys.readouterr().err
+    assert "/dev/shm, which cannot be used: Read-only file system. Make it writable, or give --jobs 1." in said
+    assert run_preprocess.main([*words, "1"]) == 0
 
 
 def test_a_working_folder_that_is_gone_is_told(monkeypatch):

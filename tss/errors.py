@@ -13,6 +13,19 @@ from collections.abc import Callable
 from contextlib import suppress
 
 MEMORY = "Close other programs, or ask for more memory; give fewer --jobs or a smaller --batch-size where they are set."
+FOR_LACK_OF_MEMORY = "memory", "could not create a primitive", "can't start new thread"  # torch, oneDNN, Python
+RIGHTS = "Check who may read that path, or write there; --out chooses another folder for what is written."
+OTHER_DISK = "The disk, or the connection to it, fails: try again, or choose another folder with --out."
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space there, or choose another folder with --out."),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), OTHER_DISK),
+    # A library's own has no number: Pillow's "codec configuration error", where the disk has room, is lack of memory.
+    **dict.fromkeys((errno.ENOMEM, None), MEMORY),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Let more files be open (ulimit -n), or give fewer --jobs."),
+    errno.EAGAIN: "Let more processes run (ulimit -u), or give fewer --jobs.",
+    errno.EFBIG: "Let files be larger (ulimit -f), or choose another folder with --out.",
+    errno.ENAMETOOLONG: "Give shorter names.",
+}
 
 
 class InputError(Exception):
@@ -37,7 +50,7 @@ def exit_code(prog: str, work: Callable[[], int | None], rerun: str) -> int:
     except MemoryError:
         say(prog, f"too little memory. {MEMORY}")
     except RuntimeError as error:  # torch's, which may not be loaded here
-        if not any(words in str(error) for words in ("memory", "could not create a primitive")):  # oneDNN's for it
+        if not any(words in str(error) for words in FOR_LACK_OF_MEMORY):
             raise
         said = str(error).splitlines()[0].rstrip(".")
         say(prog, f"{said}. Ask for another GPU, or give --device cpu. On the CPU: {MEMORY}")
@@ -58,13 +71,9 @@ def advice(error: OSError) -> str:
         os.getcwd()
     except OSError:
         return "The working folder is gone: change to another one and rerun."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Free some space there, or choose another folder with --out."
-    if error.errno == errno.ENAMETOOLONG:
-        return "Give shorter names."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and str(error.filename or "").startswith("/dev/shm"):
         return "The system's shared memory, /dev/shm, must be writable for more than one of --jobs: give --jobs 1."
-    return "Check who may read that path, or write there; --out chooses another folder for what is written."
+    return REMEDIES.get(error.errno, RIGHTS)
 
 
 def print_in_any_encoding() -> None:

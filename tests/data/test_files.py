@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tss.data import files
@@ -78,6 +79,27 @@ def test_a_folder_is_for_one_process_at_a_time(tmp_path, monkeypatch):
         assert "Slurm job 77. Wait until it ends" in other.stderr and not other.stdout
     assert subprocess.run([sys.executable, "-c", take], cwd=ROOT, capture_output=True, text=True).stdout == "mine\n"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limits of a file's size")
+def test_a_librarys_own_error_is_told_by_what_the_disk_says(tmp_path):
+    """numpy says "100000 requested and 0 written" where the disk is full, Pillow "codec configuration error"."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"a.npy cannot be written: File too large. Let files be larger \(ulimit -f"):
+            files.write_whole(tmp_path / "a.npy", lambda beside: np.save(beside, np.zeros(100000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    def no_memory(_):
+        raise OSError("codec configuration error when writing image file")
+
+    with pytest.raises(InputError, match="image file. Close other programs, or ask for more memory"):
+        files.write_whole(tmp_path / "a.png", no_memory)
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

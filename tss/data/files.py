@@ -29,6 +29,7 @@ except ImportError:  # Windows: nothing is locked
     pass
 
 LOCK = ".lock"
+MUCH = 65536  # bytes: more than a full disk takes
 REMEDY = "Delete it and run the step that makes it, with --overwrite where it asks for that."
 
 
@@ -48,7 +49,13 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
         sweep(path.parent, path.name)
         with open(beside, "ab") as half:
             _lock(half)  # so that no sweep takes it for one that was left
-            write(beside)
+            try:
+                write(beside)
+            except OSError as error:
+                if error.errno is None:  # a library's own says no more than "problem writing": is the disk full?
+                    half.write(bytes(MUCH))
+                    half.flush()
+                raise
             with open(beside, "rb") as written:  # a rename that outlives its data would be half a file after a crash
                 os.fsync(written.fileno())
             os.replace(beside, path)

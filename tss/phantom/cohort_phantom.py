@@ -13,10 +13,8 @@ foramen magnum (72 mm below the anterior commissure in the mean head); not the C
 Scores on these patients are not clinical results.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ from scipy import special
 
 from tss.data.files import as_csv, write_json, write_text, write_whole
 from tss.data.nifti import apply_affine
+from tss.data.workers import workers
 from tss.errors import InputError
 from tss.phantom import infarct, onset_law, simulated_readers
 from tss.phantom.individual_head import Subject, draw_variation, make_subject, noise_at
@@ -126,8 +125,7 @@ def on_cores(task: Callable[[int], Made], n: int, jobs: int) -> Iterator[Made]:
     if jobs <= 1:
         yield from map(task, range(n))
         return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with workers(jobs, partial(torch.set_num_threads, 1)) as pool:
         yield from pool.map(task, range(n))
 
 

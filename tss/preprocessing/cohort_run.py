@@ -9,18 +9,13 @@ The table and the page are put together from the patients' records (patient_reco
 moment, continued by the same command, or shared out over shards.
 """
 
-import os
 import platform
 import re
-import signal
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import nibabel
@@ -47,6 +42,7 @@ from tss.data.prepared import (
 from tss.data.shards import Shard
 from tss.data.splits import assign_splits
 from tss.data.tasks import POSITIVE, samples
+from tss.data.workers import workers
 from tss.display.tables import table1
 from tss.errors import InputError
 from tss.preprocessing import dicom
@@ -352,33 +348,10 @@ def _records(patients: list[Patient], options: Options, settings: Settings) -> I
         for patient in patients:
             yield make_record(patient, options.out, options.tools, settings, options.pattern)
         return
-    # spawn: a fork of a process that has run threaded libraries may hang.
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), _start_worker) as pool:
+    with workers(options.jobs) as pool:
         more = options.out, options.tools, settings, options.pattern
-        tasks = [pool.submit(make_record, patient, *more) for patient in patients]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a worker was killed, most often for lack of memory. Run the same command again, with "
-                "fewer --jobs; finished patients are kept."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; workers finish their patient
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that started it is no more: killed, it could not tell."""
-    parent = parent_process()
-    assert parent is not None  # this is a worker
-    parent.join()
-    os._exit(1)
+        for task in as_completed([pool.submit(make_record, patient, *more) for patient in patients]):
+            yield task.result()
 
 
 def _assemble(patients: list[Patient], options: Options, settings: Settings) -> list[Patient]:

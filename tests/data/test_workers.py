@@ -1,0 +1,83 @@
+"""Workers: what they do first, what is said where they cannot start or are killed, and that they end with their parent."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tss.data import workers
+from tss.errors import InputError
+
+PARENT = """
+import time
+from tss.data.workers import workers
+with workers(2) as pool:
+    for _ in range(2):
+        pool.submit(time.sleep, 60)
+    print(*pool._processes, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_each_does_first_what_it_is_told_and_hands_back_what_it_made(tmp_path):
+    with workers.workers(1, partial(os.chdir, tmp_path)) as pool:
+        assert pool.submit(os.getcwd).result() == str(tmp_path)
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+        assert pool.submit(os.getpid).result() != os.getpid()
+
+
+def test_one_that_is_killed_is_a_sentence_and_leaves_none():
+    with pytest.raises(InputError, match="a worker was killed, most often for lack of memory. Rerun with fewer --jobs"):
+        with workers.workers(2) as pool:
+            tasks = [pool.submit(time.sleep, 60), pool.submit(signal.raise_signal, signal.SIGKILL)]
+            started = list(pool._processes.values())
+            [task.result() for task in reversed(tasks)]
+    assert not any(process.is_alive() for process in started)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "used: No space left. Free some space there, or give --jobs 1"),
+        (PermissionError(errno.EACCES, "Permission denied"), "used: Permission denied. Make it writable, or give"),
+        (NotImplementedError("no semaphores here"), "used: no semaphores here. Make it writable, or give --jobs 1"),
+    ],
+)
+def test_without_shared_memory_none_are_started(monkeypatch, error, said):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", fails)
+    with pytest.raises(InputError, match=said), workers.workers(2):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_they_end_with_a_parent_that_is_killed():
+    words = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            pids = list(map(int, parent.stdout.readline().split()))
+            assert len(pids) == 2 and all(map(running, pids))
+        finally:
+            parent.kill()
+    deadline = time.monotonic() + 20
+    while any(map(running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [process for process in pids if running(process)]
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -16,7 +16,7 @@ MEMORY = "Close other programs, or ask for more memory; give fewer --jobs or a s
 FOR_LACK_OF_MEMORY = "memory", "could not create a primitive", "can't start new thread"  # torch, oneDNN, Python
 RIGHTS = "Check who may read that path, or write there; --out chooses another folder for what is written."
 OTHER_DISK = "The disk, or the connection to it, fails: try again, or choose another folder with --out."
-REMEDIES = {
+REMEDIES: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space there, or choose another folder with --out."),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), OTHER_DISK),
     # A library's own has no number: Pillow's "codec configuration error", where the disk has room, is lack of memory.

@@ -1,4 +1,4 @@
-"""Workers: what they do first, what is said where they cannot start or are killed, and that they end with their parent."""
+"""Workers: what they do first, what is said where they cannot start or are killed, that they end with their parent."""
 
 import errno
 import os

@@ -174,3 +174,25 @@ def test_sha256(tmp_path):
     assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(InputError, match="cannot be read"):
         files.sha256(tmp_path / "none")
+
+
+def test_a_folder_to_work_in_is_gone_afterwards_and_what_a_killed_run_left_is_swept(tmp_path):
+    for name in (".5.a", ".6.b"):
+        (tmp_path / name).touch()
+        (tmp_path / f"{name}{files.FOLDER}").mkdir()
+        (tmp_path / f"{name}{files.FOLDER}" / "half").touch()
+    with files.folder_beside(tmp_path / "a") as folder:
+        (folder / "deep").mkdir()
+        assert folder.parent == tmp_path and folder.name.startswith(".")
+        files.sweep(tmp_path, "a")  # by another run: this one is in use
+        assert folder.is_dir() and not (tmp_path / f".5.a{files.FOLDER}").exists()
+    assert sorted(os.listdir(tmp_path)) == [".6.b", ".6.b.folder"]
+    with pytest.raises(KeyError), files.folder_beside(tmp_path / "b"):
+        raise KeyError
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="cannot be written: .* Check who may"),
+        files.folder_beside(tmp_path / "file" / "a"),
+    ):
+        pass

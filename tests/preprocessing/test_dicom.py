@@ -4,7 +4,9 @@ real one, which tests do not need."""
 import csv
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import heads
@@ -23,10 +25,13 @@ from tss.preprocessing.dicom_series import FEWEST_SLICES, Series, find_scans, ki
 
 FAKE = '''#!{python}
 """Copies what each .dcm file names: after 128 bytes and DICM a JSON object with number, nifti, header and bvals."""
-import json, pathlib, shutil, sys
+import json, os, pathlib, shutil, sys, time
 *_, out, folder = sys.argv
 calls = pathlib.Path(__file__).with_name("calls")
 calls.write_text((calls.read_text() if calls.exists() else "") + folder + chr(10))
+if (slow := pathlib.Path(__file__).with_name("slow")).exists():
+    slow.write_text(str(os.getpid()))
+    time.sleep(60)
 for file in sorted(pathlib.Path(folder).rglob("*.dcm")):
     told = json.loads(file.read_bytes()[132:])
     stem = pathlib.Path(out, str(told["header"]["SeriesNumber"]))
@@ -240,6 +245,49 @@ def test_a_folder_without_images_fails_its_patient_alone(raw, installed, tmp_pat
     assert run(raw, tmp_path / "cohort.csv", tmp_path / "data") == 1
     rows = table(tmp_path / "data")
     assert rows["p0"]["status"] == "ok" and message in rows["p1"]["reason"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_what_is_killed_while_it_converts_leaves_nothing_to_the_next_run(raw, installed, tmp_path, capsys):
+    (tmp_path / "cohort.csv").write_text(f"patient,dicom,split\np0,{raw}/dicom/p0,train\n")
+    slow, converted = raw / "bin" / "slow", tmp_path / "data" / "converted"
+    slow.touch()
+    words = ["run_preprocess.py", tmp_path / "cohort.csv", "--out", tmp_path / "data", "--tools", "builtin"]
+    words += ["--atlas", raw / "atlas.nii.gz", "--grid", "16", "16", "8"]
+    killed = subprocess.Popen([sys.executable, *map(str, words)], cwd=Path(run_preprocess.__file__).parent)
+    try:
+        until(slow.read_text)
+    finally:
+        killed.kill()
+        killed.wait()
+    program = int(slow.read_text())
+    slow.unlink()
+    until(lambda: not is_running(program))
+    assert [path.suffix for path in sorted(converted.iterdir())] == [".p0", ".folder"]
+    assert run(raw, tmp_path / "cohort.csv", tmp_path / "data") == 0
+    assert [path.name for path in converted.iterdir()] == ["p0"]
+    (tmp_path / "theirs" / "converted" / "p0").mkdir(parents=True)
+    (tmp_path / "theirs" / "converted" / "p0" / "scan.nii.gz").touch()
+    assert run(raw, tmp_path / "cohort.csv", tmp_path / "theirs") == 2  # nobody's own files are replaced
+    assert "was not made by run_preprocess.py" in capsys.readouterr().err
+    (converted / ".5.p0").touch()  # killed when all but tidying was done
+    (converted / ".5.p0.folder").mkdir()
+    assert run(raw, tmp_path / "cohort.csv", tmp_path / "data", "--overwrite") == 0
+    assert [path.name for path in converted.iterdir()] == ["p0"]
+
+
+def until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_folder_that_holds_neither_bids_nor_dicom_is_refused_as_before(raw, installed, tmp_path, capsys):

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ except ImportError:  # Windows: nothing is locked
     pass
 
 LOCK = ".lock"
+FOLDER = ".folder"  # after the name of the file whose lock tells that it is in use
 MUCH = 65536  # bytes: more than a full disk takes
 REMEDY = "Delete it and run the step that makes it, with --overwrite where it asks for that."
 
@@ -66,8 +68,36 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object]) -> Non
             beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_beside(path: str | os.PathLike) -> Iterator[Path]:
+    """Make an empty folder to work in, beside `path`, and remove it at the end with what is left in it.
+
+    That of a run that was killed is removed by the next that comes here, or by `sweep`.
+
+    Raises InputError: it cannot be made.
+    """
+    path = Path(path)
+    mark = path.with_name(f".{secrets.randbits(64)}.{path.name}")
+    folder = mark.with_name(mark.name + FOLDER)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path.name)
+        lock_file = open(mark, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{mark} cannot be written: {error.strerror or error}. {advice(error)}") from error
+    with lock_file as half:
+        _lock(half)  # no folder can be locked everywhere
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                mark.unlink(missing_ok=True)
+
+
 def sweep(folder: str | os.PathLike, *names: str) -> None:
-    """Remove what `write_whole` has left half-written in a folder, in a run that was killed; not what is being written.
+    """Remove what `write_whole` and `folder_beside` left in a folder, in a run that was killed; not what is in use.
 
     names: of the files whose halves are meant; none = all. Where the file system has no locks, nothing is removed.
     """
@@ -76,6 +106,7 @@ def sweep(folder: str | os.PathLike, *names: str) -> None:
         if half and (not names or half[1] in names):
             with suppress(OSError), open(Path(folder, name), "r+b") as left:
                 if _lock(left):
+                    shutil.rmtree(f"{left.name}{FOLDER}", ignore_errors=True)
                     os.unlink(left.name)
 
 

@@ -174,7 +174,9 @@ def _stored_settings(options: Options, settings: Settings) -> Settings | None:
     if options.overwrite or not out.exists():
         return None
     if not settings_file(out).exists():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):  # .123.settings.json: another shard's
+        # .123.settings.json: another shard's; converted: of a run that ended before it had its histogram reference.
+        ours = [converted_folder(out)] if dicom.is_converted(converted_folder(out)) else []
+        if any(not entry.name.startswith(".") and entry not in ours for entry in out.iterdir()):
             raise InputError(
                 f"{out} exists, is not empty and was not made by run_preprocess.py. "
                 "Name another folder with --out, or add --overwrite to use it."

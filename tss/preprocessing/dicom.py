@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -25,9 +24,10 @@ from tss.data.acquisition import acquisition_of
 from tss.data.bids_layout import read_object
 from tss.data.cohort import DICOM, SCANS, Patient
 from tss.data.diffusion import read_bvals
-from tss.data.files import read_json, write_json
+from tss.data.files import folder_beside, read_json, sweep, write_json
 from tss.errors import InputError
 from tss.preprocessing.dicom_series import Series, find_scans
+from tss.preprocessing.external_program import run_program
 
 PROGRAM = "dcm2niix"
 OPTIONS = ("-b", "y", "-ba", "y", "-z", "y", "-f", "%s_%d")
@@ -89,6 +89,12 @@ def folders_of(patient: Patient) -> dict[str, Path]:
     return folders
 
 
+def is_converted(folder: Path) -> bool:
+    """Does a folder hold nothing but patients that convert() has made, whole or, where it was killed, by half?"""
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return all(path.name.startswith(".") or (path / RECORD).is_file() for path in inside)
+
+
 def found(patient: Patient, out: Path) -> Patient:
     """Return the patient with the paths of its converted scans; as it is where nothing is, or need be, converted."""
     folders, file = folders_of(patient), out / patient.id / RECORD
@@ -110,15 +116,15 @@ def convert(patient: Patient, out: Path) -> Patient:
     folders = folders_of(patient)
     if not folders:
         return patient
+    sweep(out, patient.id)
     if (done := found(patient, out)) is not patient and not done.row["not_found"]:
         return done
     if any(folder.is_dir() for folder in folders.values()):
         program()
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{patient.id}.", dir=out) as beside:
-        whole = Path(beside, "whole")
+    with folder_beside(out / patient.id) as beside:
+        whole = beside / "whole"
         whole.mkdir()
-        row = _convert(patient, folders, Path(beside), whole)
+        row = _convert(patient, folders, beside, whole)
         write_json(whole / RECORD, {"source": _source_of(folders), "row": row})
         if (done := found(patient, out)) is not patient and not done.row["not_found"]:  # by another job meanwhile
             return done
@@ -167,9 +173,7 @@ def run_dcm2niix(folder: Path, out: Path) -> list[Series]:
     command = [program(), *OPTIONS, "-o", str(out), str(folder)]
     said = shlex.join([PROGRAM, *command[1:]])
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=TIMEOUT_S
-        )
+        done = run_program(command, TIMEOUT_S)
     except OSError as error:
         raise InputError(f"{command[0]} cannot be started: {error.strerror}. {HOW}") from error
     except subprocess.TimeoutExpired as error:

@@ -8,11 +8,9 @@ See: tests/preprocessing/test_fsl.py
 `*_command` return a command line as a list; `run` runs it. Options were tried with FSL 5.0.9.
 """
 
-import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ import numpy as np
 from tss.data.nifti import Volume, load, resample, save, voxel_sizes
 from tss.errors import InputError
 from tss.preprocessing.brain_extraction import left_over
+from tss.preprocessing.external_program import run_program
 
 PROGRAMS = ("fslreorient2std", "bet", "flirt")
 DEBIAN_PREFIX = "fsl5.0-"  # what Debian and Ubuntu put before the names of FSL's programs on PATH
@@ -171,30 +170,19 @@ def run(command: list[str], makes: Path, timeout: float = TIMEOUT_S) -> None:
         settings["FSLDIR"] = str(home)
     said = shlex.join(command)
     try:
-        # A session of its own: bet is a script, and stopping it alone would leave the bet2 that it started.
-        process = subprocess.Popen([program, *command[1:]], cwd=makes.parent, env=os.environ | settings, text=True,
-                                   errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+        done = run_program([program, *command[1:]], timeout, makes.parent, os.environ | settings)
     except OSError as error:
         raise InputError(
             f"{program} cannot be started: {error.strerror}. Is this FSL made for this machine? "
             "--tools builtin needs no FSL."
         ) from error
-    with process:
-        try:
-            output, errors = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as expired:
-            raise InputError(
-                f"FSL's {command[0]} was stopped after {timeout:g} s without a result ({said}). {ELSE}."
-            ) from expired
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    last_words = "\n".join((errors.strip() or output.strip() or "it said nothing").splitlines()[-TAIL_LINES:])
-    if process.returncode != 0:
+    except subprocess.TimeoutExpired as expired:
         raise InputError(
-            f"FSL's {command[0]} failed with exit code {process.returncode} ({said}). {ELSE}:\n{last_words}"
-        )
+            f"FSL's {command[0]} was stopped after {timeout:g} s without a result ({said}). {ELSE}."
+        ) from expired
+    last_words = "\n".join((done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-TAIL_LINES:])
+    if done.returncode != 0:
+        raise InputError(f"FSL's {command[0]} failed with exit code {done.returncode} ({said}). {ELSE}:\n{last_words}")
     if not makes.is_file():
         raise InputError(
             f"FSL's {command[0]} ended without an error but left no {makes.name} ({said}). {ELSE}:\n{last_words}"

@@ -166,6 +166,16 @@ def test_an_absent_column_has_to_be_written(evaluated, columns, item):
         assert (body == f"- {checklist.WRITE}\n") != known, body
 
 
+def test_a_recipe_without_early_stopping_is_not_said_to_have_patience(evaluated):
+    _, run = evaluated
+    (network,) = run.networks
+    for recipe, length in (("paper", "At most 100 epochs, patience 10."),
+                           ("extended", "100 epochs, the last one kept, without early stopping.")):  # fmt: skip
+        checkpoint = network.checkpoint._replace(content=network.checkpoint.content | {"recipe": recipe})
+        said = facts_of(run._replace(networks=[network._replace(checkpoint=checkpoint)]))["training"]
+        assert [fact.text for fact in said if "epochs" in fact.text] == [length]
+
+
 def test_a_key_that_a_file_lacks_is_not_said(evaluated):
     _, run = evaluated
     (network,) = run.networks

@@ -10,8 +10,9 @@ from untrained import save_checkpoint
 
 import run_eval
 from tss.data.files import as_csv, sha256, write_json, write_text
+from tss.errors import InputError
 from tss.evaluation import recalibration
-from tss.evaluation.inference import Model
+from tss.evaluation.inference import Model, open_models
 from tss.metrics.platt import Line
 
 
@@ -119,6 +120,19 @@ def test_another_model_is_refused(site, scanned, tmp_path, capsys):
     assert "recalibrates another model" in capsys.readouterr().err
     assert run_eval.main([site[1], *common, "--recalibration", file, "--promise", "0.9"]) == 2
     assert "goes without --promise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({"intercept": None}, "intercept is missing"), ({"slope": -1.0}, "slope is -1.0"),
+    ({"threshold": "a"}, "threshold is 'a'"), ({"patients": [1]}, r"patients\[0\] is 1"),
+])  # fmt: skip
+def test_a_file_that_was_changed_is_refused(site, tmp_path, change, why):
+    assert recalibration.main(site) == 0
+    file = tmp_path / "run" / "best.b.json"
+    found = json.loads(file.read_text()) | change
+    write_json(file, {name: value for name, value in found.items() if value is not None})
+    with pytest.raises(InputError, match=f"best.b.json: {why}.*Make it again"):
+        recalibration.recalibrated(open_models([site[1]])[0], str(file))
 
 
 def test_a_site_s_line_comes_after_the_model_s_own(tmp_path):

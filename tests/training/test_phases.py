@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,5 +169,7 @@ def test_all_that_finds_the_stroke_is_frozen_in_the_extended_recipe(model, backb
 def test_phase_1_looks_wide_first_and_narrow_at_the_end():
     phase = RECIPES["extended"][1]
     assert [share_of(phase, epoch) for epoch in range(1, 9)] == [0.2, 0.05, 0.0125, 0.003, *[0.0008] * 4]
+    for epochs in range(1, 8):  # what is kept is what build_model() makes again
+        assert share_of(replace(phase, epochs=epochs), epochs) == 0.0008
     longer = long_enough(phase, 272)
     assert [share_of(longer, epoch) for epoch in (1, 2, 3, 8, 9, 16)] == [0.2, 0.2, 0.05, 0.003, 0.0008, 0.0008]

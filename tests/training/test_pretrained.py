@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from tss.errors import InputError
-from tss.training.checkpoint import read_torch_file, start_from
-from tss.training.phases import build_model
+from tss.training.checkpoint import check_parent, read_torch_file, start_from
+from tss.training.phases import RECIPES, build_model
 from tss.training.pretrained import GENESIS, recognise_weights
 
 GRID = [32, 32, 4]
@@ -134,6 +134,21 @@ def test_resnet18_into_the_2d_model(tmp_path, attention):
     assert torch.equal(
         network.backbone.layer4[1].conv2.weight, parent.checkpoint["state_dict"]["backbone.layer4.1.conv2.weight"]
     )
+
+
+@pytest.mark.parametrize(("model", "weights", "loaded"), [("3d", genesis, 56), ("2d", resnet, 120)])
+def test_published_weights_start_phase_1_of_the_extended_recipe_and_no_later_one(model, weights, loaded):
+    """In the extended chain of a study with --genesis, phase 1 comes after all of the paper's phases."""
+    parent = recognise_weights(weights(), "w.pt")
+    network = build_model(model, 4, GRID, False, recipe="extended")
+    said = start_from(network, parent)
+    assert said.startswith(f"{loaded} tensors loaded, ") and "looks for no evidence" in said
+    name = {"3d": "encoder.down4.3.weight", "2d": "backbone.layer4.1.conv2.weight"}[model]
+    assert torch.equal(network.state_dict()[name], parent.checkpoint["state_dict"][name])
+    wanted = {"model": model, "width": 4, "grid": GRID}
+    check_parent(parent, RECIPES["extended"][1], wanted, {})
+    with pytest.raises(InputError, match="w.pt .* finds no stroke.*--phase 1 --recipe extended --init w.pt"):
+        check_parent(parent, RECIPES["extended"][2], wanted, {})
 
 
 def test_files_from_before_batchnorm_had_counters():

@@ -29,6 +29,7 @@ from scipy.special import logit as logit_of
 import tss
 from tss.data.cohort import Patient
 from tss.data.files import read_json, write_json
+from tss.data.shapes import Row, Within, why_not
 from tss.errors import InputError, exit_code
 from tss.evaluation.ensemble import as_ensemble
 from tss.evaluation.inference import Model, open_models
@@ -38,6 +39,10 @@ from tss.training.epoch import probability
 
 NAME = "python -m tss.evaluation.recalibration"
 FORMAT = "tss recalibration 1"
+LEFT = {  # the shape of the file, as far as it is read
+    "site": str, "checkpoint_sha256": str, "intercept": float, "slope": Within(1e-9, 1e9, float),
+    "threshold": Within(0, 1, float), "patients": [str], "gain": float, "gain_ci": Row(float, float),
+}  # fmt: skip
 TINY = 1e-12  # a probability of exactly 0 or 1 has no logit
 
 
@@ -162,11 +167,13 @@ def gain_in_words(found: dict[str, Any]) -> str:
 def recalibrated(model: Model, path: str) -> tuple[Model, list[str], str]:
     """Return the model with a site's probabilities and threshold, the patients that they are from, and what to say.
 
-    Raises InputError: the file is of another model, or of another program.
+    Raises InputError: the file is of another model, or of another program, or damaged.
     """
     found = read_json(path)
     if found.get("format") != FORMAT:
         raise InputError(f"{path} was not written by {NAME}, of this version. Make it again with it.")
+    if why := why_not(found, LEFT):
+        raise InputError(f"{path}: {why}. The file was changed or damaged. Make it again: {NAME}")
     if found["checkpoint_sha256"] != model.sha256:
         raise InputError(f"{path} recalibrates another model than {model.named_files}. Make one for this model: {NAME}")
     line = Line(found["intercept"], found["slope"]).after(model.line)

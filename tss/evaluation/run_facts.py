@@ -26,6 +26,7 @@ from tss.evaluation.predictions_table import PREDICTIONS
 from tss.evaluation.results import COMPARISONS, DIFFERENCES
 from tss.evaluation.table2 import INTERVALS
 from tss.evaluation.table2 import NAMES as TABLES
+from tss.training.phases import RECIPES
 
 MOST_NAMED = 10  # our choice: values, reasons or patients in a sentence; the file has all
 NUMBERS = {"age": "Age, years", "nihss": "NIHSS", "onset_to_mri_min": "Onset to MRI, minutes"}
@@ -269,6 +270,8 @@ def _of_network(network: Network) -> Facts:
     interval = "{:.3f} [95 % CI {:.3f} to {:.3f}]"
     percent = "[95 % CI {:.2f} to {:.2f}]"
     attention = {True: "with attention gates", False: "without attention gates"}
+    recipe, phase = RECIPES.get(str(checkpoint.value("recipe")), {}), checkpoint.value("phase")
+    keeps_last = phase in recipe and recipe[phase].keeps == "last"
     has_gates = attention.get(network.checkpoint.value("attention"), "")
     together = (
         f"One model of {len(members)} checkpoints, the mean of their logits."
@@ -308,7 +311,8 @@ def _of_network(network: Network) -> Facts:
             *stored("Recipe {}, phase {}, task {}.", "recipe", "phase", "task"),
             *stored("AdaBound, learning rate {:g} to {:g}, batches of {}.", "settings.lr", "settings.final_lr",
                     "settings.batch_size"),
-            *stored("At most {} epochs, patience {}.", "settings.epochs", "settings.patience"),
+            *(stored("{} epochs, the last one kept, without early stopping.", "settings.epochs")
+              if keeps_last else stored("At most {} epochs, patience {}.", "settings.epochs", "settings.patience")),
             *stored("Seed {}, precision {}.", "settings.seed", "settings.precision"),
             *checkpoint.entries("Tensors that were frozen: {}.", "frozen"),
             *stored("Validated on fold {}.", "settings.fold"),

@@ -33,10 +33,8 @@ from tss.training.phases import FROZEN, PAPER, RECIPES, Phase, build_model
 
 FORMAT = "tss checkpoint 1"
 DECODER = dict.fromkeys(("up1.", "up2.", "up3.", "out."), "the decoder is not needed to classify")
-AFTER_RESTORING = dict.fromkeys(
-    ("evidence.", "slice_logits", "log_sharpness", "least", "clearness", "healthy", "feature_"),
-    "phase 0 looks for no evidence",
-)
+# How tensors begin that the extended recipe's networks have beside their backbone and classifier.
+OF_EVIDENCE = ("evidence.", "slice_logits", "log_sharpness", "least", "clearness", "healthy", "feature_")
 NEW_AFTER_TUMOURS = {"classifier": "tumours have other classes", "slice_logits": "their slices are not weighted"}
 LEFT_BY_TUMOURS = {"types.": "the types of tumour are not classified here"} | DECODER
 FROM_TUMOURS = (2, 3)  # the phases that Table 2 has from medical weights
@@ -261,6 +259,12 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: H
         )
     if parent.from_tumours and phase.recipe != "paper":
         raise InputError(f"{path} was trained on tumours, for the paper's recipe to be compared with. Omit --recipe.")
+    if foreign and phase.recipe != "paper" and phase.number > 1:
+        raise InputError(
+            f"{path} ({given['name']}) finds no stroke, and phase {phase.number} of --recipe {phase.recipe} reads "
+            f"where phase 1 has found it. Start there: python run_train.py --phase 1 --recipe {phase.recipe} --init "
+            f"{path}"
+        )
     if not foreign and (there := given["settings"].get("fold")) != (here := wanted.get("settings", {}).get("fold")):
         one, other = (f"--fold {fold}" if fold else "no --fold" for fold in (there, here))
         raise InputError(
@@ -307,7 +311,8 @@ def start_from(network: nn.Module, parent: Parent) -> str:
     if not checkpoint["attention"]:
         may_be_new |= {"gate": "phase 4 adds the gates"}
     if checkpoint["task"] == RESTORE and not hasattr(network, "out"):
-        may_be_new |= {"classifier": "phase 0 has none"} | AFTER_RESTORING
+        may_be_new |= {"classifier": "phase 0 has none"}
+        may_be_new |= dict.fromkeys(OF_EVIDENCE, "phase 0 looks for no evidence")
         may_be_left |= DECODER
     elif checkpoint["task"] == "stroke":
         # To hemispheres with a stroke it says "yes" at once: phase 2's loss would start at 2.8, where a guess has 0.7.

@@ -194,8 +194,11 @@ def build_model(
 def share_of(phase: Phase, epoch: int) -> float:
     """The share of a hemisphere's voxels whose mean evidence is phase 1's logit in this epoch (from 1).
 
-    Each share but the last has an eighth of the epochs, so that more epochs, for fewer patients, narrow as slowly.
+    Each share but the last has an eighth of the epochs, so that more epochs, for fewer patients, narrow as slowly. The
+    last epoch, which is kept, has the last share, as whoever opens the checkpoint has it.
     """
+    if epoch == phase.epochs:
+        return phase.strongest[-1]
     return phase.strongest[min((epoch - 1) * 8 // phase.epochs, len(phase.strongest) - 1)]
 
 

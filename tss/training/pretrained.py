@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tss.errors import InputError
-from tss.training.checkpoint import DECODER, Parent, why_not_numbers
+from tss.training.checkpoint import DECODER, OF_EVIDENCE, Parent, why_not_numbers
 
 CHANNELS = 3  # DWI, T2w, FLAIR
 
@@ -93,7 +93,8 @@ def parent_from_genesis(tensors: dict[str, Tensor], path: Path) -> Parent:
         for name in (f"{GENESIS_LAST}.weight", f"{GENESIS_LAST}.bias"):
             if name in renamed and renamed[name].ndim and len(renamed[name]) == 1:
                 renamed[name] = renamed[name].repeat(CHANNELS, *[1] * (renamed[name].ndim - 1))
-    new = {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
+    new = dict.fromkeys(OF_EVIDENCE, "Models Genesis looks for no evidence")
+    new |= {"classifier": "Models Genesis classifies nothing", "gate": "Models Genesis has no gates"}
     return foreign_parent(path, "Models Genesis", "3d", first.shape[0], renamed, new, DECODER)
 
 
@@ -106,7 +107,7 @@ def parent_from_resnet18(tensors: dict[str, Tensor], path: Path) -> Parent:
     check_first(path, first, 4)
     if first.ndim == 4 and first.shape[1] == 1:
         renamed[f"backbone.{RESNET_FIRST}"] = first.repeat(1, CHANNELS, 1, 1) / CHANNELS
-    new = {
+    new = dict.fromkeys(OF_EVIDENCE, "ResNet-18 looks for no evidence") | {
         "classifier": "ours has one output",
         "slice_logits": "ResNet-18 does not weight slices",
         "gate": "ResNet-18 has no gates",

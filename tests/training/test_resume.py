@@ -19,6 +19,8 @@ import run_train
 from tss.data import files
 from tss.errors import InputError
 from tss.training import resume, train
+from tss.training.checkpoint import load_model
+from tss.training.run_setup import set_up_run
 
 RUN_TRAIN = Path(run_train.__file__)
 
@@ -111,6 +113,18 @@ def cut_and_continued(options, number, init, monkeypatch):
         assert Path(f"cut/phase{number}/{name}").read_bytes() == Path(f"whole/phase{number}/{name}").read_bytes()
     cut, whole = (json.loads(Path(f"{out}/phase{number}/settings.json").read_text()) for out in ("cut", "whole"))
     assert cut["what_moved"] == whole["what_moved"]  # from where the phase started, not the process
+
+
+def test_what_an_interrupted_extended_phase_left_is_neither_scored_nor_started_from(options, no_drawing, monkeypatch):
+    options = replace(options, recipe="extended", out=Path("runs"))
+    with monkeypatch.context() as killed:
+        killed.setattr(train, "is_finished", lambda history, phase: len(history) > 0)
+        best = train.train_phase(options, 1)
+    for opens in (lambda: load_model(best), lambda: set_up_run(options, 2, str(best))):
+        with pytest.raises(InputError, match="best.pt is of epoch 1 of 2, .* interrupted.*with --resume"):
+            opens()
+    train.train_phase(replace(options, resume=True), 1)
+    assert load_model(best)[1]["epoch"] == 2 and set_up_run(options, 2, str(best)).parent
 
 
 @pytest.mark.slow

@@ -225,11 +225,29 @@ def network_of(about: dict[str, Any]) -> nn.Module:
 
 
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint)."""
+    """Rebuild the network of a checkpoint, in evaluation mode on the CPU; returns (network, checkpoint).
+
+    Raises InputError: as load_checkpoint(); or its phase has not come to its end.
+    """
     checkpoint = load_checkpoint(path)
+    refuse_unfinished(path, checkpoint)
     network = network_of(checkpoint)
     network.load_state_dict(checkpoint["state_dict"])
     return network.eval(), checkpoint
+
+
+def refuse_unfinished(path: str | os.PathLike, checkpoint: dict[str, Any]) -> None:
+    """Refuse an epoch before the last of a phase that keeps its last one, whatever an interrupted job has left there.
+
+    Where a phase keeps the best epoch, an earlier one is a result too.
+    """
+    phase, epochs = RECIPES[checkpoint["recipe"]].get(checkpoint["phase"]), checkpoint["settings"].get("epochs")
+    if phase and phase.keeps == "last" and isinstance(epochs, int) and checkpoint["epoch"] < epochs:
+        raise InputError(
+            f"{path} is of epoch {checkpoint['epoch']} of {epochs}, and phase {phase.number} of the {phase.recipe} "
+            "recipe is its last epoch: it was interrupted, or still runs. Finish it first: the same command with "
+            "--resume."
+        )
 
 
 def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: Hashes) -> None:
@@ -252,6 +270,8 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: H
             f"phase {phase.number} starts from {expected}. {path} was written by phase "
             f"{given['phase']} ({given['task']})."
         )
+    if not foreign:
+        refuse_unfinished(path, given)
     if not foreign and phase.number > 1 and given["recipe"] != phase.recipe:
         raise InputError(
             f"{path} was trained by --recipe {given['recipe']}, this run has --recipe {phase.recipe}. Omit --recipe to "

@@ -131,6 +131,16 @@ def test_onsets_that_can_only_be_hours_are_asked_about(tmp_path):
     )
 
 
+def test_codes_for_an_unknown_onset_are_asked_about(tmp_path):
+    """As a time 999 would make a patient of unknown onset one scanned after 17 hours: negative in both tasks."""
+    with pytest.raises(InputError, match="onset_to_mri_min is 9999 of 1 patient: a code .* write 9999.0"):
+        cohort.read_cohort(table(tmp_path, "p1,a,b,c,9999,left", "p2,a,b,c,95,left"))
+    with pytest.raises(InputError, match="onset_to_mri_min is 999 of 2 patients: a code for unknown. Leave"):
+        cohort.read_cohort(table(tmp_path, "p1,a,b,c,999,left", "p2,a,b,c,999,left", "p3,a,b,c,95,left"))
+    known = cohort.read_cohort(table(tmp_path, "p1,a,b,c,999,left", "p2,a,b,c,999.0,left", "p3,a,b,c,9999.0,left"))
+    assert [patient.minutes for patient in known] == [999, 999, 9999]
+
+
 def test_excel_in_half_of_europe(tmp_path):
     """Semicolons, decimal commas, capitals and blanks in the header, empty columns and lines at the end."""
     header = "Patient;DWI;B0;FLAIR;Onset to MRI (min);Stroke side;AGE;Scanner;;"

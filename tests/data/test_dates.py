@@ -13,6 +13,7 @@ from tss.data.dates import order_in_time, read_date
         ("2009-06-15T13:45:30", (13, 45, 30)),
         ("2009-06-15T13:45:30.123456Z", (13, 45, 30)),
         ("2009-06-15T15:45:30+02:00", (13, 45, 30)),
+        ("2009-06-15T08:45:30-05", (13, 45, 30)),
         ("2009/6/15 13:45", (13, 45)),
         ("20090615", ()),
         ("20090615T134530.5", (13, 45, 30)),
@@ -32,9 +33,8 @@ def test_a_date(text, expected):
 def test_day_or_month_first_and_what_is_no_date():
     assert read_date("3/4/2009", True).month == 4 and read_date("3/4/2009", False).month == 3
     assert read_date("3.4.2009", False).month == 4
-    assert [read_date(text, True) for text in ("", "n/a", "2009-13-45", "13:00:00", "day one", "3 Nix 2009")] == [
-        None
-    ] * 6
+    nothing = ("", "n/a", "2009-13-45", "13:00:00", "day one", "3 Nix 2009", "09-06-15")  # the last may be 2009 or 2015
+    assert [read_date(text, True) for text in nothing] == [None] * 7
 
 
 def test_order():

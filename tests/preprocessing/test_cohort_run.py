@@ -292,6 +292,56 @@ def test_two_shards_and_two_jobs_leave_what_one_run_leaves(raw, done, tmp_path):
     assert content(out) == content(done)
 
 
+def test_shards_on_two_kinds_of_processor_that_start_at_once_agree_on_the_reference(raw, tmp_path, quick, monkeypatch):
+    """The second finds the reference, rounded otherwise, while the first has begun and ends."""
+    out, find = tmp_path / "data", cohort_run._find_reference
+
+    def late(patients, options, atlas):
+        found = find(patients, options, atlas)
+        if options.shard.part == 2:
+            assert preprocess(raw, out, "--shard", "1/2") == 0
+            found["landmarks"]["dwi"] = [value * (1 + 1e-5) for value in found["landmarks"]["dwi"]]
+        return found
+
+    monkeypatch.setattr(cohort_run, "_find_reference", late)
+    assert preprocess(raw, out, "--shard", "2/2") == 0
+    assert {row["status"] for row in rows(out).values()} == {"ok"}
+
+
+def test_shards_that_write_the_reference_at_once_take_the_last_one(raw, tmp_path, quick, monkeypatch):
+    out, assemble, written = tmp_path / "data", cohort_run._assemble, []
+
+    def then_another(*given):
+        table = assemble(*given)
+        if not written:
+            settings = json.loads((out / "settings.json").read_text())
+            settings["reference"]["landmarks"]["dwi"][0] *= 1 + 1e-5
+            files.write_json(out / "settings.json", settings)
+            written.append(settings)
+        return table
+
+    monkeypatch.setattr(cohort_run, "_assemble", then_another)
+    assert preprocess(raw, out, "--shard", "1/2") == 0
+    assert [bool(read_record(patient, out, written[0])) for patient in read_prepared(out)] == [True, False, True, False]
+
+
+def test_another_seed_whose_run_is_killed_at_once_draws_its_split_when_it_is_rerun(
+    raw, done, tmp_path, quick, monkeypatch
+):
+    out = tmp_path / "data"
+    shutil.copytree(done, out)
+    drawn = {name: row["split"] for name, row in rows(done).items()}
+    before = dict(zip(drawn, ("train", "val", "test", "train"), strict=True))
+    heads.write_table(out, [row | {"split": before[name]} for name, row in rows(out).items()])
+    with monkeypatch.context() as patch:
+        patch.setattr(cohort_run, "_assemble", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            preprocess(raw, out, "--overwrite", "--seed", "5")
+    assert {name: row["split"] for name, row in rows(out).items()} == before
+    assert preprocess(raw, out, "--overwrite", "--seed", "5", "--shard", "1/4") == 0
+    assert {name: row["split"] for name, row in rows(out).items()} == drawn  # of four patients each seed draws the same
+
+
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_shard_does_not_wait_for_others_that_finish_patients_all_the_time(raw, done, tmp_path, monkeypatch, missing):
     out, times = tmp_path / "data", []

@@ -19,10 +19,10 @@ from tss.data.cohort import (
     DICOM,
     SCANS,
     Patient,
-    hours_problems,
     in_small_letters,
     is_number,
     name_problems,
+    onset_problems,
     refuse,
     row_problems,
 )
@@ -95,7 +95,7 @@ def read(folder: Path, say: Callable[[str], None] = print) -> list[Patient]:
         for name in known
         if folded.count(name.casefold()) > 1
     ]
-    refuse(folder / "participants.tsv", problems or hours_problems(patients))
+    refuse(folder / "participants.tsv", problems or onset_problems(patients))
 
     def count(known: Callable[[Patient], object]) -> int:
         return sum(bool(known(patient)) for patient in patients)

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ WORDS = {"stroke_side": (*SIDES, "both"), "split": (*SPLITS, EXTERNAL)}  # what 
 KNOWN = ("patient", *SCANS, DICOM, *NUMBERS, *WORDS, "sex", "session")  # columns whose header may be spelt with blanks
 SEXES = ("", "f", "female", "m", "male", "other", "unknown")  # codes are asked about: 1 is male here and female there
 SOONEST_MIN = 10.0  # our choice: nobody is scanned so soon after onset; such a number is in hours
+CODES_OF_UNKNOWN = {"999": 2, "9999": 1, "99999": 1}  # our choice: asked about from so many patients on
 EARLY_MIN = 30.0  # our choice: no hospital scans half of its patients so soon; phantoms begin at 20
 MOST_PROBLEMS_SHOWN = 10
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux
@@ -118,7 +120,7 @@ def read_cohort(path: str | os.PathLike) -> list[Patient]:
         )
 
     patients = read_table(Path(path), KNOWN, _missing_columns, problems)
-    refuse(Path(path), hours_problems(patients))
+    refuse(Path(path), onset_problems(patients))
     return patients
 
 
@@ -220,9 +222,16 @@ def in_small_letters(row: dict[str, str]) -> dict[str, str]:
     return row | {name: row[name].lower() for name in WORDS if row.get(name, "").lower() in WORDS[name]}
 
 
-def hours_problems(patients: list[Patient]) -> list[str]:
-    """Ask about onsets that can only be in hours. Of phantoms, the law is known."""
-    minutes = [minutes for patient in patients if (minutes := patient.minutes) and not patient.row.get("phantom")]
+def onset_problems(patients: list[Patient]) -> list[str]:
+    """Ask about onsets that can only be in hours, and about codes for "unknown". Of phantoms, the law is known."""
+    real = [patient for patient in patients if not patient.row.get("phantom")]
+    cells = Counter(patient.row.get("onset_to_mri_min", "") for patient in real)
+    if codes := [cell for cell, least in CODES_OF_UNKNOWN.items() if cells[cell] >= least]:
+        return [
+            f"onset_to_mri_min is {codes[0]} of {cells[codes[0]]} patient{'s' * (cells[codes[0]] > 1)}: a code for "
+            f"unknown? Leave the cell empty; where it is the time, write {codes[0]}.0"
+        ]
+    minutes = [minutes for patient in real if (minutes := patient.minutes)]
     if not minutes or statistics.median(minutes) >= EARLY_MIN:
         return []
     return [

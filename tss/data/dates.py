@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 ELSEWHERE = {"mai": "may", "mär": "mar", "okt": "oct", "dez": "dec"}  # where German differs
 CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?(?:[.,]\d+)?\s*([ap])?\.?m?\.?", re.IGNORECASE)
-ZONE = re.compile(r"([+-])(\d{2}):?(\d{2})$")
+ZONE = re.compile(r"([+-])(\d{2})(?::?(\d{2}))?$")
 YEAR_FIRST = re.compile(r"(\d{4})[-/. ](\d{1,2})[-/. ](\d{1,2})(?!\d)")
 COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:[T _-]?(\d{2})(\d{2})(\d{2})?(?:\.\d+)?)?")
-YEAR_LAST = re.compile(r"(\d{1,2})([-/. ])\s?(\d{1,2})[-/. ]\s?(\d{4}|\d{2})(?!\d)")
+# Of two digits the year is last with dots and slashes only: 09-06-15 may be 2009.
+YEAR_LAST = re.compile(r"(\d{1,2})([-/. ])\s?(\d{1,2})(?:[-/. ]\s?(\d{4})|[/.]\s?(\d{2}))(?!\d)")
 DAY_MONTH = re.compile(r"(\d{1,2})(?:st|nd|rd|th|\.)?[ -]*([a-zä]{3,})\.?[ ,-]*(\d{4})", re.IGNORECASE)
 MONTH_DAY = re.compile(r"([a-zä]{3,})\.?[ -]*(\d{1,2})(?:st|nd|rd|th)?[ ,-]+(\d{4})", re.IGNORECASE)
 
@@ -50,7 +51,7 @@ def read_date(text: str, day_first: bool) -> datetime | None:
     elif found := YEAR_FIRST.match(text):
         year, month, day = map(int, found.groups())
     elif found := YEAR_LAST.match(text):
-        one, dot, other, year = int(found[1]), found[2] == ".", int(found[3]), int(found[4])
+        one, dot, other, year = int(found[1]), found[2] == ".", int(found[3]), int(found[4] or found[5])
         day, month = (one, other) if day_first or dot else (other, one)
         year += 0 if year > 99 else 2000 if year < 70 else 1900
     elif found := DAY_MONTH.match(text) or MONTH_DAY.match(text):
@@ -61,12 +62,17 @@ def read_date(text: str, day_first: bool) -> datetime | None:
         day, month, year = int(number), MONTHS.index(short) + 1, int(found[3])
     else:
         return None
+    zone = None
     if clock := CLOCK.search(text, found.end()):
         hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
         if clock[4]:
             hour = hour % 12 + 12 * (clock[4].lower() == "p")
-    zone = ZONE.search(text, found.end())
-    away = timedelta(hours=int(zone[2]), minutes=int(zone[3])) * (1 if zone[1] == "+" else -1) if zone else timedelta()
+        zone = ZONE.search(text, clock.end())
+    away = (
+        timedelta(hours=int(zone[2]), minutes=int(zone[3] or 0)) * (1 if zone[1] == "+" else -1)
+        if zone
+        else timedelta()
+    )
     try:
         return datetime(year, month, day, hour, minute, second) - away
     except (ValueError, OverflowError):

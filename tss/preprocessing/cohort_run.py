@@ -55,6 +55,9 @@ from tss.preprocessing.tools import find_tools
 FORMAT = "tss data 5"  # bump when any step's output changes: no patient may count as finished by an older rule
 MOST_NAMES = 8  # our choice: patients named for one reason in the summary; cohort.csv names them all
 MADE_AGAIN = "Name another folder with --out, or add --overwrite to do every patient again."
+SAME_REFERENCE = (
+    0.002  # our choice: relative difference of landmarks that two kinds of processor find in the same scans
+)
 ROUNDS = 3  # our choice: so often a shard writes table and page while other shards go on
 
 
@@ -110,8 +113,14 @@ def preprocess_cohort(options: Options, dry_run: bool = False) -> int:
     if options.overwrite:
         for patient in mine:
             record_file(options.out, patient.id).unlink(missing_ok=True)
-    write_json(settings_file(options.out), settings)
+    settings["reference"] = _agreed_reference(options, settings)
+    begun = settings_file(options.out).exists()
+    if not begun:  # by this file a folder is known as DATA
+        write_json(settings_file(options.out), settings)
     table = _assemble(patients, options, settings)
+    if begun:  # after the split that was drawn by its seed: between the two a run may be killed, or another shard begin
+        write_json(settings_file(options.out), settings)
+    settings["reference"] = _agreed_reference(options, settings)
     _say_lost_verdicts(judged, table)
     _say_rejected(table, options, settings)
 
@@ -328,6 +337,26 @@ def _find_reference(patients: list[Patient], options: Options, atlas: Atlas) -> 
         f"{options.cohort}: no training patient can be preprocessed, so there is no histogram reference. "
         "The reasons are above: mend these scans, or put other patients into split 'train'."
     )
+
+
+def _agreed_reference(options: Options, settings: Settings) -> Reference:
+    """Return the reference as another shard of the same run has written it, if one has, else this shard's own.
+
+    The shards of an array start at once, and each finds it for itself. On another kind of processor it differs by some
+    10^-5, and then each shard would take the others' patients for those of other settings.
+    """
+    own = settings["reference"]
+    if not settings_file(options.out).exists():
+        return own
+    try:
+        written = read_settings(options.out)
+    except InputError:  # damaged, and written anew by --overwrite
+        return own
+    theirs = written.get("reference", own)
+    alike = {**written, "reference": own} == settings and theirs.get("patient") == own["patient"]
+    found, landmarks = theirs.get("landmarks", {}), own["landmarks"]
+    alike = alike and found.keys() == landmarks.keys()
+    return theirs if alike and all(np.allclose(found[name], landmarks[name], SAME_REFERENCE) for name in found) else own
 
 
 def _preprocess(patients: list[Patient], options: Options, settings: Settings) -> None:

@@ -126,6 +126,22 @@ def test_advice_fits_the_error(error, said, capsys, monkeypatch):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "[Errno 28] No space left. Free some space there, or choose another"),
+        (OSError("odd"), "unexpected OSError: odd. Please report it."),  # not the file system's
+    ],
+)
+def test_a_patient_that_the_file_system_fails_is_no_fault_of_ours(monkeypatch, error, reason):
+    def fails(_):
+        raise error  # as tempfile does, where FSL's scans are to lie
+
+    monkeypatch.setattr(patient_record, "load_scans", fails)
+    prepared, said = patient_record.try_to_prepare(None, None, "builtin", None)
+    assert prepared is None and said.startswith(reason)
+
+
 def test_where_there_is_no_shared_memory_one_job_at_a_time_goes_on(tmp_path, monkeypatch, capsys, known_affines):
     def read_only(*_):
         raise OSError(errno.EROFS, "Read-only file system")  # a semaphore's, which names no file

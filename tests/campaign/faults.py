@@ -1125,6 +1125,31 @@ FAULTS = [
         ("                raise\n", "                pass\n"),
     ),
     *of(
+        "data/files.py",
+        "data/test_files.py",
+        ("        sweep(path.parent, path.name)\n        lock_file", "        lock_file"),
+        ("        _lock(half)  # no folder", "        pass  # no folder"),
+        ('shutil.rmtree(f"{left.name}{FOLDER}", ignore_errors=True)', "pass"),
+    ),
+    *of(
+        "preprocessing/external_program.py",
+        "preprocessing/test_external_program.py",
+        ("'read _; ", "'"),
+        ('"-$1"', '"$1"'),
+        ("os.killpg(process.pid, signal.SIGKILL)", "process.kill()"),
+    ),
+    *of(
+        "preprocessing/dicom.py",
+        "preprocessing/test_dicom.py::test_what_is_killed_while_it_converts_leaves_nothing_to_the_next_run",
+        ("    sweep(out, patient.id)\n", ""),
+        (" or (path / RECORD).is_file() for path in inside", " for path in inside"),
+    ),
+    *of(
+        "preprocessing/cohort_run.py",
+        "preprocessing/test_dicom.py::test_what_is_killed_while_it_converts_leaves_nothing_to_the_next_run",
+        ("if dicom.is_converted(converted_folder(out)) else []", "or []"),
+    ),
+    *of(
         "data/workers.py",
         "data/test_workers.py",
         ("    threading.Thread(target=_end_with_parent, daemon=True).start()\n", ""),

@@ -4,6 +4,7 @@ real one, which tests do not need."""
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -266,6 +267,9 @@ def test_what_is_killed_while_it_converts_leaves_nothing_to_the_next_run(raw, in
     assert [path.suffix for path in sorted(converted.iterdir())] == [".p0", ".folder"]
     assert run(raw, tmp_path / "cohort.csv", tmp_path / "data") == 0
     assert [path.name for path in converted.iterdir()] == ["p0"]
+    shutil.copytree(converted, tmp_path / "half" / "converted")  # killed when the reference had been converted
+    calls = installed.read_text()
+    assert run(raw, tmp_path / "cohort.csv", tmp_path / "half") == 0 and installed.read_text() == calls
     (tmp_path / "theirs" / "converted" / "p0").mkdir(parents=True)
     (tmp_path / "theirs" / "converted" / "p0" / "scan.nii.gz").touch()
     assert run(raw, tmp_path / "cohort.csv", tmp_path / "theirs") == 2  # nobody's own files are replaced

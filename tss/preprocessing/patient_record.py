@@ -33,7 +33,7 @@ from tss.data.prepared import (
     record_file,
     registered_file,
 )
-from tss.errors import InputError
+from tss.errors import InputError, advice
 from tss.preprocessing import dicom, quality_control
 from tss.preprocessing.atlas import Atlas, load_atlas
 from tss.preprocessing.pattern import Pattern
@@ -125,8 +125,16 @@ def try_to_prepare(
         return None, str(error)
     except MemoryError:
         return None, "too little memory for this patient's scans. Run the same command again, with fewer --jobs."
+    except OSError as error:
+        if error.errno is None:  # a library's own
+            return None, _unexpected(error)
+        return None, f"{error}. {advice(error)}"
     except Exception as error:  # one odd file must not end a night's run; the record says what happened
-        return None, f"unexpected {type(error).__name__}: {error}. Please report it."
+        return None, _unexpected(error)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {error}. Please report it."
 
 
 def _files(patient: str, out: Path) -> list[Path]:

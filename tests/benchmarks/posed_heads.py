@@ -9,9 +9,10 @@ Every scan is moved by up to 25 degrees about each axis and 40 mm and scaled by 
 (moved), sampled onto an upright grid as a new session would (resliced), or after slices of 15 or 30 mm of brain were
 cut off at its top or bottom. Then brain, bias field and affine are found as `prepare` does. Printed for each kind: mm
 at the brain's voxels between where this affine and the unmoved scan's bring them, the median over voxels and the worst
-voxel, each as the median and the worst over scans. Another acquisition is compared with HEAD's first, in the order of
-names, after both b0 were laid on each other rigidly, since a head does not lie still for an hour; what echo-planar
-imaging distorts differently is left in.
+voxel, over scans; how many scans are beyond 5 mm, and of these how many are flagged as `prepare` would flag them, FLAIR
+apart (column flagged names the measures). Another acquisition is compared with HEAD's first, in the order of names,
+after both b0 were laid on each other rigidly, since a head does not lie still for an hour; what echo-planar imaging
+distorts differently is left in.
 
 SimpleITK (pip install SimpleITK, in a scratch environment) registers the same brains with mutual information and
 gradient descent from aligned centres of mass, 12 degrees of freedom, 15 % of the voxels drawn with each seed; it is
@@ -36,8 +37,8 @@ from other_anatomy import motion  # noqa: E402
 
 from tss.data.nifti import Volume, apply_affine, load, resample, shrink, voxel_sizes  # noqa: E402
 from tss.errors import InputError  # noqa: E402
-from tss.preprocessing import intensity  # noqa: E402
-from tss.preprocessing.atlas import lay_out  # noqa: E402
+from tss.preprocessing import intensity, quality_control  # noqa: E402
+from tss.preprocessing.atlas import Atlas, lay_out  # noqa: E402
 from tss.preprocessing.scans import b0_from_adc  # noqa: E402
 from tss.preprocessing.tools import BUILTIN  # noqa: E402
 
@@ -46,7 +47,7 @@ SEEDS = (1, 2, 3)
 AROUND_MM = 20.0  # of head kept around the brain where a scan is resliced
 EVERY = 37  # of the brain's voxels, looked at
 MEDIAN_MM, WORST_MM = 2.0, 5.0
-COLUMNS = ("tool", "scan", "number", "kind", "median", "worst", "seconds")
+COLUMNS = ("tool", "scan", "number", "kind", "median", "worst", "seconds", "flagged")
 
 
 class Head(NamedTuple):
@@ -67,7 +68,7 @@ def main() -> int:
     parser.add_argument("--peer", type=int, metavar="N", help="SimpleITK beside ours on every Nth row")
     parser.add_argument("--csv", type=Path, help="add rows here, and go on where the file ends")
     args = parser.parse_args()
-    atlas = lay_out(load(args.atlas), (112, 112, 26)).brain
+    atlas = lay_out(load(args.atlas), (112, 112, 26))
     rows = []
     if args.csv and args.csv.exists():
         with args.csv.open(newline="") as lines:
@@ -85,7 +86,7 @@ def main() -> int:
     return report(rows)
 
 
-def all_rows(args: argparse.Namespace, atlas: Volume, known: set):
+def all_rows(args: argparse.Namespace, atlas: Atlas, known: set):
     """Yield (scan, row) for everything that is not yet known."""
     names = sorted(path.name.removesuffix("_dwi.nii.gz") for path in args.scans.glob("*_dwi.nii.gz"))
     names = sorted(names + [path.name.removesuffix("_t2.nii.gz") for path in args.scans.glob("*_t2.nii.gz")])
@@ -112,18 +113,19 @@ def all_rows(args: argparse.Namespace, atlas: Volume, known: set):
                 kind, base = "another acquisition", first
                 world = np.linalg.inv(BUILTIN.find_affine(scan.b0, first[1].b0, 6, fixed_mask=first[1].brain))
             for tool in wanted:
-                apart, seconds = np.full(1, np.inf), 0.0
+                apart, seconds, flagged = np.full(1, np.inf), 0.0, "refused"
                 if posed is not None:
                     started = time.process_time()
-                    affine = register(tool, posed.stripped, atlas)
+                    affine = register(tool, posed.stripped, atlas.brain)
                     seconds = time.process_time() - started
+                    flagged = flags(posed, affine, atlas) if tool == "ours" else ""
                     key = (base[0], "ours" if tool == "ours" else f"SimpleITK, seed {SEEDS[0]}")
                     if key not in unmoved:
-                        unmoved[key] = register(key[1], base[1].stripped, atlas)
+                        unmoved[key] = register(key[1], base[1].stripped, atlas.brain)
                     apart = np.linalg.norm(
                         apply_affine(affine - unmoved[key] @ np.linalg.inv(world), brain_points(posed)), axis=0
                     )
-                row = {"tool": tool, "number": number, "kind": kind, "seconds": round(seconds, 2)}
+                row = {"tool": tool, "number": number, "kind": kind, "seconds": round(seconds, 2), "flagged": flagged}
                 yield name, row | {"median": round(float(np.median(apart)), 3), "worst": round(float(apart.max()), 3)}
 
 
@@ -151,6 +153,28 @@ def find(dwi: Volume, b0: Volume) -> Head:
     brain = BUILTIN.find_brain(dwi, b0)
     clean = intensity.correct_bias(np.clip(b0.data, 0, None), brain)
     return Head(dwi, b0, brain, b0._replace(data=np.where(brain, clean, 0)))
+
+
+def flags(head: Head, affine: np.ndarray, atlas: Atlas) -> str:
+    """Return the measures beyond their limits where a head lies on the atlas by an affine, as `prepare` would."""
+    if not np.isfinite(affine).all():
+        return ""
+    scans = {"dwi": head.dwi._replace(data=intensity.correct_bias(np.clip(head.dwi.data, 0, None), head.brain))}
+    scans["t2w"] = head.stripped
+    on_grid = {name: resample(scan, atlas.shape, atlas.affine, affine) for name, scan in scans.items()}
+    brain = Volume(head.brain.astype(np.float32), head.dwi.affine)
+    mask = (resample(brain, atlas.shape, atlas.affine, affine) > 0.5) & atlas.near
+    try:
+        landmarks = {name: np.array(intensity.find_landmarks(on_grid[name], mask)) for name in scans}
+    except ValueError:
+        return "refused"
+    matched = {name: intensity.match(on_grid[name], mask, marks, marks) for name, marks in landmarks.items()}
+    raw, brains, places = {"dwi": head.dwi, "t2w": head.b0}, {"dwi": head.brain}, dict.fromkeys(scans, affine)
+    found = quality_control.measure_on_atlas(
+        quality_control.Evidence(raw, scans, brains, places, np.eye(4), matched, mask, atlas)
+    )
+    limits = {name: limits[:2] for name, limits in quality_control.LIMITS.items() if name in found}
+    return " ".join(name for name, (low, high) in limits.items() if not low <= found[name] <= high)
 
 
 def brain_points(head: Head) -> np.ndarray:
@@ -237,8 +261,8 @@ def simple_itk(moving: Volume, fixed: Volume, seed: int) -> np.ndarray:
 
 def report(rows: list[dict]) -> int:
     """Print a table of kinds and tools; return 1 where ours misses a target."""
-    print(f"{'mm':42}    n    median over voxels    worst voxel")
-    print(f"{'':42}         median   worst    median  worst")
+    print(f"{'mm':42}    n    median over voxels      worst voxel          beyond {WORST_MM:.0f} mm, of these flagged")
+    print(f"{'':42}         median   worst    median   95 %   worst")
 
     def line(name: str, chosen: list[dict]) -> tuple[float, float]:
         found = [row for row in chosen if np.isfinite(float(row["worst"]))]
@@ -247,9 +271,12 @@ def report(rows: list[dict]) -> int:
         median, worst = (np.array([float(row[key]) for row in found]) for key in ("median", "worst"))
         last = found[int(worst.argmax())]
         refused = f"; {len(chosen) - len(found)} more without a brain or an affine" if len(chosen) > len(found) else ""
+        beyond = [row for row in found if float(row["worst"]) > WORST_MM]
+        flagged = sum(bool(row.get("flagged")) for row in beyond)
         print(
             f"{name:42} {len(found):4}  {np.median(median):7.2f} {median.max():7.2f}   {np.median(worst):7.2f} "
-            f"{worst.max():6.2f}  ({last['scan']}, {last['kind']}, {last['number']}{refused})"
+            f"{np.percentile(worst, 95):7.2f} {worst.max():6.2f}   {len(beyond):3} "
+            f"{flagged:3}  ({last['scan']}, {last['kind']}, {last['number']}{refused})"
         )
         return float(np.median(median)), float(worst.max())
 

@@ -90,20 +90,27 @@ class Evidence(NamedTuple):
 
 def measure(of: Evidence) -> dict[str, float]:
     """Return the measures of LIMITS that every patient has."""
+    return {
+        **measure_on_atlas(of),
+        "flair_similarity": similarity(of.matched["t2w"][of.mask], of.matched["flair"][of.mask]),
+        "flair_coverage": coverage(of.raw["flair"], of.to_atlas["flair"], of.mask, of.atlas.affine),
+        "flair_turn_deg": turn_deg(of.flair_to_b0),
+        **measure_roles(of),
+        "flair_side": likeness_of_sides(of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0),
+    }
+
+
+def measure_on_atlas(of: Evidence) -> dict[str, float]:
+    """Return the measures of LIMITS that need no FLAIR: of the brain, and of where it came to lie on the atlas."""
     atlas_brain = of.atlas.on_grid > 0
     both = of.mask & atlas_brain
     return {
         "brain_ml": float(np.count_nonzero(of.brains["dwi"]) * np.prod(voxel_sizes(of.raw["dwi"].affine)) / 1000),
         "atlas_overlap": dice(of.mask, atlas_brain),
         "atlas_similarity": similarity(of.atlas.on_grid[both], of.matched["t2w"][both]) if both.any() else 0.0,
-        "flair_similarity": similarity(of.matched["t2w"][of.mask], of.matched["flair"][of.mask]),
         "dwi_coverage": coverage(of.raw["dwi"], of.to_atlas["t2w"], atlas_brain, of.atlas.affine),
-        "flair_coverage": coverage(of.raw["flair"], of.to_atlas["flair"], of.mask, of.atlas.affine),
         "turn_deg": turn_deg(of.to_atlas["t2w"]),
-        "flair_turn_deg": turn_deg(of.flair_to_b0),
         "size": size(of.to_atlas["t2w"]),
-        **measure_roles(of),
-        "flair_side": likeness_of_sides(of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0),
         **cut_cm2(of.brains["dwi"], of.raw["dwi"]),
         "hole_ml": hole_ml(of),
         **voids_ml(of),

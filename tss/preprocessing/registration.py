@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage, optimize
-from scipy.linalg import expm
+from scipy.linalg import expm, polar
 
 from tss.data.nifti import Volume, apply_affine, shrink, voxel_sizes
 from tss.errors import InputError
@@ -29,6 +29,13 @@ KEPT = (4, 2, 1)  # our choice: poses that are refined at each level
 TURNS_DEG = (-18.0, 0.0, 18.0)  # our choice: about each axis; a head tilted by 25 degrees is within 9 of a start
 SHIFTS_MM = (-18.0, 0.0, 18.0)  # our choice: upwards; a scan that lacks the crown, or has a neck, has a low centre
 ALIKE_MM = 5.0  # our choice: poses closer than this lead to the same one
+# Our choice: where the first search may have missed the head, one turned so far or seen in so small a part, a second one
+# around what it found: these turns, so many poses refined at each level, again while that gains so much information.
+FAR_DEG, SHORT = 22.0, 0.85
+WIDER_DEG = (-36.0, -18.0, 0.0, 18.0, 36.0)
+KEPT_AGAIN = (8, 3, 2)
+ROUNDS, MUCH = 3, 0.01
+LAST_STEPS = 60
 LEAST_OVERLAP = 0.4  # our choice: poses with a smaller share of the points inside the moving scan are not considered
 # Our choice: SD of the blur that FLAIR and b0 are divided by. Over 30 mm one of eight strong coils misleads.
 FLAT_MM = 20.0
@@ -114,21 +121,64 @@ def register(moving: Volume, fixed: Volume, masks: tuple, dof: int, centres: lis
         for turn in product(TURNS_DEG, repeat=3)
         for shift in SHIFTS_MM
     ]
+    # In any case what the first guess leads to as it is: the scans' own headers are seldom far wrong.
+    plain = _start(centres[0], (0, 0, 0), 0, centre)
+    found, cost = _search(starts, plain, levels, centre, dof, KEPT)
+    if dof == 12 and _doubtful(found, levels[-1]):
+        found = _search_again(found, cost, levels, centre)
+    return np.linalg.inv(found)
+
+
+def _search(
+    starts: list, plain: np.ndarray | None, levels: list[Images], centre: np.ndarray, dof: int, kept: tuple
+) -> tuple[np.ndarray, float]:
+    """Descend from the best of many starts, affines (4, 4) fixed -> moving, from level to level.
+
+    plain: one more start, kept to the last level. Returns the affine and its cost.
+    """
     costs = [_cost(start, levels[0], gradient=False)[0] for start in starts]
-    found = [starts[index] for index in np.argsort(costs, kind="stable")]
-    # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level, and in any case
-    # what the first guess leads to as it is: the scans' own headers are seldom far wrong.
-    plain: np.ndarray | None = _start(centres[0], (0, 0, 0), 0, centre)
-    for images, kept, steps, freedom in zip(levels, KEPT, STEPS, (min(dof, 7), dof, dof), strict=True):
-        found = [_descend(pose, images, centre, freedom, steps) for pose in found[:kept]]
+    poses = [starts[index] for index in np.argsort(costs, kind="stable")]
+    # A coarse image may rank two poses the wrong way round, so more than one goes on to the next level.
+    for images, count, steps, freedom in zip(levels, kept, STEPS, (min(dof, 7), dof, dof), strict=True):
+        found = [_descend(pose, images, centre, freedom, steps) for pose in poses[:count]]
         if plain is not None:
             plain, cost = _descend(plain, images, centre, freedom, steps)
             if min(_apart(plain, pose, centre) for pose, _ in found) > ALIKE_MM:
                 found.append((plain, cost))
             else:
                 plain = None
-        found = [pose for pose, _ in sorted(found, key=lambda pose: pose[1])]
-    return np.linalg.inv(found[0])
+        found.sort(key=lambda pose: pose[1])
+        poses = [pose for pose, _ in found]
+    return found[0]
+
+
+def _doubtful(affine: np.ndarray, images: Images) -> bool:
+    """Tell whether a search may have missed the pose: a head turned so far, or cut so short, that its starts miss it."""
+    turn, _ = polar(affine[:3, :3])
+    degrees = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    seen = _sample(images.moving, apply_affine(images.to_voxel @ affine, images.points), False)[2].mean()
+    return bool(degrees > FAR_DEG or seen < SHORT)
+
+
+def _search_again(found: np.ndarray, cost: float, levels: list[Images], centre: np.ndarray) -> np.ndarray:
+    """Search wider around what was found, until nothing better is found. Returns the affine (4, 4) fixed -> moving."""
+    for _ in range(ROUNDS):
+        turn, strain = polar(found[:3, :3])
+        rigid = np.eye(4)  # stretch and shear of a wrong pose mislead; its size does not
+        rigid[:3, :3] = turn * np.linalg.det(strain) ** (1 / 3)
+        rigid[:3, 3] = apply_affine(found, centre) - rigid[:3, :3] @ centre
+        starts = [
+            rigid @ _motions(np.array([*(np.radians(turns) * RADIUS_MM), 0, 0, shift]), centre)
+            for turns in product(WIDER_DEG, repeat=3)
+            for shift in SHIFTS_MM
+        ]
+        again, lower = _search(starts, found, levels, centre, 12, KEPT_AGAIN)
+        better = cost - lower
+        if better > 0:
+            found, cost = again, lower
+        if better < STEEPNESS * MUCH:
+            break
+    return _descend(found, levels[-1], centre, 12, LAST_STEPS)[0]
 
 
 def _flattened(scan: Volume) -> Volume:

@@ -67,7 +67,7 @@ def test_a_head_of_which_the_upper_third_is_seen_lands_in_its_place(patient, mon
 
 
 def test_a_head_with_odd_proportions_keeps_them_without_its_crown(patient, monkeypatch):
-    """Echo-planar images stretch heads. Where the crown is cut, the prior pulled this one 3.3 mm away."""
+    """Echo-planar images stretch heads. Where the crown is cut, the prior pulled this one 3.5 mm away."""
     monkeypatch.setattr(registration, "POINTS_ON_ATLAS", 12000)
     head, truth = posed(patient, (0, 0, 0), lacks_mm=40, noise=0.5)
     odd = np.diag([1, 1.12, 0.88, 1])

@@ -46,7 +46,12 @@ EMPTY = 0.01  # our choice: a slice with a smaller share of voxels with signal i
 # against 0.05). CSF on FLAIR was 0.07 to 0.34 of tissue. For FLAIR moved by 6 mm see tss.preprocessing.roles.
 LIMITS = {
     "brain_ml": (900, 2000, "brain mask of {:.0f} ml: part of the brain is missing, or more than brain is in it"),
-    "atlas_overlap": (0.88, 1, "brain and atlas overlap by a Dice of {:.2f} only: mask or registration is wrong"),
+    "atlas_overlap": (
+        0.88,
+        1,
+        "brain and atlas overlap by a Dice of {:.2f} only: mask or registration is wrong, or brain is missing. What is "
+        "there should lie within the atlas' outline; exclude the patient if not",
+    ),
     "atlas_similarity": (0.06, 1, "b0 and atlas hardly resemble each other ({:.2f}): registration may be wrong"),
     "flair_similarity": (0.15, 1, "FLAIR and b0 hardly resemble each other ({:.2f}): registration may be wrong"),
     "flair_side": (-0.05, 1, "FLAIR fits b0 better with left and right exchanged ({:+.2f}): one of them is mirrored"),
@@ -66,7 +71,11 @@ LIMITS = {
     "dwi_void_ml": (0, 5, f"DWI {VOID}".format("dwi")),
     "t2w_void_ml": (0, 5, f"b0 {VOID}".format("t2w")),
     "flair_void_ml": (0, 5, f"FLAIR {VOID}".format("flair")),
-    "turn_deg": (0, 35, "the head is turned by {:.0f} degrees against the atlas: check left and right"),
+    "turn_deg": (
+        0,
+        35,
+        "the head is turned by {:.0f} degrees against the atlas: see if it lies straight, check left and right",
+    ),
     "flair_turn_deg": (0, 30, "FLAIR and b0 are turned by {:.0f} degrees against each other: check left and right"),
     "dwi_contrast_kept": (0.8, 1.25, "the lesion's contrast on DWI is {:.2f} of the raw scan's"),
     "flair_contrast_kept": (0.8, 1.25, "the lesion's contrast on FLAIR is {:.2f} of the raw scan's"),

@@ -58,6 +58,25 @@ def test_a_parent_of_another_fold_is_refused(line, no_drawing, capsys):
     assert load_checkpoint("runs/2d/fold1/phase2/best.pt")["settings"]["fold"] == "1/2"
 
 
+def test_folds_of_another_drawing_are_refused(line, no_drawing, capsys):
+    """The same patients with the same split, preprocessed again: one more of them has failed, so folds are others."""
+    for part in "12":
+        if part == "2":
+            table, folds = Path("data/cohort.csv"), Path("data/folds_of_2.csv")
+            changed, drawn = table.read_text().replace(",train,ok,", ",train,failed,", 1), folds.read_text()
+            table.unlink()
+            table.write_text(changed)
+            folds.unlink()
+        assert run_train.main([*line, "--phase", "1", "--fold", f"{part}/2"]) == 0
+    assert folds.read_text() != drawn
+    capsys.readouterr()
+    parents = [f"runs/2d/fold{part}/phase1/best.pt" for part in "12"]
+    assert run_train.main([*line, "--phase", "2", "--init", parents[0], "--fold", "1/2"]) == 2
+    assert f"{parents[0]} was trained on other folds than --data has now" in capsys.readouterr().err
+    assert run_eval.main([*parents, "--ensemble", "--data", "data", "--out", "eval", "--device", "cpu"]) == 2
+    assert "needs folds of one drawing" in capsys.readouterr().err
+
+
 def test_a_fold_is_resumed_as_itself_only(line, no_drawing, capsys):
     assert run_train.main([*line, "--phase", "1", "--fold", "1/2"]) == 0
     before = Path("runs/2d/fold1/phase1/best.pt").read_bytes()

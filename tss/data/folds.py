@@ -8,9 +8,10 @@ See: tests/data/test_folds.py
 """
 
 import csv
+import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def read_folds(data: str | os.PathLike, patients: Sequence[Patient], parts: int)
     if set(folds.values()) != set(range(1, parts + 1)):
         raise InputError(f"{path} must have the folds 1 to {parts}, each with a patient. Delete it: it is drawn again.")
     return folds
+
+
+def folds_hash(folds: Mapping[str, int]) -> str:
+    """Return the SHA-256 of who is in which fold: equal hashes, one drawing."""
+    lines = sorted(f"{patient},{fold}\n" for patient, fold in folds.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def draw_folds(patients: Sequence[Patient], parts: int, seed: int) -> dict[str, int]:

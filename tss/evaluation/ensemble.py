@@ -61,7 +61,8 @@ def as_ensemble(models: Sequence[Model]) -> Model:
 
 
 def check_folds(models: Sequence[Model]) -> None:
-    """Refuse folds of different numbers, some without a fold, or a fold that is missing: its patients would be too."""
+    """Refuse folds of different numbers or drawings, some without a fold, or a fold that is missing: its patients would
+    be too."""
     folds = [model.checkpoint["settings"].get("fold") for model in models]
     if not any(folds):
         return
@@ -69,6 +70,12 @@ def check_folds(models: Sequence[Model]) -> None:
         raise InputError(
             "--ensemble needs checkpoints that were trained with one N of --fold K/N, and got: "
             + ", ".join(f"{model.path} {fold or 'none'}" for model, fold in zip(models, folds, strict=True))
+        )
+    if len({model.checkpoint["settings"].get("folds") for model in models} - {None}) > 1:
+        raise InputError(
+            "--ensemble needs folds of one drawing: these checkpoints were trained on data in which status or split of "
+            "patients has changed in between, so that some patients are validated on twice and others never. Train all "
+            "folds on one DATA."
         )
     parts, counts = int(folds[0].split("/")[1]), Counter(int(fold.split("/")[0]) for fold in folds)
     if missing := [part for part in range(1, parts + 1) if not counts[part]]:

@@ -64,6 +64,7 @@ KEYS = {  # the shape of a checkpoint; what its task leaves open is in check_che
     "patients_seen": {str: [str]},  # training and validation patient -> SHA-256 of each of its scans
     "settings": {
         "preprocessing?": PREPROCESSING, "weights?": str, "train_patients?": (int, None), "seed?": Within(0, 2**63),
+        "folds?": str,  # sha256 of who is in which fold
         "profile?": {
             "patients": int, "scanner": {str: {str: int}},
             "numbers": {str: {"n": int, "percentiles": Row(*[float] * 5)}},
@@ -290,6 +291,13 @@ def check_parent(parent: Parent, phase: Phase, wanted: dict[str, Any], tested: H
         raise InputError(
             f"{path} was trained with {one}, this run has {other}: it has learned from patients that are validated on "
             "here. Give the same --fold in each phase."
+        )
+    drawings = {run.get("settings", {}).get("folds") for run in (given, wanted)} - {None}
+    if len(drawings) > 1:
+        raise InputError(
+            f"{path} was trained on other folds than --data has now, where status or split of patients has changed "
+            "since: it has learned from patients that are validated on here. Give the data it was trained on, or train "
+            "this fold from the first phase on."
         )
     for key in ("model", "width") if foreign else ("model", "width", "grid"):
         if given[key] != wanted[key]:

@@ -119,7 +119,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     names = [
         name
         for name in now
-        if name not in ("settings", "patients_seen", "preprocessing", "profile", "versions", "weights")
+        if name not in ("settings", "patients_seen", "preprocessing", "profile", "versions", "weights", "folds")
     ]
     return [
         f"{name} {str(then.get(name))[:SHOWN]} then, {str(now[name])[:SHOWN]} now"

@@ -23,7 +23,7 @@ import tss
 from tss.data.cohort import Patient
 from tss.data.cohort_profile import profile
 from tss.data.files import sha256
-from tss.data.folds import in_fold
+from tss.data.folds import folds_hash, in_fold, read_folds
 from tss.data.patients_seen import hashes_of, together
 from tss.data.prepared import cohort_file, differing_settings, read_prepared, read_settings
 from tss.data.shards import Shard
@@ -135,12 +135,15 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
         phase = long_enough(phase, len(samples(patients, phase.task, "train")))
     learned = [patient for patient in patients if patient.split in ("train", "val") and patient.status == "ok"]
     weights = parent.origin if parent else "random"
+    fold = options.fold
+    drawn = {"folds": folds_hash(read_folds(options.data, cohort, fold.parts))} if fold else {}
     settings = settings_of(
         options,
         phase,
         weights=weights,
         train_patients=options.train_patients,
-        fold=fold_in_words(options.fold),
+        fold=fold_in_words(fold),
+        **drawn,
         preprocessing=preprocessing,
         profile=profile(options.data, [patient for patient in learned if patient.split == "train"]),
     )

@@ -325,6 +325,24 @@ def test_shards_that_write_the_reference_at_once_take_the_last_one(raw, tmp_path
     assert [bool(read_record(patient, out, written[0])) for patient in read_prepared(out)] == [True, False, True, False]
 
 
+def test_a_lesion_on_the_other_side_than_the_tables_is_flagged_and_a_corrected_table_is_enough(
+    raw, tmp_path, quick, capsys
+):
+    """The scans say right of p0. Its mask too; the table says left, then right: no patient is done again for that."""
+    table = list(csv.DictReader(open(raw / "cohort.csv", newline="")))[:1]
+    folder = spoiled(raw, tmp_path / "raw", lambda folder: None)
+    affine = heads.grid(*heads.DWI_GRID)
+    voxels = np.indices(heads.DWI_GRID[0]).reshape(3, -1)
+    mask = heads.in_lesion(nifti.apply_affine(affine, voxels)).reshape(heads.DWI_GRID[0])
+    heads.save(folder / "mask.nii.gz", 2 * mask.astype(np.uint8), affine)
+    for side, flags in (("left", 1), ("right", 0), ("both", 0)):
+        heads.write_table(folder, [table[0] | {"stroke_side": side, "lesion": "mask.nii.gz", "split": "train"}])
+        assert preprocess(folder, tmp_path / "data") == 0
+        said = "stroke_side is left, but 100% of the lesion mask lies in the other hemisphere"
+        assert rows(tmp_path / "data")["p0"]["flags"].count(said) == flags
+        assert capsys.readouterr().out.count("already finished") == (side != "left")
+
+
 def test_another_seed_whose_run_is_killed_at_once_draws_its_split_when_it_is_rerun(
     raw, done, tmp_path, quick, monkeypatch
 ):

@@ -69,7 +69,7 @@ def test_affines_bring_the_heads_together(prepared):
 
 def test_measures_of_the_lesion_and_histograms_are_the_scans_own(prepared):
     measures = prepared.measures
-    assert measures["lesion_in_mask"] == 1
+    assert measures["lesion_in_mask"] == 1 and measures["lesion_right"] == 1
     assert measures["dwi_contrast_raw"] == pytest.approx(220 / 90, rel=0.05)  # heads.VALUES: lesion over white matter
     assert measures["flair_contrast_raw"] == pytest.approx(320 / 220, rel=0.06)
     assert measures["dwi_contrast_kept"] == measures["dwi_contrast"] / measures["dwi_contrast_raw"]

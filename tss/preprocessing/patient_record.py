@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
@@ -18,7 +19,7 @@ from typing import NotRequired, TypedDict, cast
 import numpy as np
 
 from tss.data import nifti
-from tss.data.cohort import SCANS, Patient
+from tss.data.cohort import SCANS, SIDES, Patient
 from tss.data.files import sha256, sweep, write_json, write_whole
 from tss.data.hemispheres import CHANNELS
 from tss.data.prepared import (
@@ -254,8 +255,22 @@ def read_record(patient: Patient, out: Path, settings: Settings) -> Record | Non
     if not stored:
         return None
     record, patient = cast(Record, stored), dicom.found(patient, converted_folder(out))
-    current = record["settings"] == identity(settings) and same_scans(record["scans"], patient)
-    return record if current else None
+    if record["settings"] != identity(settings) or not same_scans(record["scans"], patient):
+        return None
+    return {**record, "flags": [*record["flags"], *doubts_of_side(patient.side, record["measures"])]}
+
+
+def doubts_of_side(side: str, measures: Mapping[str, float]) -> list[str]:
+    """Say where the table has a stroke on one side and the lesion mask on the other: one of them is wrong, or a header
+    exchanges left and right. Not part of the stored record: a corrected table is no reason to do the patient again.
+    """
+    if side not in SIDES or "lesion_right" not in measures:
+        return []
+    there = measures["lesion_right"] if side == "right" else 1 - measures["lesion_right"]
+    return [
+        f"stroke_side is {side}, but {1 - there:.0%} of the lesion mask lies in the other hemisphere: correct the one "
+        "that is wrong, or look whether the header exchanges left and right"
+    ] * (there < 0.5)
 
 
 def refuse_twins(records: list[Record | None]) -> list[Record | None]:

@@ -91,6 +91,7 @@ def _other(name: str) -> str:
 OTHERS = {
     "_void_left": "of the void, what lies in the left half, ml",
     "_void_right": "of the void, what lies in the right half, ml",
+    "lesion_right": "of the lesion, what lies in the right hemisphere",
     "_contrast_raw": "the lesion over its mirror image, in the scan as it came",
     "_contrast": "the lesion over its mirror image, after preprocessing",
 }

@@ -207,7 +207,8 @@ def likeness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0:
 
 
 def measure_lesion(of: Evidence, lesion: Volume | None) -> dict[str, float]:
-    """Return the lesion's contrast to its mirror image, at the same places on the raw scans and on the result.
+    """Return the lesion's contrast to its mirror image, at the same places on the raw scans and on the result; and the
+    share of it that lies in the mask, and in the right hemisphere.
 
     {} where there is no mask of the lesion; no contrast where it has fewer than FEWEST_PAIRS voxels with a mirror.
     """
@@ -215,6 +216,9 @@ def measure_lesion(of: Evidence, lesion: Volume | None) -> dict[str, float]:
         return {}
     here, mirror, in_mask = mirrored_pairs(lesion, of.mask, of.atlas.affine, of.to_atlas["dwi"])
     measures = {"lesion_in_mask": in_mask}
+    if lesion.data.any():
+        places = apply_affine(of.to_atlas["dwi"] @ lesion.affine, np.argwhere(lesion.data > 0).T)
+        measures["lesion_right"] = float((places[0] > 0).mean())
     for name in ("dwi", "flair") if here.shape[1] >= FEWEST_PAIRS else ():
         before = contrast(of.raw[name], of.to_atlas[name], here, mirror)
         after = contrast(Volume(of.matched[name], of.atlas.affine), np.eye(4), here, mirror)

@@ -89,7 +89,7 @@ def test_a_labs_own_column_is_not_lost_under_a_name_of_ours(tmp_path):
         (HEADER.replace(",flair", ""), "column flair is missing"),
         (HEADER.replace("b0", "bzero"), "column b0 (or adc) is missing"),
         (HEADER + ",dwi", "column dwi appears twice"),
-        (HEADER.replace("onset_to_mri_min", "Onset MRI"), "onset_to_mri_min (is it 'Onset MRI'? then rename that one)"),
+        (HEADER.replace("onset_to_mri_min", "Onset h"), "(is it 'Onset h'? then rename that one; it is in minutes)"),
         (HEADER.replace("stroke_side", "side"), "stroke_side (is it 'side'? then rename that one) is missing"),
         (HEADER + ",DWI ", "column dwi appears twice"),
     ],

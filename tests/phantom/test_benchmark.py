@@ -186,6 +186,12 @@ def test_made_in_pieces_it_is_bit_equal_and_grows_and_refuses_what_does_not_fit(
     assert make("c", "--patients", "423") == 2 and "TSS-Phantom has 1 to 422" in capsys.readouterr().err
 
 
+def test_a_folder_whose_description_is_damaged_is_told(tmp_path, capsys):
+    write_json(tmp_path / "tss-phantom.json", {"version": 3, "level": "middle"})
+    assert script.main(["middle", "--out", str(tmp_path)]) == 2
+    assert "tss-phantom.json: patients is missing. Choose another folder with --out." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     ("", "the following arguments are required: WHAT"),
     ("middle", "the following arguments are required: --out"),

@@ -36,3 +36,29 @@ def test_a_mask_without_lesion_and_a_patient_without_scans(tmp_path):
         scans.load_scans(Patient(row | {"flair": ""}, tmp_path))
     with pytest.raises(InputError, match="^no FLAIR in sub-1/anat$"):
         scans.load_scans(Patient(row | {"flair": "", "not_found": "no FLAIR in sub-1/anat"}, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "lesion"),
+    [
+        ([0, 1, 2, 7, -1], [0, 1, 1, 1, 0]),
+        ([0, 255, 255, 0, 0], [0, 1, 1, 0, 0]),
+        ([0, 0.2, 1, 0.7, 1e-4], [0, 0, 1, 1, 0]),
+        ([0, 1 / 255, 1 / 255, 0, 0], [0, 1, 1, 0, 0]),
+    ],
+    ids=["labels", "bytes", "interpolated", "scaled"],
+)
+def test_what_of_a_mask_is_lesion(values, lesion):
+    mask = np.zeros((6, 6, 6), np.float32)
+    mask[:5, 0, 0] = values
+    assert scans.as_mask(Volume(mask, np.eye(4))).data[:5, 0, 0].tolist() == lesion
+
+
+def test_one_scan_has_one_hash_whatever_the_sign_of_its_zeros():
+    """As a negative slope, or a product with a mask, leaves them."""
+    data = np.zeros((6, 6, 6), np.float32)
+    data[2:] = 3
+    negative = np.where(data == 0, np.float32(-0.0), data)
+    assert scans.hash_voxels(Volume(data, np.eye(4))) == scans.hash_voxels(Volume(negative, np.eye(4)))
+    data[0, 0, 0] = 1
+    assert scans.hash_voxels(Volume(data, np.eye(4))) != scans.hash_voxels(Volume(negative, np.eye(4)))

@@ -184,12 +184,12 @@ def _missing_columns(header: list[str]) -> list[str]:
     """Return needed columns that the header lacks. A label may be absent, but not if its name is only misspelt."""
     missing = [name for name in ("patient", *["dwi", "flair"] * (DICOM not in header)) if name not in header]
     missing += [] if {"b0", "adc", "dwi_bval", DICOM} & {*header} else ["b0 (or adc)"]
-    for label, word in zip(LABELS, ("onset", "side"), strict=True):
+    for label, word, unit in zip(LABELS, ("onset", "side"), ("; it is in minutes", ""), strict=True):
         alike = [
             name for name in header if word in (said := same_name(name)) or difflib.get_close_matches(said, [label])
         ]
         if label not in header and alike:
-            missing.append(f"{label} (is it {alike[0]!r}? then rename that one)")
+            missing.append(f"{label} (is it {alike[0]!r}? then rename that one{unit})")
     return missing
 
 

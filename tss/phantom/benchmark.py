@@ -120,7 +120,7 @@ def check_benchmark_folder(folder: Path, about: dict) -> None:
         return
     if not (folder / ABOUT).is_file():
         raise InputError(f"{folder} is not empty and holds no TSS-Phantom. Choose another folder with --out.")
-    there = read_json(folder / ABOUT)
+    there = read_json(folder / ABOUT, {"patients": int}, "Choose another folder with --out.")
     for name in ("version", "level"):
         if there.get(name) != about[name]:
             raise InputError(

@@ -51,7 +51,7 @@ def load_scans(patient: Patient) -> Scans:
     diffusion = load_dwi(paths["dwi"], patient.bval, patient.b)
     dwi, b, b0 = diffusion.dwi, diffusion.b, diffusion.b0
     flair = load(paths["flair"])
-    lesion = load(paths["lesion"], mask=True) if "lesion" in paths else None
+    lesion = as_mask(load(paths["lesion"], mask=True)) if "lesion" in paths else None
     given = {"dwi": dwi, "flair": flair}
     if "b0" in paths:
         b0 = given["b0"] = load(paths["b0"])
@@ -82,10 +82,18 @@ def check_different(scans: Mapping[str, Volume]) -> None:
             )
 
 
+def as_mask(scan: Volume) -> Volume:
+    """Return 1 in the lesion, 0 elsewhere: whatever label it has; of a mask that was interpolated, or of probabilities,
+    what is above half of the highest: all that is above 0 would be wider than what was drawn by a voxel on each side.
+    """
+    whole = np.array_equal(scan.data, np.round(scan.data))
+    return scan._replace(data=(scan.data > (0 if whole else scan.data.max() / 2)).astype(np.float32))
+
+
 def hash_voxels(scan: Volume) -> str:
     """Return the SHA-256 of a scan's voxels, (X, Y, Z) in RAS: the same however the file is named, stored or zipped."""
     digest = hashlib.sha256(repr(scan.data.shape).encode())
-    digest.update(np.ascontiguousarray(scan.data, np.float32).data)
+    digest.update(np.ascontiguousarray(scan.data + np.float32(0)).data)  # a zero that is negative becomes a plain one
     return digest.hexdigest()
 
 

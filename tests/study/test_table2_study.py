@@ -288,6 +288,26 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(whole, tiny_dat
     assert message in said.err and "$ python" not in said.out and not Path("study").exists()
 
 
+def test_folds_that_cannot_be_are_refused_before_anything_is_trained(tiny_data, quick, capsys):
+    shutil.copytree(tiny_data, "data")
+    assert script.main([*line("data"), "--folds", "20"]) == 2  # of 28 patients: a fold has one class
+    said = capsys.readouterr()
+    assert (
+        "both classes are needed there. Give fewer folds than 20" in said.err
+        and "$ python" not in said.out
+        and not Path("study").exists()
+    )
+
+
+def test_patience_is_of_the_recipe_that_stops_early(monkeypatch):
+    studies = []
+    monkeypatch.setattr(script, "run_study", lambda study, *_: studies.append(study) or 0)
+    assert script.main(["table2", "--patience", "3", "--epochs", "9"]) == 0
+    values = studies[0].values
+    assert values["paper", "2d", 4] == values["paper", "3d", None] == {"patience": 3, "epochs": 9}
+    assert values["extended", "2d", 4] == {"epochs": 9}
+
+
 def test_a_file_of_models_genesis_is_no_imagenet(tiny_data, quick, capsys):
     torch.save({"down_tr64.ops.0.conv1.weight": torch.zeros(4, 1, 3, 3, 3)}, "Genesis.pt")
     assert script.main(line(tiny_data, "--imagenet", "Genesis.pt")) == 2

@@ -47,11 +47,17 @@ def study_of_phantoms(given: dict[str, Any]) -> int:
 
 def study_of_patients(given: dict[str, Any]) -> int:
     values = {name: given[name] for name in ("width", *PHASE_SETTINGS) if name in given}
+    without_stopping = {name: value for name, value in values.items() if name != "patience"}
     study = Study(
         out=given.get("out", Path("study")),
         models=models_of(given),
         medical={model: given[f"medical_{model}"] for model in FROZEN if f"medical_{model}" in given},
-        values={(recipe, model, number): values for recipe in RECIPES for model in FROZEN for number in (None, *PAPER)},
+        values={
+            (recipe, model, number): values if recipe == "paper" else without_stopping
+            for recipe in RECIPES
+            for model in FROZEN
+            for number in (None, *PAPER)
+        },
         **{name: given[name] for name in AS_TYPED if name in given},
     )
     return run_study(study, given.get("shard"), "dry_run" in given)

@@ -31,7 +31,7 @@ from tss.study.programs import EVALUATE, PRETRAIN, TRAIN, type_in
 from tss.study.timing import seconds_a_hemisphere, steps_of
 from tss.training.device import choose_device
 from tss.training.phases import PAPER, RECIPES, WIDTH, Phase, long_enough
-from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run
+from tss.training.run_setup import FIRST_PHASE, Options, check_classes, open_parent, set_up_run, training_cohort
 from tss.training.tumour_scans import read_tumours
 
 # Each with both recipes: the extended one follows in the same chain, since in 3D it starts from the same phase 0.
@@ -194,12 +194,13 @@ def make_plan(study: Study) -> Plan:
             widths.setdefault(training.out, width or WIDTH[training.model])
             if training.phase is None:
                 continue
-            check_classes(study.data, patients, training.settings)
-            if training.init in learned:
-                continue
             same = {name: getattr(study, name) for name in ("data", "seed", "device", "precision")}
             same |= {"out": training.out, "model": training.model, "width": width, "recipe": training.recipe}
-            options = Options(resume=True, values=values, **same)
+            fold = Shard(int(training.fold), study.folds) if training.fold else None
+            options = Options(resume=True, values=values, fold=fold, **same)
+            check_classes(study.data, training_cohort(options, patients), training.settings, fold)
+            if training.init in learned:
+                continue
             widths[training.out] = set_up_run(options, training.phase, _word(training.init)).about["width"]
     x, y, z = read_settings(study.data)["grid"]
     return Plan(chains, not_run, patients, (x, y, z), widths)

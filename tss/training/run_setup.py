@@ -128,7 +128,7 @@ def set_up_run(options: Options, number: int, init: str | None) -> Run:
     cohort = read_prepared(options.data)
     patients = training_cohort(options, cohort)
     preprocessing = read_settings(options.data)
-    check_classes(options.data, patients, phase)
+    check_classes(options.data, patients, phase, options.fold)
     if phase.keeps == "last" and "patience" in options.values:
         raise InputError(f"the {recipe} recipe keeps each phase's last epoch, without early stopping: omit --patience.")
     if "epochs" not in options.values:
@@ -231,8 +231,11 @@ def fold_in_words(fold: Shard | None) -> str | None:
     return f"{fold.part}/{fold.parts}" if fold else None
 
 
-def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
-    """Refuse a task that cannot be learned or validated: a split with one class only, or empty for phase 0."""
+def check_classes(data: Path, patients: list[Patient], phase: Phase, fold: Shard | None = None) -> None:
+    """Refuse a task that cannot be learned or validated: a split with one class only, or empty for phase 0.
+
+    patients: as the fold has them, where one is validated on.
+    """
     for split in ("train", "val"):
         labels = [sample.label for sample in samples(patients, phase.task, split)]
         if phase.task == RESTORE and not labels:
@@ -241,10 +244,14 @@ def check_classes(data: Path, patients: list[Patient], phase: Phase) -> None:
                 f"'{split}'. Add patients, and run run_preprocess.py again."
             )
         if phase.task != RESTORE and len(set(labels)) < 2:
+            remedy = (
+                f"Give fewer folds than {fold.parts}, or add patients."
+                if fold
+                else "Add patients, or change the column 'split' of your own cohort.csv, and run run_preprocess.py again."
+            )
             raise InputError(
                 f"{cohort_file(data)}: phase {phase.number} ({phase.task}) has {sum(labels)} positive of {len(labels)} "
-                f"hemispheres in split '{split}'; both classes are needed there. Add patients, or change the column "
-                "'split' of your own cohort.csv, and run run_preprocess.py again."
+                f"hemispheres in split '{split}'; both classes are needed there. {remedy}"
             )
 
 

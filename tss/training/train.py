@@ -63,7 +63,7 @@ def train_all(options: Options, init: str | None = None) -> list[Path]:
     model, phases = phases_of(options, init)
     patients = training_cohort(options, read_prepared(options.data))
     for phase in phases:  # what would stop phase 4 only hours later is refused now
-        check_classes(options.data, patients, phase)
+        check_classes(options.data, patients, phase, options.fold)
         check_folder(options, default_out(options, model, phase.recipe) / f"phase{phase.number}")
     best: list[Path] = []
     for phase in phases:

@@ -247,7 +247,8 @@ def check_classes(data: Path, patients: list[Patient], phase: Phase, fold: Shard
             remedy = (
                 f"Give fewer folds than {fold.parts}, or add patients."
                 if fold
-                else "Add patients, or change the column 'split' of your own cohort.csv, and run run_preprocess.py again."
+                else "Add patients, or change the column 'split' of your own cohort.csv, and run run_preprocess.py "
+                "again."
             )
             raise InputError(
                 f"{cohort_file(data)}: phase {phase.number} ({phase.task}) has {sum(labels)} positive of {len(labels)} "

@@ -166,6 +166,14 @@ def test_an_absent_column_has_to_be_written(evaluated, columns, item):
         assert (body == f"- {checklist.WRITE}\n") != known, body
 
 
+def test_external_patients_beside_the_cohorts_own_are_counted_with_them(evaluated):
+    _, run = evaluated
+    rows = [p.row | ({"split": "external"} if p.split == "test" else {}) for p in run.patients]
+    patients = [type(p)(row, p.folder) for p, row in zip(run.patients, rows, strict=True)]
+    said = facts_of(run._replace(patients=patients, split="external"))["numbers"]
+    assert [fact.text for fact in said] == ["36 patients: train 18, val 10, external 8."]
+
+
 def test_a_recipe_without_early_stopping_is_not_said_to_have_patience(evaluated):
     _, run = evaluated
     (network,) = run.networks

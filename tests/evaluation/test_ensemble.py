@@ -158,6 +158,15 @@ def test_scores_that_say_the_opposite_are_not_turned_round():
     assert as_ensemble([member("a"), member("b")]).line == AS_IT_IS
 
 
+def test_members_of_other_preprocessing_are_refused():
+    reference = [{"patient": name, "landmarks": {"dwi": [1.0] * 7}} for name in ("p1", "p2")]
+    one, other = (member(name, preprocessing={"reference": ref}) for name, ref in zip("ab", reference, strict=True))
+    with pytest.raises(
+        InputError, match="a and b were trained .* different settings: histogram reference p1, there p2"
+    ):
+        as_ensemble([one, other])
+
+
 def test_one_fold_twice_and_the_other_once_are_no_ensemble():
     folds = [member(name, fold=fold) for name, fold in (("a", "1/2"), ("b", "2/2"), ("c", "1/2"), ("d", "2/2"))]
     with pytest.raises(InputError, match=r"equally many checkpoints of each fold, and has \{1: 2, 2: 1\}"):

@@ -18,6 +18,7 @@ from functools import reduce
 import numpy as np
 
 from tss.data.patients_seen import together
+from tss.data.prepared import differing_settings
 from tss.errors import InputError
 from tss.evaluation.inference import Model, side_picker
 from tss.metrics import youden_threshold
@@ -31,7 +32,7 @@ ALIKE = ("model", "width", "phase", "task", "recipe", "attention", "grid", "coho
 def as_ensemble(models: Sequence[Model]) -> Model:
     """Return one model out of several.
 
-    Raises InputError: fewer than two, not of one kind and cohort, or a fold is missing.
+    Raises InputError: fewer than two, not of one kind, cohort and preprocessing, or a fold is missing.
     """
     if len(models) < 2:
         raise InputError("--ensemble needs two checkpoints or more, of the folds or of several seeds.")
@@ -43,6 +44,12 @@ def as_ensemble(models: Sequence[Model]) -> Model:
                     f"{models[0].path} has {key} {one}, {model.path} has {other}: they are no ensemble. Give the same "
                     "phase of each fold or seed, and nothing else."
                 )
+        one, other = (each.checkpoint["settings"].get("preprocessing", {}) for each in (models[0], model))
+        if differs := differing_settings(one, other):
+            raise InputError(
+                f"{models[0].path} and {model.path} were trained on hemispheres that were preprocessed with different "
+                f"settings: {differs}. Train all members on one DATA."
+            )
     check_folds(models)
     pooled = out_of_fold(models)
     labels, logits = np.array(pooled["labels"]), np.array(pooled["logits"])

@@ -222,8 +222,6 @@ def _of_cohort(run: Run) -> Facts:
 
 
 def _groups(run: Run) -> dict[str, list[Patient]]:
-    if run.split == EXTERNAL:
-        return {EXTERNAL: [patient for patient in run.patients if patient.split == EXTERNAL]}
     groups = {name: [patient for patient in run.patients if patient.split == name] for name in (*SPLITS, EXTERNAL)}
     return {name: group for name, group in groups.items() if group}
 

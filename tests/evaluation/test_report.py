@@ -17,7 +17,8 @@ from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared
 from tss.display import panel
 from tss.evaluation import gradcam_page, report
-from tss.evaluation.results import NETWORK, Estimate, GradcamScores, MapMean, MapShare, Mean, Overlap, Row
+from tss.evaluation.inference import Prediction
+from tss.evaluation.results import NETWORK, Estimate, GradcamScores, MapMean, MapShare, Mean, Overlap, Promise, Row
 from tss.evaluation.scores import score
 
 REASON = 'FLAIR is "cut off" <script>alert(1)</script>'
@@ -381,3 +382,14 @@ def test_nothing_is_said_of_rows_that_are_not_there(tmp_path, monkeypatch):
             assert absent not in page, absent
         assert fitted in report._limits(found)
     assert "Nothing was fitted" not in report._limits(found)
+
+
+def test_in_short_says_how_many_a_promise_leaves_unsure():
+    lines = [Prediction(f"p{n}", "left", n % 2, n / 8) for n in range(8)]
+    kept = Promise(promised=0.8, confidence=0.9, chosen_on=9, chosen_from="validation", lower=None, upper=None, n=8,
+                   unsure=7, ppv=None, npv=None)  # fmt: skip
+    for promise in (None, kept):
+        row = Row(kind=NETWORK, name="a", task="tss<4.5h", scores=score(lines, 0.5), promise=promise)
+        said = report._in_short(report.Findings([], [], "test", [row], {}, "", {}, {}))
+        assert "it recognised 2 of the 4 patients" in said
+        assert ("PPV and NPV of 0.8 are to be kept, it is unsure of 7 of 8" in said) == bool(promise)

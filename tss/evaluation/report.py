@@ -246,6 +246,12 @@ def _in_short(found: Findings) -> str:
                 else f"{POSITIVE[task]}, {(row.model or '').upper()} network ({row.name}): it recognised {counts.tp} "
                 f"of the {scores.n_positive} patients who were scanned within {time}, and {counts.tn} of the "
                 f"{scores.n - scores.n_positive} who were scanned later. AUC {with_interval(scores.auc, 3)}."
+                + (
+                    f" These are its calls at the threshold; where a PPV and NPV of {row.promise.promised:g} are to be "
+                    f"kept, it is unsure of {row.promise.unsure} of {row.promise.n}."
+                    if row.promise
+                    else ""
+                )
             )
         lines += [
             f"{POSITIVE[task]}, one number instead of a network, {ONE_NUMBER[row.method or '']}: AUC "

@@ -109,6 +109,12 @@ def test_wrong_use_is_refused(site, capsys, more, message):
     assert message in capsys.readouterr().err
 
 
+def test_hemispheres_are_refused(site, scanned, tmp_path, capsys):
+    path = save_checkpoint(tmp_path / "phase1" / "best.pt", 1, scanned / "data")
+    assert recalibration.main([site[0], path, "--site", "b"]) == 2
+    assert "two hemispheres are not independent" in capsys.readouterr().err
+
+
 def test_another_model_is_refused(site, scanned, tmp_path, capsys):
     other = save_checkpoint(tmp_path / "other" / "best.pt", 4, scanned / "data", seed=5)
     assert recalibration.main([site[0], other, "--site", "b"]) == 2

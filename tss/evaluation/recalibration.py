@@ -30,6 +30,7 @@ import tss
 from tss.data.cohort import Patient
 from tss.data.files import read_json, write_json
 from tss.data.shapes import Row, Within, why_not
+from tss.data.tasks import TASKS
 from tss.errors import InputError, exit_code
 from tss.evaluation.ensemble import as_ensemble
 from tss.evaluation.inference import Model, open_models
@@ -80,6 +81,11 @@ def recalibrate(args: argparse.Namespace) -> int:
             f"{len(opened)} checkpoints are given: one model is recalibrated. Give one CKPT, or --ensemble."
         )
     model = as_ensemble(opened) if args.ensemble else opened[0]
+    if TASKS[model.task] is None:
+        raise InputError(
+            f"{model.named_files} is of phase 1: a patient's two hemispheres are not independent, as the gain's "
+            "interval supposes, and which one is likelier would stay the same. Recalibrate a network of a later phase."
+        )
     metrics = read_json(args.eval / "metrics.json")
     if metrics.get("checkpoint_sha256") != model.sha256:
         raise InputError(

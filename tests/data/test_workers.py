@@ -25,7 +25,15 @@ with workers(2) as pool:
 """
 
 
-def test_each_does_first_what_it_is_told_and_hands_back_what_it_made(tmp_path):
+@pytest.fixture
+def interruptible():
+    """Started in the background (with &), pytest itself, and what it starts, would be deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_each_does_first_what_it_is_told_and_hands_back_what_it_made(tmp_path, interruptible):
     with workers.workers(1, partial(os.chdir, tmp_path)) as pool:
         assert pool.submit(os.getcwd).result() == str(tmp_path)
         assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN

@@ -45,6 +45,7 @@ def test_hemispheres_on_disk_are_indexed_like_a_tensor(tiny_data):
     (lambda path: path.unlink(), "p00.npy is missing or damaged.*Delete .*p00.json and run run_preprocess.py again"),
     (lambda path: path.write_bytes(path.read_bytes()[:500]), "p00.npy is missing or damaged"),
     (lambda path: path.write_text("no array"), "p00.npy is missing or damaged"),
+    (lambda path: path.write_bytes(path.read_bytes().replace(b"}", b"(", 1)), "p00.npy is missing or damaged"),
     (lambda path: np.save(path, np.zeros((2, 3, 4, 32, 8), np.float16)), r"p00.npy has the shape \(2, 3, 4, 32, 8\)"),
     (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "p00.npy is missing or damaged"),
 ])  # fmt: skip

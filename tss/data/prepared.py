@@ -10,6 +10,7 @@ Preprocessing and training meet here and nowhere else.
 
 import errno
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
@@ -24,7 +25,9 @@ from tss.errors import InputError
 
 GRID = (224, 224, 26)  # X, Y, Z; paper 2.1
 PICTURE_COLUMN = "qc_picture"  # of cohort.csv: hash of the picture that a verdict is of
-UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError)  # what np.load raises
+UNREADABLE = (  # what np.load raises: a header is text that it parses as Python's, and tokenizes where that fails
+    OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, tokenize.TokenError,
+)  # fmt: skip
 MOST_VOXELS = 1024  # our choice: of a grid along one axis
 BITS_OF_ONE = int(np.float16(1).view(np.uint16))  # floats that are not negative are in the order of their bits
 KEY_LENGTH = 16  # our choice: hexadecimal digits of a picture's hash; enough that no two of a study are alike

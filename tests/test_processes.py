@@ -10,6 +10,7 @@ from pathlib import Path
 
 import heads
 import pytest
+from processes import is_running
 from untrained import save_checkpoint
 
 import run_eval
@@ -32,13 +33,6 @@ def descendants(process):
     return found
 
 
-def running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc")
 def test_workers_end_when_their_parent_is_killed(tmp_path):
@@ -59,9 +53,9 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     deadline = time.monotonic() + 30
-    while any(map(running, workers)) and time.monotonic() < deadline:
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not [worker for worker in workers if running(worker)]
+    assert not [worker for worker in workers if is_running(worker)]
 
 
 def test_two_evaluations_do_not_write_to_one_folder(scanned, tmp_path, capsys):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import is_running
 
 from tss.data import workers
 from tss.errors import InputError
@@ -73,20 +74,13 @@ def test_they_end_with_a_parent_that_is_killed():
     with subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as parent:
         try:
             pids = list(map(int, parent.stdout.readline().split()))
-            assert len(pids) == 2 and all(map(running, pids))
+            assert len(pids) == 2 and all(map(is_running, pids))
         finally:
             parent.kill()
     deadline = time.monotonic() + 20
-    while any(map(running, pids)) and time.monotonic() < deadline:
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = [process for process in pids if running(process)]
+    left = [process for process in pids if is_running(process)]
     for process in left:
         os.kill(process, signal.SIGKILL)
     assert not left
-
-
-def running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

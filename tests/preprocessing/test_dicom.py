@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import heads
 import nibabel
 import numpy as np
 import pytest
+from processes import is_running, until
 from untrained import save_checkpoint
 
 import run_eval
@@ -278,20 +278,6 @@ def test_what_is_killed_while_it_converts_leaves_nothing_to_the_next_run(raw, in
     (converted / ".5.p0.folder").mkdir()
     assert run(raw, tmp_path / "cohort.csv", tmp_path / "data", "--overwrite") == 0
     assert [path.name for path in converted.iterdir()] == ["p0"]
-
-
-def until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_a_folder_that_holds_neither_bids_nor_dicom_is_refused_as_before(raw, installed, tmp_path, capsys):

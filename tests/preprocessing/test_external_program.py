@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import is_running, until
 
 from tss.preprocessing.external_program import run_program
 
@@ -25,20 +25,6 @@ def shell(tmp_path, then="sleep 60"):
 def started(tmp_path):
     until(lambda: (tmp_path / "child").exists())
     return int((tmp_path / "child").read_text())
-
-
-def until(true):
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_what_it_says_and_where_it_runs(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from tss.data.nifti import Volume, apply_affine, resample
 from tss.phantom.cohort_phantom import Difficulty
 
 BRAIN_MM = np.array([66.0, 84.0, 62.0])  # half axes
@@ -145,3 +146,14 @@ def write_table(folder: Path, rows: list[dict]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return folder / "cohort.csv"
+
+
+def upright(scan: Volume, world: np.ndarray) -> Volume:
+    """The scan as a workstation exports it after turning it by a world affine (4, 4) onto a grid that holds it all."""
+    corners = apply_affine(
+        world @ scan.affine, np.indices((2, 2, 2)).reshape(3, -1) * (np.array(scan.data.shape) - 1)[:, None]
+    )
+    grid = np.diag([2.0, 2, 4, 1])
+    grid[:3, 3] = corners.min(1)
+    shape = tuple(np.ceil(np.ptp(corners, axis=1) / np.diag(grid)[:3]).astype(int) + 1)
+    return scan._replace(data=resample(scan, shape, grid, world), affine=grid)

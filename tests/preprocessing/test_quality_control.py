@@ -10,6 +10,7 @@ from tss.data.nifti import Volume, load
 from tss.preprocessing import quality_control
 from tss.preprocessing.atlas import Atlas
 from tss.preprocessing.brain_extraction import find_brain
+from tss.preprocessing.padding import find_padding
 
 REAL = Path(os.environ.get("TSS_REAL", Path(__file__).parents[3] / "shared" / "real"))
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real scans in ../shared/real")
@@ -47,7 +48,10 @@ def test_coverage_by_hand():
     scan = Volume(np.ones((10, 40, 40), np.float32), np.diag([2.0, 1, 1, 1]))
     world = np.eye(4)
     world[:3, 3] = (4, -5, -5)
-    assert quality_control.coverage(scan, world, mask, np.eye(4)) == pytest.approx(13 / 20, abs=0.01)
+    padding = np.zeros(scan.data.shape, bool)
+    assert quality_control.coverage(scan, world, mask, np.eye(4), padding) == pytest.approx(13 / 20, abs=0.01)
+    padding[8:] = True  # x from 19 on
+    assert quality_control.coverage(scan, world, mask, np.eye(4), padding) == pytest.approx(9 / 20, abs=0.01)
 
 
 def test_a_sound_patient_has_no_flags_and_each_limit_has_its_sentence():
@@ -111,9 +115,8 @@ def evidence(scan: Volume, brain: np.ndarray, **matched: np.ndarray) -> quality_
     atlas = Atlas(scan, scan.data.shape, scan.affine, full, "none", full > 0)
     volumes = {name: matched.get(name, full) for name in ("dwi", "t2w", "flair")}
     same = dict.fromkeys(volumes, np.eye(4))
-    return quality_control.Evidence(
-        dict.fromkeys(volumes, scan), dict.fromkeys(volumes, scan), {}, same, np.eye(4), volumes, brain, atlas
-    )
+    scans = dict.fromkeys(volumes, scan)
+    return quality_control.Evidence(scans, scans, {}, same, np.eye(4), volumes, brain, atlas, {})
 
 
 GRID_AFFINE = np.diag([2.0, 2, 4, 1])
@@ -155,7 +158,8 @@ def test_a_brain_at_the_edge_of_the_field_of_view():
     brain[10:50, 10:60, :] = True
     scan = np.ones(brain.shape, np.float32)
     scan[:, :, 25:] = brain[:, :, 25:] = 0  # padding that a converter has added
-    measures = quality_control.cut_cm2(brain, Volume(scan, GRID_AFFINE))
+    nothing = np.zeros(brain.shape, bool)
+    measures = quality_control.cut_cm2(brain, Volume(scan, GRID_AFFINE), nothing)
     assert measures == {"cut_above_cm2": 80, "cut_below_cm2": 80, "cut_aside_cm2": 0}  # 80 x 100 mm
     assert quality_control.flags(measures) == [
         "the brain touches the upper edge of the DWI's field of view over 80 cm2: brain above is missing",
@@ -163,13 +167,24 @@ def test_a_brain_at_the_edge_of_the_field_of_view():
     ]
     stripped = np.where(brain, 1, 0).astype(np.float32)  # cropped to the brain by its zeros, not by the scanner
     stripped[:, :, :4] = 0
-    assert quality_control.cut_cm2(stripped > 0, Volume(stripped, GRID_AFFINE))["cut_below_cm2"] == 0
+    assert quality_control.cut_cm2(stripped > 0, Volume(stripped, GRID_AFFINE), nothing)["cut_below_cm2"] == 0
+
+
+def test_a_brain_at_the_edge_of_a_field_of_view_that_was_turned_upright():
+    """The edge slants through the grid; its area is taken as seen from above, and from the front."""
+    brain = np.zeros((60, 70, 30), bool)
+    brain[10:50, 10:60, 5:] = True
+    _, y, z = np.indices(brain.shape)
+    padding = 4 * z > 60 + 0.5 * 2 * y  # rises by 1 mm in 2 mm
+    measures = quality_control.cut_cm2(brain & ~padding, Volume(np.ones(brain.shape, np.float32), GRID_AFFINE), padding)
+    assert measures["cut_above_cm2"] == pytest.approx(80, abs=1) and measures["cut_below_cm2"] == 0
+    assert measures["cut_aside_cm2"] == pytest.approx(40, abs=4)
 
 
 @needs_real
 def test_a_real_field_of_view_that_cuts_off_brain_is_flagged():
     """100 ml lie beyond the sagittal slab; the share of the brain that is seen, 0.95, had said nothing."""
     dwi, b0 = (load(REAL / "cases" / "canon11000_cut" / f"canon11000_{name}.nii.gz") for name in ("dwi", "b0"))
-    measures = quality_control.cut_cm2(find_brain(dwi, b0), dwi)
+    measures = quality_control.cut_cm2(find_brain(dwi, b0), dwi, find_padding(dwi, b0))
     assert measures["cut_aside_cm2"] > 50
     assert "touches the side of the DWI's field of view over 70 cm2" in quality_control.flags(measures)[0]

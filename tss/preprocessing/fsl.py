@@ -66,11 +66,18 @@ def bet(scan: Volume, options: Sequence[str] = BET_OPTIONS) -> np.ndarray:
         return resample(mask, scan.data.shape, scan.affine, order=0) > 0.5
 
 
-def find_affine(moving: Volume, fixed: Volume, dof: int, fixed_mask: np.ndarray | None = None) -> np.ndarray:
+def find_affine(
+    moving: Volume,
+    fixed: Volume,
+    dof: int,
+    fixed_mask: np.ndarray | None = None,
+    moving_padding: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the world affine (4, 4) moving -> fixed, by FLIRT.
 
     dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
     fixed_mask: (X, Y, Z) bool on the fixed grid; FLIRT compares the two scans there only.
+    moving_padding: not heeded, as not tried with FLIRT; where the moving scan was padded it sees zeros.
 
     Raises InputError: FLIRT is missing, fails, hangs, or leaves something that is no affine.
     """

@@ -16,6 +16,7 @@ from tss.data.nifti import Volume, resample
 from tss.errors import InputError
 from tss.preprocessing import intensity, quality_control
 from tss.preprocessing.atlas import Atlas
+from tss.preprocessing.padding import find_padding
 from tss.preprocessing.roles import check_not_exchanged
 from tss.preprocessing.scans import Scans, check_same_space, hash_voxels
 from tss.preprocessing.tools import Tools
@@ -54,6 +55,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
             check_same_space(dwi, other)
     raw = {"dwi": dwi, "t2w": b0, "flair": flair}
     clean = {name: scan._replace(data=np.clip(scan.data, 0, None)) for name, scan in raw.items()}
+    padding = {"dwi": find_padding(dwi, b0), "flair": find_padding(flair, flair)}
 
     # "the neck and skull were removed": on DWI with b0's help, before bias correction, which needs the brain mask.
     brain = tools.find_brain(clean["dwi"], clean["t2w"])
@@ -66,14 +68,14 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
     clean |= {name: _without_bias(clean[name], brain, name) for name in brains}
 
     # "the remaining sequences were co-registered to the T2w volume"
-    flair_to_b0 = tools.find_affine(clean["flair"], clean["t2w"], 6, fixed_mask=brain)
+    flair_to_b0 = tools.find_affine(clean["flair"], clean["t2w"], 6, fixed_mask=brain, moving_padding=padding["flair"])
     dwi_to_b0 = tools.find_affine(clean["dwi"], clean["t2w"], 6, fixed_mask=brain) if tools.registers_dwi else np.eye(4)
     brains["flair"] = _mask_on(flair.data.shape, flair.affine, brain, dwi.affine, np.linalg.inv(flair_to_b0))
     clean["flair"] = _without_bias(clean["flair"], brains["flair"], "flair")
 
     # "the T2w sequence was registered ... to a version of the T2w MNI-152 atlas ... resized to 224 x 224 x 26"
     stripped = clean["t2w"]._replace(data=np.where(brain, clean["t2w"].data, 0))
-    b0_to_atlas = tools.find_affine(stripped, atlas.brain, 12)
+    b0_to_atlas = tools.find_affine(stripped, atlas.brain, 12, moving_padding=padding["dwi"])
 
     # "using linear interpolation": each volume once, through the composed affines (decision 11).
     to_atlas = {"dwi": b0_to_atlas @ dwi_to_b0, "t2w": b0_to_atlas, "flair": b0_to_atlas @ flair_to_b0}
@@ -103,7 +105,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
         lesion_on_grid = _mask_on(atlas.shape, atlas.affine, lesion.data > 0, dwi.affine, to_atlas["dwi"])
 
     # "a visual quality check was manually performed for all cases": measures that say where to look first
-    evidence = quality_control.Evidence(raw, clean, brains, to_atlas, flair_to_b0, matched, mask, atlas)
+    evidence = quality_control.Evidence(raw, clean, brains, to_atlas, flair_to_b0, matched, mask, atlas, padding)
     measures = quality_control.measure(evidence) | quality_control.measure_lesion(evidence, lesion)
     return Prepared(
         hemispheres=halves,

@@ -95,6 +95,7 @@ class Evidence(NamedTuple):
     matched: dict[str, np.ndarray]  # channel -> (X, Y, Z) on the atlas grid, in medians of healthy brain
     mask: np.ndarray  # (X, Y, Z) bool on the atlas grid
     atlas: Atlas
+    padding: dict[str, np.ndarray]  # channel -> (X, Y, Z) bool on the scan's own grid: nothing was measured there
 
 
 def measure(of: Evidence) -> dict[str, float]:
@@ -102,10 +103,14 @@ def measure(of: Evidence) -> dict[str, float]:
     return {
         **measure_on_atlas(of),
         "flair_similarity": similarity(of.matched["t2w"][of.mask], of.matched["flair"][of.mask]),
-        "flair_coverage": coverage(of.raw["flair"], of.to_atlas["flair"], of.mask, of.atlas.affine),
+        "flair_coverage": coverage(
+            of.raw["flair"], of.to_atlas["flair"], of.mask, of.atlas.affine, of.padding["flair"]
+        ),
         "flair_turn_deg": turn_deg(of.flair_to_b0),
         **measure_roles(of),
-        "flair_side": likeness_of_sides(of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0),
+        "flair_side": likeness_of_sides(
+            of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0, of.padding["flair"]
+        ),
     }
 
 
@@ -117,27 +122,35 @@ def measure_on_atlas(of: Evidence) -> dict[str, float]:
         "brain_ml": float(np.count_nonzero(of.brains["dwi"]) * np.prod(voxel_sizes(of.raw["dwi"].affine)) / 1000),
         "atlas_overlap": dice(of.mask, atlas_brain),
         "atlas_similarity": similarity(of.atlas.on_grid[both], of.matched["t2w"][both]) if both.any() else 0.0,
-        "dwi_coverage": coverage(of.raw["dwi"], of.to_atlas["t2w"], atlas_brain, of.atlas.affine),
+        "dwi_coverage": coverage(of.raw["dwi"], of.to_atlas["t2w"], atlas_brain, of.atlas.affine, of.padding["dwi"]),
         "turn_deg": turn_deg(of.to_atlas["t2w"]),
         "size": size(of.to_atlas["t2w"]),
-        **cut_cm2(of.brains["dwi"], of.raw["dwi"]),
+        **cut_cm2(of.brains["dwi"], of.raw["dwi"], of.padding["dwi"]),
         "hole_ml": hole_ml(of),
         **voids_ml(of),
     }
 
 
-def cut_cm2(brain: np.ndarray, scan: Volume) -> dict[str, float]:
+def cut_cm2(brain: np.ndarray, scan: Volume, padding: np.ndarray) -> dict[str, float]:
     """Return over what area the brain (X, Y, Z) touches the edge of a scan's field of view: above, below, aside.
 
-    Slices without signal, with which a scan was padded, are not field of view.
+    Slices without signal, with which a scan was padded, are not field of view; nor is `padding` (X, Y, Z), or what is
+    next to it, since a mask ends a voxel before.
     """
     signal = np.ones(scan.data.shape, bool) if is_stripped(scan.data) else scan.data != 0
-    face = np.prod(voxel_sizes(scan.affine)) / voxel_sizes(scan.affine) / 100
-    areas = []
+    outside = ndimage.binary_dilation(padding) if padding.any() else np.zeros(brain.shape, bool)
     for axis in range(3):
         seen = np.flatnonzero(signal.mean(tuple({0, 1, 2} - {axis})) > EMPTY)
-        ends = (seen[0], seen[-1]) if seen.size else (0, -1)
-        areas += [float(np.count_nonzero(brain.take(end, axis)) * face[axis]) for end in ends]
+        along = np.moveaxis(outside, axis, 0)
+        along[: seen[0] if seen.size else 0] = along[seen[-1] + 1 if seen.size else 0 :] = True
+    outside = np.pad(outside, 1, constant_values=True)
+    brain = np.pad(brain, 1) & ~outside
+    face = np.prod(voxel_sizes(scan.affine)) / voxel_sizes(scan.affine) / 100
+    areas = [
+        float(np.count_nonzero(brain & np.roll(outside, step, axis)) * face[axis])
+        for axis in range(3)
+        for step in (1, -1)
+    ]
     return {"cut_above_cm2": areas[5], "cut_below_cm2": areas[4], "cut_aside_cm2": max(areas[:4])}
 
 
@@ -188,16 +201,19 @@ def measure_roles(of: Evidence) -> dict[str, float]:
     }
 
 
-def likeness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray) -> float:
+def likeness_of_sides(
+    flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray, padding: np.ndarray | None = None
+) -> float:
     """Return by how much FLAIR resembles b0 better as it is than with left and right exchanged.
 
     Below 0 one of the two has a header that exchanges them. The suite's own tools look for the exchanged one's place.
+    padding: (X, Y, Z) bool of the FLAIR, as in `registration.find_affine`.
     """
     middle = np.linalg.inv(flair_to_b0) @ b0.affine @ [*np.argwhere(brain).mean(0), 1]
     exchange = np.diag([-1.0, 1, 1, 1])
     exchange[0, 3] = 2 * middle[0]
     exchanged = flair._replace(affine=exchange @ flair.affine)
-    found = registration.find_affine(exchanged, b0, 6, fixed_mask=brain)
+    found = registration.find_affine(exchanged, b0, 6, fixed_mask=brain, moving_padding=padding)
     alike = []
     for scan, world in ((flair, flair_to_b0), (exchanged, found)):
         moved = resample(scan, b0.data.shape, b0.affine, world)
@@ -258,14 +274,17 @@ def size(affine: np.ndarray) -> float:
     return float(abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
 
 
-def coverage(scan: Volume, world: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
+def coverage(scan: Volume, world: np.ndarray, mask: np.ndarray, affine: np.ndarray, padding: np.ndarray) -> float:
     """Return the share of a mask (X, Y, Z) that lies in a scan's field of view.
 
     world: (4, 4), mm of the scan -> mm of the mask's space; affine: (4, 4), voxel -> mm of the mask.
+    padding: (X, Y, Z) bool on the scan's grid, what of it is no field of view.
     """
     matrix = np.linalg.inv(world @ scan.affine) @ affine
     place = apply_affine(matrix, np.argwhere(mask)[::EVERY].T)
-    return float(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0).mean())
+    inside = np.asarray(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0))
+    inside[inside] = ~padding[tuple(place[:, inside].round().astype(int))]
+    return float(inside.mean())
 
 
 def mirrored_pairs(lesion: Volume, mask: np.ndarray, affine: np.ndarray, world: np.ndarray) -> tuple:

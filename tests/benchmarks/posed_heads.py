@@ -10,9 +10,9 @@ Every scan is moved by up to 25 degrees about each axis and 40 mm and scaled by 
 cut off at its top or bottom. Then brain, bias field and affine are found as `prepare` does. Printed for each kind: mm
 at the brain's voxels between where this affine and the unmoved scan's bring them, the median over voxels and the worst
 voxel, over scans; how many scans are beyond 5 mm, and of these how many are flagged as `prepare` would flag them, FLAIR
-apart (column flagged names the measures). Another acquisition is compared with HEAD's first, in the order of names, after
-both brains were laid on each other: with 12 degrees of freedom, as the same tissue belongs in the same place however
-echo-planar imaging stretches the head; and, apart from all others, rigidly, so that the stretch counts as an error.
+apart (column flagged names the measures). Another acquisition is compared with HEAD's first, in the order of names,
+after both brains were laid on each other: with 12 degrees of freedom, as the same tissue belongs in the same place
+however echo-planar imaging stretches the head; and, apart from all others, rigidly, so that stretch counts as an error.
 
 SimpleITK (pip install SimpleITK, in a scratch environment) registers the same brains with mutual information and
 gradient descent from aligned centres of mass, 12 degrees of freedom, 15 % of the voxels drawn with each seed; it is
@@ -107,7 +107,7 @@ def all_rows(args: argparse.Namespace, atlas: Atlas, known: set):
             if not wanted:
                 continue
             # A scan's poses do not depend on which others lie in the folder.
-            rng = np.random.default_rng([args.seed, number + 1, *name.encode()])
+            rng = np.random.default_rng([args.seed, max(number + 1, 0), *name.encode()])
             kind, base, world, posed = "not moved", (name, scan), np.eye(4), scan
             if number >= 0:
                 kind = KINDS[number % len(KINDS)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tss.data import hemispheres, nifti
-from tss.data.nifti import Volume, apply_affine
+from tss.data.nifti import Volume, apply_affine, voxel_sizes
 from tss.errors import InputError
 from tss.preprocessing import brain_extraction, quality_control, registration
 from tss.preprocessing.atlas import lay_out
@@ -154,18 +154,43 @@ def test_a_missing_brain_is_never_a_silent_zero_volume(scans, atlas):
 def test_a_flair_without_the_brain_is_refused(scans, atlas):
     far = np.eye(4)
     far[0, 3] = 500
-    astray = replace(BUILTIN, find_affine=lambda moving, fixed, dof, fixed_mask=None: far if dof == 6 else np.eye(4))
+    astray = replace(BUILTIN, find_affine=lambda moving, fixed, dof, **_: far if dof == 6 else np.eye(4))
     with pytest.raises(InputError, match="FLAIR of the same head"):
         prepare(scans, atlas, astray)
 
 
 def test_a_flair_that_shows_a_part_of_the_brain_is_flagged(scans, atlas, prepared):
-    def known(moving, fixed, dof, fixed_mask=None):  # the affines of `prepared`: the cut is what this is about
+    def known(moving, fixed, dof, **_):  # the affines of `prepared`: the cut is what this is about
         return prepared.flair_to_b0 if dof == 6 else prepared.b0_to_atlas
 
     whole, flair = prepared.measures["flair_coverage"], scans.flair
     top = flair._replace(data=flair.data[:, :, : flair.data.shape[2] // 2])
     cut = prepare(scans._replace(flair=top), atlas, replace(BUILTIN, find_affine=known))
     assert whole > 0.99 and cut.measures["flair_coverage"] < 0.6
+    empty = np.arange(flair.data.shape[2]) >= flair.data.shape[2] // 2  # the same, on a grid that holds the whole head
+    noise = np.random.default_rng(0).uniform(1, 3, flair.data.shape).astype(np.float32)
+    padded = flair._replace(data=np.where(empty, 0, flair.data + noise))
+    same = prepare(scans._replace(flair=padded), atlas, replace(BUILTIN, find_affine=known))
+    assert same.measures["flair_coverage"] == pytest.approx(cut.measures["flair_coverage"], abs=0.01)
     assert re.search(r"the FLAIR shows \d\d% of the brain: its field of view is cut", "; ".join(cut.flags))
     assert "FLAIR shows" not in "; ".join(prepared.flags)
+
+
+def test_a_dwi_turned_upright_and_padded_says_that_brain_is_missing(scans, atlas, prepared):
+    """Without its crown, and turned, it had passed without a word."""
+    away, rng = np.eye(4), np.random.default_rng(0)
+    away[1:3, 1:3] = heads.turned(15)[:2, :2]
+    noisy = {name: getattr(scans, name) for name in ("dwi", "b0")}
+    noisy = {name: scan._replace(data=scan.data + rng.uniform(1, 3, scan.data.shape)) for name, scan in noisy.items()}
+    brain = brain_extraction.find_brain(**noisy)
+    last = np.flatnonzero(brain.any((0, 1)))[-1] - round(25 / voxel_sizes(scans.dwi.affine)[2])
+    cut = {name: scan._replace(data=scan.data[:, :, :last].astype(np.float32)) for name, scan in noisy.items()}
+    turned = {name: heads.upright(scan, away) for name, scan in cut.items()}
+    flair = scans.flair._replace(affine=away @ scans.flair.affine)
+
+    def known(moving, fixed, dof, **_):
+        return prepared.flair_to_b0 if dof == 6 else prepared.b0_to_atlas @ np.linalg.inv(away)
+
+    found = prepare(Scans(**turned, flair=flair), atlas, replace(BUILTIN, find_affine=known))
+    assert "the brain touches the upper edge of the DWI's field of view" in "; ".join(found.flags)
+    assert found.measures["dwi_coverage"] < prepared.measures["dwi_coverage"] - 0.03

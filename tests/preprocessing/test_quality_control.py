@@ -115,8 +115,8 @@ def evidence(scan: Volume, brain: np.ndarray, **matched: np.ndarray) -> quality_
     atlas = Atlas(scan, scan.data.shape, scan.affine, full, "none", full > 0)
     volumes = {name: matched.get(name, full) for name in ("dwi", "t2w", "flair")}
     same = dict.fromkeys(volumes, np.eye(4))
-    scans = dict.fromkeys(volumes, scan)
-    return quality_control.Evidence(scans, scans, {}, same, np.eye(4), volumes, brain, atlas, {})
+    scans, padding = dict.fromkeys(volumes, scan), dict.fromkeys(volumes, scan.data == 0)
+    return quality_control.Evidence(scans, scans, {}, same, np.eye(4), volumes, brain, atlas, padding)
 
 
 GRID_AFFINE = np.diag([2.0, 2, 4, 1])
@@ -129,6 +129,9 @@ def test_a_hole_in_the_mask_is_measured_where_the_other_side_has_brain():
     assert quality_control.hole_ml(evidence(dwi, brain)) == 0
     brain[4:12, 50:66, 4:10] = False  # 16 x 32 x 24 mm at the edge of the base
     assert quality_control.hole_ml(evidence(dwi, brain)) == pytest.approx(12.3, abs=1.5)
+    seen = dwi.data.copy()
+    seen[:12, 50:, :10] = 0  # what the mask lacks was never measured: no hole
+    assert quality_control.hole_ml(evidence(dwi._replace(data=seen), brain)) == 0
     thin = brain | True
     thin[4:6] = False  # a rim of 4 mm: the two sides are never quite alike
     assert quality_control.hole_ml(evidence(dwi, thin & (brain | brain[::-1]))) == 0

@@ -155,9 +155,16 @@ def cut_cm2(brain: np.ndarray, scan: Volume, padding: np.ndarray) -> dict[str, f
 
 
 def hole_ml(of: Evidence) -> float:
-    """Return the largest part of the brain that the mask lacks on one side and has on the other, atlas agreeing."""
+    """Return the largest part of the brain that the mask lacks on one side and has on the other, atlas agreeing.
+
+    What lies beyond the DWI's field of view is `cut_cm2`'s affair.
+    """
     sizes = voxel_sizes(of.atlas.affine) * (COARSE, COARSE, 1)
-    missing = (of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0))[::COARSE, ::COARSE]
+    missing = of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0)
+    missing[missing] = in_view(
+        of.raw["dwi"], of.to_atlas["dwi"], apply_affine(of.atlas.affine, np.argwhere(missing).T), of.padding["dwi"]
+    )
+    missing = missing[::COARSE, ::COARSE]
     # A slice at the crown that one side just reaches and the other does not is no hole.
     missing = ndimage.binary_opening(missing, np.ones((1, 1, max(2, round(HOLE_HEIGHT_MM / sizes[2])))))
     parts, count = ndimage.label(_compact(missing, sizes, HOLE_MM))
@@ -280,11 +287,18 @@ def coverage(scan: Volume, world: np.ndarray, mask: np.ndarray, affine: np.ndarr
     world: (4, 4), mm of the scan -> mm of the mask's space; affine: (4, 4), voxel -> mm of the mask.
     padding: (X, Y, Z) bool on the scan's grid, what of it is no field of view.
     """
-    matrix = np.linalg.inv(world @ scan.affine) @ affine
-    place = apply_affine(matrix, np.argwhere(mask)[::EVERY].T)
-    inside = np.asarray(((place > -0.5) & (place < np.array(scan.data.shape)[:, None] - 0.5)).all(0))
-    inside[inside] = ~padding[tuple(place[:, inside].round().astype(int))]
-    return float(inside.mean())
+    return float(in_view(scan, world, apply_affine(affine, np.argwhere(mask)[::EVERY].T), padding).mean())
+
+
+def in_view(scan: Volume, world: np.ndarray, places: np.ndarray, padding: np.ndarray) -> np.ndarray:
+    """Tell which places (3, N), in mm of another space, lie in a scan's field of view: (N,) bool.
+
+    world, padding: as for `coverage`.
+    """
+    voxel = apply_affine(np.linalg.inv(world @ scan.affine), places)
+    inside = np.asarray(((voxel > -0.5) & (voxel < np.array(scan.data.shape)[:, None] - 0.5)).all(0))
+    inside[inside] = ~padding[tuple(voxel[:, inside].round().astype(int))]
+    return inside
 
 
 def mirrored_pairs(lesion: Volume, mask: np.ndarray, affine: np.ndarray, world: np.ndarray) -> tuple:

@@ -54,6 +54,7 @@ NUDGES, NUDGE_MM = 6, 3.0
 # Our choice: WORTH in that descent where little of the head is seen. Six real heads that lacked 30 mm of the crown then
 # came to lie 1.3 to 5.0 mm from where the whole heads do, with 100 4.4 to 5.9; cuts of the base differ by 0.1.
 WORTH_OF_PART = 300.0
+FARTHEST_MM = 200.0  # no parameter of a motion leads further: half a turn is 188 mm
 DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameters
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
 THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
@@ -279,6 +280,8 @@ def _descend(
     nudges = DIFFERENCE_MM * np.concatenate([np.zeros((1, dof)), np.eye(dof), -np.eye(dof)])
 
     def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        if np.abs(parameters).max() > FARTHEST_MM:  # a step that overshot: nothing is learned there
+            return 0.0, np.zeros(dof)
         affines = start @ _motions(parameters + nudges, centre)
         value, slope = _cost(affines[0], images)
         ways = (affines[1 : dof + 1] - affines[dof + 1 :])[:, :3] / (2 * DIFFERENCE_MM)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 # One thread, before numpy and torch read it: on volumes this small threads only wait for each other, and on a machine
@@ -12,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from quick_preprocessing import no_registration  # noqa: E402
 from stroke import VOXEL_MM, made_up_stroke  # noqa: E402
 from tiny_data import TINY_GRID, write_tiny_data  # noqa: E402
 from untrained import save_checkpoint  # noqa: E402
@@ -20,7 +20,6 @@ from tss.data import files, nifti
 from tss.data.cohort import write_cohort
 from tss.data.prepared import read_prepared  # noqa: E402
 from tss.display import training_plots
-from tss.preprocessing import registration, tools  # noqa: E402
 from tss.training.checkpoint import FORMAT  # noqa: E402
 from tss.training.phases import PAPER, build_model  # noqa: E402
 
@@ -61,13 +60,7 @@ def scanned(tiny_data, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def known_affines(monkeypatch):
-    """No registration by the suite's own tools: what is preprocessed lies near the identity."""
-
-    def known(*_, **__):
-        return np.eye(4)
-
-    monkeypatch.setattr(registration, "find_affine", known)
-    monkeypatch.setattr(tools, "BUILTIN", replace(tools.BUILTIN, find_affine=known))
+    no_registration(monkeypatch)
 
 
 @pytest.fixture

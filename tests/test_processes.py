@@ -11,6 +11,7 @@ from pathlib import Path
 import heads
 import pytest
 from processes import is_running
+from quick_preprocessing import no_bias_correction, no_pictures
 from untrained import save_checkpoint
 
 import run_eval
@@ -141,6 +142,8 @@ def test_where_there_is_no_shared_memory_one_job_at_a_time_goes_on(tmp_path, mon
         raise OSError(errno.EROFS, "Read-only file system")  # a semaphore's, which names no file
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", read_only)
+    no_pictures(monkeypatch)
+    no_bias_correction(monkeypatch)
     table, atlas = heads.write_cohort(tmp_path, 2), heads.write_atlas(tmp_path / "atlas.nii.gz")
     words = [str(table), "--out", str(tmp_path / "data"), "--atlas", str(atlas), "--tools", "builtin"]
     words += ["--grid", "16", "16", "8", "--jobs"]

@@ -6,12 +6,12 @@ import shutil
 import heads
 import numpy as np
 import pytest
+from quick_preprocessing import no_bias_correction, no_pictures
 
 import run_preprocess
 import run_train
 from tss.data import files
 from tss.data.prepared import read_hemispheres, read_prepared
-from tss.display import slice_plots
 from tss.training.checkpoint import load_checkpoint
 
 GRID = (16, 16, 8)
@@ -20,7 +20,8 @@ GRID = (16, 16, 8)
 @pytest.fixture
 def data(tmp_path, known_affines, monkeypatch):
     """Two patients and a function that preprocesses them into tmp_path/data; it has done so once."""
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    no_pictures(monkeypatch)
+    no_bias_correction(monkeypatch)
     table, atlas = heads.write_cohort(tmp_path, 2), heads.write_atlas(tmp_path / "atlas.nii.gz")
     words = [str(table), "--out", str(tmp_path / "data"), "--atlas", str(atlas), "--tools", "builtin", "--grid"]
 

@@ -11,12 +11,12 @@ import heads
 import numpy as np
 import phantom_bids
 import pytest
+from quick_preprocessing import no_bias_correction, no_pictures
 
 import run_preprocess
-from tss.data import bids, files
+from tss.data import bids
 from tss.data.bids_layout import Dataset, parse_name
 from tss.data.cohort import Patient, read_cohort
-from tss.display import slice_plots
 from tss.errors import InputError
 from tss.preprocessing.scans import load_scans
 
@@ -572,7 +572,8 @@ def test_real_patients_are_not_given_made_up_directions(tmp_path):
 @pytest.mark.slow
 def test_a_bids_folder_through_run_preprocess(dataset, tmp_path, known_affines, monkeypatch, capsys):
     """Dry run, two shards, a patient without FLAIR, one without folder; the same line tries them again."""
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    no_pictures(monkeypatch)
+    no_bias_correction(monkeypatch)
     folder, out = tmp_path / "bids", tmp_path / "bids" / "derivatives" / "tss"
     shutil.copytree(dataset[0], folder)
     atlas = dataset[0].parent / "atlas.nii.gz"

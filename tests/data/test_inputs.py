@@ -7,11 +7,10 @@ import heads
 import nibabel
 import numpy as np
 import pytest
+from quick_preprocessing import no_pictures
 
 import run_preprocess
-from tss.data import files
 from tss.data.cohort import Patient
-from tss.display import slice_plots
 from tss.preprocessing.scans import load_scans
 
 SHAPE, AFFINE = heads.DWI_GRID[0], heads.grid(*heads.DWI_GRID)
@@ -157,7 +156,7 @@ def test_values_and_places_are_those_of_the_head(tmp_path, kind):
 @pytest.mark.slow
 def test_whatever_the_files_the_hemispheres_are_the_same(tmp_path, known_affines, monkeypatch):
     """Through run_preprocess.py; heads lie as the atlas does, so that registration need not be waited for."""
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    no_pictures(monkeypatch)
     kinds = ["plain", "oblique", "sagittal FLAIR", "coronal FLAIR", "sagittal DWI", "coronal DWI", "4-D"]
     rows = [write(tmp_path, kind)[0] for kind in kinds]
     columns = ("patient", "dwi", "b0", "flair", "onset_to_mri_min", "stroke_side", "split")

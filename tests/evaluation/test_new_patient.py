@@ -11,7 +11,7 @@ from torch import nn
 from untrained import save_checkpoint
 
 import run_eval
-from tss.data import nifti
+from tss.data import files, nifti
 from tss.data.files import sha256
 from tss.data.nifti import Volume
 from tss.display import slice_plots
@@ -225,7 +225,8 @@ def test_an_ensemble_that_promises_may_be_unsure_of_a_new_patient(patient, tmp_p
 
 
 @pytest.mark.slow
-def test_no_picture_of_another_patient_stays(patient, tmp_path):
+def test_no_picture_of_another_patient_stays(patient, tmp_path, known_affines, monkeypatch):
+    monkeypatch.setattr(slice_plots, "draw_gradcam", lambda path, *_, **__: files.write_text(path, "picture"))
     folder, _ = patient
     own = tmp_path / "gradcam" / "patient_p01.png"  # of a cohort in the same folder, where a patient has this name
     own.parent.mkdir()

@@ -14,6 +14,7 @@ import heads
 import nibabel
 import numpy as np
 import pytest
+from quick_preprocessing import no_bias_correction, no_pictures
 
 import run_preprocess
 from tss.data import files, nifti
@@ -38,8 +39,9 @@ def raw(tmp_path_factory):
 
 @pytest.fixture
 def quick(known_affines, monkeypatch):
-    """No registration (the answer is near the identity) and no picture: these tests are about the cohort."""
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    """No registration (the answer is near the identity), bias or picture: these tests are about the cohort."""
+    no_pictures(monkeypatch)
+    no_bias_correction(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -495,6 +497,7 @@ def test_a_verdict_goes_with_its_picture_in_every_order_of_commands(
     raw, done, tmp_path, known_affines, monkeypatch, capsys
 ):
     """The table with verdicts is downloaded, the patient done again, and only then is the table put in its place."""
+    no_bias_correction(monkeypatch)
     monkeypatch.setattr(
         slice_plots, "draw_qc", lambda path, volumes, *_: files.write_text(path, str(volumes["flair"].mean()))
     )

@@ -14,13 +14,12 @@ import nibabel
 import numpy as np
 import pytest
 from processes import is_running, until
+from quick_preprocessing import no_bias_correction, no_pictures
 from untrained import save_checkpoint
 
 import run_eval
 import run_preprocess
-from tss.data import files
 from tss.data.prepared import read_settings
-from tss.display import slice_plots
 from tss.preprocessing import dicom
 from tss.preprocessing.dicom_series import FEWEST_SLICES, Series, find_scans, kind_of
 
@@ -152,7 +151,8 @@ def own(raw, installed):
 def installed(raw, monkeypatch, known_affines):
     """The fake program is on PATH, nothing is drawn, and what was seen of folders is forgotten."""
     monkeypatch.setenv("PATH", f"{raw / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    no_pictures(monkeypatch)
+    no_bias_correction(monkeypatch)
     (raw / "bin" / "calls").unlink(missing_ok=True)
     dicom._stamp.cache_clear()
     dicom.is_dicom.cache_clear()

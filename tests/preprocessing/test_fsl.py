@@ -10,11 +10,10 @@ import heads
 import nibabel
 import numpy as np
 import pytest
+from quick_preprocessing import no_bias_correction, no_pictures
 
 import run_preprocess
-from tss.data import files
 from tss.data.nifti import Volume, load, resample
-from tss.display import slice_plots
 from tss.errors import InputError
 from tss.preprocessing import fsl
 from tss.preprocessing.tools import LITERAL
@@ -242,7 +241,8 @@ def test_literal_order_looks_for_the_brain_on_b0_and_once_more_after_registratio
 
 @pytest.mark.slow
 def test_a_cohort_in_the_literal_order_says_so_and_refuses_the_other(fake, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(slice_plots, "draw_qc", lambda path, *_: files.write_text(path, "picture"))
+    no_pictures(monkeypatch)
+    no_bias_correction(monkeypatch)
     fake("bet", HALF_MASK)
     home = fake("flirt", "printf '1 0 0 0\\n0 1 0 0\\n0 0 1 0\\n0 0 0 1\\n' > matrix.mat\n")
     table = heads.write_cohort(tmp_path, 1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tss.data import files
-from tss.display import roc_plots, training_plots
+from tss.display import calibration_plots, roc_plots, training_plots
 from tss.evaluation.auc_comparison import CLAIMS
 from tss.study import __main__ as script
 from tss.study import table2_study
@@ -24,8 +24,16 @@ QUICK = ["--width", "4", "--epochs", "2", "--lr", "0.003", "--device", "cpu"]
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """Nothing is drawn, which would take longer than all the rest; in an empty folder."""
+    """Nothing is drawn or timed, which would take longer than all the rest; in an empty folder."""
     draw(monkeypatch)
+    monkeypatch.setattr(table2_study, "seconds_a_hemisphere", lambda *_: 60.0)
+    for module, name in (
+        (roc_plots, "draw_rocs"),
+        (roc_plots, "draw_bars"),
+        (calibration_plots, "draw_calibration"),
+        (calibration_plots, "draw_decision"),
+    ):  # they are drawn in `whole`
+        monkeypatch.setattr(module, name, lambda path, *_: files.write_text(path, "a picture"))
     monkeypatch.chdir(tmp_path)
 
 

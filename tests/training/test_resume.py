@@ -62,12 +62,13 @@ def test_a_crash_at_any_write_changes_nothing(options, kind, no_drawing, monkeyp
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(options):
-    """SIGKILL to the real program, twice; then the same command to its end. (3D: the crash test, which starts none.)"""
+    """SIGKILL to the real program, twice; then the same words to their end. (3D: the crash test, which starts none.)"""
     phase = "phase1"
     flags = ["--data", str(options.data), "--phase", "1", "--width", "2", "--device", "cpu", "--epochs", "6",
              "--lr", "0.003", "--final-lr", "0.05"]  # fmt: skip
     assert run_train.main([*flags, "--out", "whole"]) == 0
-    command = [sys.executable, str(RUN_TRAIN), *flags, "--out", "killed", "--resume"]
+    flags += ["--out", "killed", "--resume"]
+    command = [sys.executable, str(RUN_TRAIN), *flags]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     chance = random.Random(0)
     for _ in range(2):
@@ -79,8 +80,7 @@ def test_killed_at_random_moments_and_resumed(options):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert run_train.main(flags) == 0
     for name in ("last.pt", "best.pt", "log.csv"):
         assert Path(f"killed/{phase}/{name}").read_bytes() == Path(f"whole/{phase}/{name}").read_bytes()
     assert {p.name for p in Path(f"killed/{phase}").iterdir()} == {p.name for p in Path(f"whole/{phase}").iterdir()}

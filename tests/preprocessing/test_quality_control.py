@@ -182,6 +182,9 @@ def test_a_brain_at_the_edge_of_a_field_of_view_that_was_turned_upright():
     measures = quality_control.cut_cm2(brain & ~padding, Volume(np.ones(brain.shape, np.float32), GRID_AFFINE), padding)
     assert measures["cut_above_cm2"] == pytest.approx(80, abs=1) and measures["cut_below_cm2"] == 0
     assert measures["cut_aside_cm2"] == pytest.approx(40, abs=4)
+    short = brain & (4 * z + 4 <= 60 + 0.5 * 2 * y)  # as masks end a voxel before
+    measures = quality_control.cut_cm2(short, Volume(np.ones(brain.shape, np.float32), GRID_AFFINE), padding)
+    assert measures["cut_above_cm2"] > 70
 
 
 @needs_real

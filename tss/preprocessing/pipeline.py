@@ -68,7 +68,7 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
     clean |= {name: _without_bias(clean[name], brain, name) for name in brains}
 
     # "the remaining sequences were co-registered to the T2w volume"
-    flair_to_b0 = tools.find_affine(clean["flair"], clean["t2w"], 6, fixed_mask=brain, moving_padding=padding["flair"])
+    flair_to_b0 = tools.find_affine(clean["flair"], clean["t2w"], 6, fixed_mask=brain)
     dwi_to_b0 = tools.find_affine(clean["dwi"], clean["t2w"], 6, fixed_mask=brain) if tools.registers_dwi else np.eye(4)
     brains["flair"] = _mask_on(flair.data.shape, flair.affine, brain, dwi.affine, np.linalg.inv(flair_to_b0))
     clean["flair"] = _without_bias(clean["flair"], brains["flair"], "flair")

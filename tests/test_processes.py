@@ -10,7 +10,7 @@ from pathlib import Path
 
 import heads
 import pytest
-from processes import is_running
+from processes import ends
 from quick_preprocessing import no_bias_correction, no_pictures
 from untrained import save_checkpoint
 
@@ -53,10 +53,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    deadline = time.monotonic() + 30
-    while any(map(is_running, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [worker for worker in workers if is_running(worker)]
+    ends(*workers)
 
 
 def test_two_evaluations_do_not_write_to_one_folder(scanned, tmp_path, capsys):

@@ -13,7 +13,7 @@ import heads
 import nibabel
 import numpy as np
 import pytest
-from processes import is_running, until
+from processes import ends, until
 from quick_preprocessing import no_bias_correction, no_pictures
 from untrained import save_checkpoint
 
@@ -263,7 +263,7 @@ def test_what_is_killed_while_it_converts_leaves_nothing_to_the_next_run(raw, in
         killed.wait()
     program = int(slow.read_text())
     slow.unlink()
-    until(lambda: not is_running(program))
+    ends(program)
     assert [path.suffix for path in sorted(converted.iterdir())] == [".p0", ".folder"]
     assert run(raw, tmp_path / "cohort.csv", tmp_path / "data") == 0
     assert [path.name for path in converted.iterdir()] == ["p0"]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import is_running, until
+from processes import ends, is_running, until
 
 from tss.preprocessing.external_program import run_program
 
@@ -39,7 +39,7 @@ def test_its_time_limit_ends_what_it_started_too(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         run_program(["sh", "-c", shell(tmp_path)], timeout=1)
     child = started(tmp_path)
-    until(lambda: not is_running(child))
+    ends(child)
 
 
 def test_what_it_leaves_running_is_ended(tmp_path):
@@ -47,7 +47,7 @@ def test_what_it_leaves_running_is_ended(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         run_program(["sh", "-c", shell(tmp_path, then="exit 0")], timeout=1)
     child = started(tmp_path)
-    until(lambda: not is_running(child))
+    ends(child)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
@@ -60,4 +60,4 @@ def test_it_ends_when_who_started_it_is_killed(tmp_path):
     finally:
         process.kill()
         process.wait()
-    until(lambda: not is_running(child))
+    ends(child)

@@ -3,13 +3,13 @@
 import csv
 import json
 import os
-import time
 from pathlib import Path
 
 import heads
 import nibabel
 import numpy as np
 import pytest
+from processes import ends
 from quick_preprocessing import no_bias_correction, no_pictures
 
 import run_preprocess
@@ -196,18 +196,7 @@ def test_hang_is_ended_with_all_that_it_started(fake, tmp_path):
     fake("bet", f"sh -c 'echo $$ > \"{tmp_path}/child\"; sleep 60' &\nsleep 60\n")
     with pytest.raises(InputError, match="bet was stopped after 1 s without a result .bet a b -m"):
         fsl.run(fsl.bet_command("a", "b"), makes=tmp_path / "b_mask.nii.gz", timeout=1)
-    child = int((tmp_path / "child").read_text())
-    for _ in range(200):  # a process that was killed takes a moment to go
-        if is_running(child):
-            time.sleep(0.05)
-    assert not is_running(child)
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
+    ends(int((tmp_path / "child").read_text()))
 
 
 def test_missing_program_names_every_place_searched(tmp_path, monkeypatch):

@@ -1237,6 +1237,7 @@ FAULTS = [
         "preprocessing/test_padding.py",
         ("AIR = 0.15", "AIR = 0.0"),
         ("(dwi.data == 0) & (b0.data == 0)", "b0.data == 0"),
+        ("(dwi.data == 0) & (b0.data == 0)", "dwi.data == 0"),
         ("parts == parts[0, 0, 0]", "parts > 0"),
         ("iterations=SPECK, border_value=1", "iterations=SPECK"),
         ("zero & ndimage.binary_dilation(deep, iterations=SPECK)", "zero"),

@@ -23,10 +23,11 @@ def find_padding(dwi: Volume, b0: Volume) -> np.ndarray:
     Nowhere where air was set to zero too, by the scanner or by who removed the skull: zeros say nothing then.
     """
     zero = (dwi.data == 0) & (b0.data == 0)
-    nowhere = np.zeros(zero.shape, bool)
+    if not zero.any() or zero.all():
+        return zero
     signal = np.abs(dwi.data[~zero])
-    if not zero.any() or not signal.size or np.mean(signal < DARK * np.percentile(signal, 95)) < AIR:
-        return nowhere
+    if np.mean(signal < DARK * np.percentile(signal, 95)) < AIR:
+        return np.zeros(zero.shape, bool)
     # beyond the grid counts as zero, so that thin padding along its faces stays
     deep = ndimage.binary_erosion(zero, iterations=SPECK, border_value=1)
     wide = zero & ndimage.binary_dilation(deep, iterations=SPECK)

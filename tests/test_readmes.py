@@ -78,7 +78,7 @@ def test_what_is_told_to_be_typed_can_be_typed(path, command, capsys):
 
 def test_the_commands_are_found():
     of_readme = [command for path, command in COMMANDS if path == ROOT / "README.md"]
-    for start in ("run_train.py --demo", "-m pytest -n 2 --dist worksteal tests", "run_preprocess.py cohort.csv",
+    for start in ("run_train.py --demo", "-m pytest -n 2 --dist=worksteal tests", "run_preprocess.py cohort.csv",
                   "run_train.py --phase 4",
                   "run_eval.py runs/2d/phase4/best.pt --patient", "-m tss.study table2"):  # fmt: skip
         assert any(command.startswith(start) for command in of_readme), start

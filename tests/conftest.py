@@ -66,6 +66,7 @@ def scanned(tiny_data, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def known_affines(monkeypatch):
+    """As tests/quick_preprocessing.py says."""
     no_registration(monkeypatch)
 
 

@@ -4,13 +4,14 @@ A brain with a cortex, ventricles, two deep nuclei, a lesion on one side, skull 
 """
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
 from tss.data.nifti import Volume, apply_affine, resample
-from tss.phantom.cohort_phantom import Difficulty
+from tss.phantom.cohort_phantom import ORDINARY, Difficulty
 
 BRAIN_MM = np.array([66.0, 84.0, 62.0])  # half axes
 LESION_MM, LESION_RADIUS = np.array([34.0, -20.0, 16.0]), 15.0  # on the patient's right
@@ -26,6 +27,7 @@ VALUES = {
     "lesion": (220, 300, 320, 0),
 }
 CHANNELS = ("dwi", "b0", "flair", "atlas")
+COARSE = replace(ORDINARY, dwi_mm=(3.0, 3.2), flair_mm=(2.4, 2.6))  # a third of the paper's voxels, and of the time
 # Phantoms far from ordinary: the neck in view, a strong bias field, much noise, old infarcts, some without skull.
 HARD = Difficulty(
     tilt=20.0,

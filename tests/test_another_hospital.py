@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import nibabel
 import pytest
+from heads import COARSE
 from quick_preprocessing import no_pictures, no_registration
 
 import run_eval
@@ -14,7 +15,6 @@ import run_preprocess
 import run_train
 from tss.data import nifti
 from tss.phantom import make_cohort, write_atlas
-from tss.phantom.cohort_phantom import ORDINARY
 from tss.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 GRID = ("48", "56", "10")
 SPLITS = ["train"] * 2 + ["val"] * 2 + ["test"]
 MINUTES = [100, 300, 100, 300, 100]  # each class of each task in each split
-COARSE = replace(ORDINARY, dwi_mm=(3.0, 3.2), flair_mm=(2.4, 2.6))  # a third of the paper's voxels, and of the time
 OTHER_SCANNER = replace(COARSE, bias=(0.2, 0.35), snr=(14.0, 20.0), tilt=14.0)
 
 

@@ -2,19 +2,17 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from heads import COARSE
 
 import run_eval
 import run_preprocess
 import run_train
 from tss.phantom import make_cohort, write_atlas
-from tss.phantom.cohort_phantom import ORDINARY
 
 GRID = ("48", "56", "10")
-COARSE = replace(ORDINARY, dwi_mm=(3.0, 3.2), flair_mm=(2.4, 2.6))  # a third of the paper's voxels, and of the time
 SPLITS = ["train"] * 2 + ["val"] * 2 + ["test"] * 2
 MINUTES = [100, 300] * 3  # each class of each task in each split
 

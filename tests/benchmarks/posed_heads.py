@@ -39,7 +39,7 @@ from tss.data.nifti import Volume, apply_affine, load, resample, shrink, voxel_s
 from tss.errors import InputError  # noqa: E402
 from tss.preprocessing import intensity, quality_control  # noqa: E402
 from tss.preprocessing.atlas import Atlas, lay_out  # noqa: E402
-from tss.preprocessing.padding import find_padding
+from tss.preprocessing.padding import find_padding  # noqa: E402
 from tss.preprocessing.scans import b0_from_adc  # noqa: E402
 from tss.preprocessing.tools import BUILTIN  # noqa: E402
 

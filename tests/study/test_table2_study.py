@@ -25,24 +25,20 @@ QUICK = ["--width", "4", "--epochs", "2", "--lr", "0.003", "--device", "cpu"]
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """Nothing is drawn or timed, which would take longer than all the rest; in an empty folder."""
-    draw(monkeypatch)
+    draw(monkeypatch, (roc_plots, "draw_rocs"), (roc_plots, "draw_bars"),
+         (calibration_plots, "draw_calibration"), (calibration_plots, "draw_decision"))  # drawn in `whole`  # fmt: skip
     monkeypatch.setattr(table2_study, "seconds_a_hemisphere", lambda *_: 60.0)
-    for module, name in (
-        (roc_plots, "draw_rocs"),
-        (roc_plots, "draw_bars"),
-        (calibration_plots, "draw_calibration"),
-        (calibration_plots, "draw_decision"),
-    ):  # they are drawn in `whole`
-        monkeypatch.setattr(module, name, lambda path, *_: files.write_text(path, "a picture"))
     monkeypatch.chdir(tmp_path)
 
 
-def draw(monkeypatch):
+def draw(monkeypatch, *more):
+    """Draw no curves, and nothing that is named: (module, function)."""
     monkeypatch.setattr(table2_study, "PICTURES", 0)
     for module, name in (
         (training_plots, "draw_curves"),
         (training_plots, "draw_restoration"),
         (roc_plots, "draw_roc"),
+        *more,
     ):
         monkeypatch.setattr(module, name, lambda path, *_: files.write_text(path, "a picture"))
 

@@ -139,8 +139,9 @@ def cut_cm2(brain: np.ndarray, scan: Volume, padding: np.ndarray) -> dict[str, f
     outside = ndimage.binary_dilation(padding) if padding.any() else np.zeros(brain.shape, bool)
     for axis in range(3):
         seen = np.flatnonzero(signal.mean(tuple({0, 1, 2} - {axis})) > EMPTY)
+        first, last = (seen[0], seen[-1]) if seen.size else (0, -1)
         along = np.moveaxis(outside, axis, 0)
-        along[: seen[0] if seen.size else 0] = along[seen[-1] + 1 if seen.size else 0 :] = True
+        along[:first] = along[last + 1 :] = True
     outside = np.pad(outside, 1, constant_values=True)
     brain = np.pad(brain, 1) & ~outside
     face = np.prod(voxel_sizes(scan.affine)) / voxel_sizes(scan.affine) / 100
@@ -158,11 +159,9 @@ def hole_ml(of: Evidence) -> float:
     What lies beyond the DWI's field of view is `cut_cm2`'s affair.
     """
     sizes = voxel_sizes(of.atlas.affine) * (COARSE, COARSE, 1)
-    missing = of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0)
-    missing[missing] = in_view(
-        of.raw["dwi"], of.to_atlas["dwi"], apply_affine(of.atlas.affine, np.argwhere(missing).T), of.padding["dwi"]
-    )
-    missing = missing[::COARSE, ::COARSE]
+    missing = (of.mask[::-1] & ~of.mask & (of.atlas.on_grid > 0))[::COARSE, ::COARSE]
+    places = apply_affine(of.atlas.affine, (np.argwhere(missing) * (COARSE, COARSE, 1)).T)
+    missing[missing] = in_view(of.raw["dwi"], of.to_atlas["dwi"], places, of.padding["dwi"])
     # A slice at the crown that one side just reaches and the other does not is no hole.
     missing = ndimage.binary_opening(missing, np.ones((1, 1, max(2, round(HOLE_HEIGHT_MM / sizes[2])))))
     parts, count = ndimage.label(_compact(missing, sizes, HOLE_MM))

@@ -226,15 +226,21 @@ def _flattened(scan: Volume) -> Volume:
     """Divide a scan by its own blur over the head: whatever the coil does, near is compared with near."""
     signal = np.clip(scan.data, 0, None)
     head = signal > HEAD * signal[signal > 0].mean() if signal.any() else signal > 0
-    share, total = (
-        ndimage.gaussian_filter(
-            np.where(head, values, 0).astype(np.float32), FLAT_MM / voxel_sizes(scan.affine), truncate=3
-        )
-        for values in (1, signal)
-    )
-    level = total / np.maximum(share, 1e-3)
+    level = _mean_nearby(signal, head, FLAT_MM / voxel_sizes(scan.affine))
     least = DIMMEST * np.median(level[head]) if head.any() else 1.0
     return scan._replace(data=(signal / np.maximum(level, max(least, 1e-6))).astype(np.float32))
+
+
+def _mean_nearby(signal: np.ndarray, where: np.ndarray, width: np.ndarray, mode: str = "reflect") -> np.ndarray:
+    """Return the mean (X, Y, Z) of the signal about each voxel, over what is `where` (X, Y, Z) bool only.
+
+    width: of the Gaussian, SD in voxels along each axis; mode: how it goes on beyond the grid, as in scipy.ndimage.
+    """
+    share, total = (
+        ndimage.gaussian_filter(np.where(where, values, 0).astype(np.float32), width, mode=mode, truncate=3)
+        for values in (1, signal)
+    )
+    return total / np.maximum(share, 1e-3)
 
 
 def _apart(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> float:
@@ -387,23 +393,20 @@ def _sample(
 def _images(
     moving: Volume, fixed: Volume, points: np.ndarray, smooth_mm: float, padding: np.ndarray | None = None
 ) -> Images:
-    smooth = [
-        ndimage.gaussian_filter(volume.data, smooth_mm / voxel_sizes(volume.affine), mode="nearest", truncate=3.0)
-        for volume in (moving, fixed)
-    ]
-    if padding is not None:  # nothing of it is blurred into the scan
-        width = smooth_mm / voxel_sizes(moving.affine)
-        share, total = (
-            ndimage.gaussian_filter(np.where(padding, 0, values).astype(np.float32), width, mode="nearest", truncate=3)
-            for values in (1, moving.data)
-        )
-        smooth[0] = total / np.maximum(share, 1e-3)
-    at_fixed = _sample(smooth[1], apply_affine(np.linalg.inv(fixed.affine).astype(np.float32), points), slopes=False)[0]
-    tissue = smooth[0][smooth[0] > AIR * smooth[0].mean()]
+    widths = [smooth_mm / voxel_sizes(volume.affine) for volume in (moving, fixed)]
+    smooth_fixed = ndimage.gaussian_filter(fixed.data, widths[1], mode="nearest", truncate=3.0)
+    if padding is None:
+        smooth = ndimage.gaussian_filter(moving.data, widths[0], mode="nearest", truncate=3.0)
+    else:  # nothing of it is blurred into the scan
+        smooth = _mean_nearby(moving.data, ~padding, widths[0], mode="nearest")
+    at_fixed = _sample(
+        smooth_fixed, apply_affine(np.linalg.inv(fixed.affine).astype(np.float32), points), slopes=False
+    )[0]
+    tissue = smooth[smooth > AIR * smooth.mean()]
     return Images(
         points,
         _to_bins(at_fixed, at_fixed, BINS - 1).round().astype(np.int32),
-        _to_bins(smooth[0], tissue, BINS - 1),
+        _to_bins(smooth, tissue, BINS - 1),
         np.linalg.inv(moving.affine),
         padding,
     )

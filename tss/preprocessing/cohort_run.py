@@ -52,7 +52,7 @@ from tss.preprocessing.pattern import Pattern
 from tss.preprocessing.qc_page import index_page
 from tss.preprocessing.tools import find_tools
 
-FORMAT = "tss data 7"  # bump when any step's output changes: no patient may count as finished by an older rule
+FORMAT = "tss data 8"  # bump when any step's output changes: no patient may count as finished by an older rule
 MOST_NAMES = 8  # our choice: patients named for one reason in the summary; cohort.csv names them all
 MADE_AGAIN = "Name another folder with --out, or add --overwrite to do every patient again."
 SAME_REFERENCE = 0.002  # our choice: relative; what two kinds of processor find in the same scans differs by 10^-5

@@ -7,7 +7,8 @@ See: tests/preprocessing/test_intensity.py
 """
 
 import numpy as np
-from numpy.polynomial import legendre
+
+from tss.preprocessing import smooth_field
 
 DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
 STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
@@ -17,7 +18,6 @@ REACH = 1 / 6  # our choice: two blocks are compared if no further apart than th
 PAIRS = 5000  # our choice: compared; another draw moves the field by 0.3 %
 ALIKE = (0.05, 0.03, 0.02, 0.02)  # our choice: difference of log intensities within a tissue, in each round; grey and
 # white matter, or a lesion and its surroundings, differ by 0.1 and more. In the first round the field is still in it.
-STEPS = 3  # our choice: iterations of each round's weighted least squares
 STRONG = 0.15  # SD of the log of a strong field, the first round's guess
 WEAK = 0.005  # our choice: SD below which a field is negligible
 TRUST = 3e-7  # our choice: weight of the stiffness against a pair of blocks. Measured by tests/benchmarks/bias.py
@@ -65,27 +65,25 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     logs, inside, positions = _blocks(volume[box], mask[box])
     if inside.sum() < FEWEST:
         return np.ones(volume.shape, np.float32)
-    orders = np.sum(_powers(), axis=1)
+    orders = smooth_field.orders_up_to(DEGREE)
+    stiffness = np.take(STIFFNESS, np.sum(orders, axis=1))
     rng = np.random.default_rng(0)
     coefficients, strength = np.zeros(len(orders)), STRONG
     for alike in ALIKE:
-        field = _evaluate(coefficients, positions)
+        field = smooth_field.on_lattice(orders, coefficients, positions)
         calm, smoothed = _calm(logs - field, inside, 2 * alike)
         first, second = _pairs(calm, rng)
-        slopes = _basis(positions, first) - _basis(positions, second)  # (N, K)
-        steps = (smoothed + field)[tuple(first)] - (smoothed + field)[tuple(second)]  # (N,)
-        stiff = np.diag(TRUST / strength**2 * np.take(STIFFNESS, orders)) * max(1, len(steps))
-        for _ in range(STEPS):
-            weights = np.exp(-0.5 * ((steps - slopes @ coefficients) / alike) ** 2)
-            weighted = slopes * weights[:, None]
-            coefficients = np.linalg.solve(weighted.T @ slopes + stiff, weighted.T @ steps)
-        strength = max(WEAK, _evaluate(coefficients, positions)[inside].std())
+        slopes = smooth_field.at_blocks(orders, positions, first) - smooth_field.at_blocks(orders, positions, second)
+        steps = (smoothed + field)[tuple(first)] - (smoothed + field)[tuple(second)]
+        stiff = TRUST / strength**2 * stiffness * max(1, len(steps))
+        coefficients = smooth_field.refit(coefficients, slopes, steps, alike, stiff)
+        strength = max(WEAK, smooth_field.on_lattice(orders, coefficients, positions)[inside].std())
 
     voxels = [
         np.clip(2 * (np.arange(length) - part.start) / max(part.stop - part.start - 1, 1) - 1, -1, 1)
         for length, part in zip(volume.shape, box, strict=True)
     ]  # beyond the box the field stays as on its face
-    field = np.exp(_evaluate(coefficients, voxels))
+    field = np.exp(smooth_field.on_lattice(orders, coefficients, voxels))
     return field * ((volume[mask] / field[mask]).mean(dtype=np.float64) / volume[mask].mean(dtype=np.float64))
 
 
@@ -138,26 +136,6 @@ def _pairs(calm: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     first, second = first[valid], second[valid]
     valid = calm[tuple(second.T)] & (first != second).any(1)
     return first[valid][:PAIRS].T, second[valid][:PAIRS].T
-
-
-def _powers() -> list[tuple[int, int, int]]:
-    orders = range(DEGREE + 1)
-    return [(i, j, k) for i in orders for j in orders for k in orders if 0 < i + j + k <= DEGREE]
-
-
-def _basis(positions: list[np.ndarray], blocks: np.ndarray) -> np.ndarray:
-    """Return the polynomials (N, K) at blocks (3, N)."""
-    along = [legendre.legvander(at, DEGREE)[index] for at, index in zip(positions, blocks, strict=True)]
-    return np.stack([along[0][:, i] * along[1][:, j] * along[2][:, k] for i, j, k in _powers()], 1)
-
-
-def _evaluate(coefficients: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
-    """Return the log field on the lattice of positions in -1..1 along each axis."""
-    field = np.zeros((DEGREE + 1,) * 3)
-    field[tuple(np.transpose(_powers()))] = coefficients
-    for at in positions:
-        field = np.tensordot(field, legendre.legvander(at, DEGREE), (0, 1)).astype(np.float32)
-    return field
 
 
 def find_landmarks(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -12,9 +12,9 @@ import numpy as np
 
 from tss.data import hemispheres
 from tss.data.hemispheres import CHANNELS
-from tss.data.nifti import Volume, resample
+from tss.data.nifti import Volume, resample, voxel_sizes
 from tss.errors import InputError
-from tss.preprocessing import intensity, quality_control
+from tss.preprocessing import intensity, quality_control, symmetry
 from tss.preprocessing.atlas import Atlas
 from tss.preprocessing.padding import find_padding
 from tss.preprocessing.roles import check_not_exchanged
@@ -89,6 +89,9 @@ def prepare(scans: Scans, atlas: Atlas, tools: Tools, reference: dict[str, list[
             f"{dwi.path or 'the DWI'}: after registration nothing of the brain lies in the atlas' brain. Look at it: "
             "is it a whole head?"
         )
+
+    # Bias field again, now that the midline is known: what is left of it must not look like a stroke on one side.
+    on_grid = symmetry.balance(on_grid, mask, voxel_sizes(atlas.affine))
 
     # "intensity was normalized, and histogram matching was performed using a reference study"
     landmarks = {name: _landmarks(on_grid[name], mask, name) for name in CHANNELS}

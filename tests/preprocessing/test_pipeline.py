@@ -10,7 +10,7 @@ import pytest
 from tss.data import hemispheres, nifti
 from tss.data.nifti import Volume, apply_affine, voxel_sizes
 from tss.errors import InputError
-from tss.preprocessing import brain_extraction, quality_control, registration
+from tss.preprocessing import brain_extraction, intensity, quality_control, registration
 from tss.preprocessing.atlas import lay_out
 from tss.preprocessing.pipeline import prepare
 from tss.preprocessing.scans import Scans
@@ -113,6 +113,20 @@ def test_a_head_turned_by_180_degrees_against_its_header_is_flagged(patient):
     head = Scans(*(patient[name]._replace(affine=turn @ patient[name].affine) for name in ("dwi", "b0", "flair")))
     prepared = prepare(head, lay_out(patient["atlas"], GRID), BUILTIN)
     assert any(flag.startswith("b0 and atlas hardly resemble each other") for flag in prepared.flags)
+
+
+def test_a_field_that_is_left_on_one_side_does_not_change_the_contrast(prepared, scans, atlas, monkeypatch):
+    """Each sequence's own correction leaves 8 % from the midline to each side; the comparison of sides does not."""
+
+    def badly(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        where = np.flatnonzero(mask.any((1, 2)))
+        across = (np.arange(len(data)) - where.mean()) / np.ptp(where) * 2
+        return (data * np.exp(0.08 * across)[:, None, None]).astype(np.float32)
+
+    monkeypatch.setattr(intensity, "correct_bias", badly)
+    again = prepare(scans, atlas, BUILTIN).measures
+    for name in ("dwi_contrast", "flair_contrast"):
+        assert again[name] == pytest.approx(prepared.measures[name], rel=0.03)
 
 
 def test_contrast_of_the_lesion_is_kept(prepared, scans, atlas):

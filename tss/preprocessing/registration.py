@@ -329,11 +329,11 @@ def _cost(affine: np.ndarray, images: Images, gradient: bool = True) -> tuple[fl
     count = inside.sum()
     if count < images.least * inside.size:
         return 0.0, np.zeros((3, 4))
-    value = value[inside]
-
-    lower = value.astype(np.int32)
-    weights, derivatives = _spline(value - lower)
-    index = images.fixed_bins[inside] * (BINS + 3) + lower
+    seen = np.flatnonzero(inside)  # take() is several times as fast as a mask
+    value = value.take(seen)
+    lower = value.astype(np.intp)
+    weights, derivatives = _spline(value - lower.astype(np.float32))
+    index = images.fixed_bins.take(seen) * (BINS + 3) + lower
     bins = BINS * (BINS + 3)
     counts = sum((np.bincount(index + k, weights[k], bins) for k in range(4)), np.zeros(bins))
     joint = counts.reshape(BINS, BINS + 3) / count
@@ -343,11 +343,11 @@ def _cost(affine: np.ndarray, images: Images, gradient: bool = True) -> tuple[fl
     if not gradient:
         return -information, np.zeros((3, 4))
 
-    slope, points = slope[:, inside], images.points[:, inside]
-    gain = sum(derivatives[k] * ratio.ravel()[index + k] for k in range(4)) / count  # dMI / d(value)
-    by_position = gain * slope  # (3, n)
+    table = ratio.ravel().astype(np.float32)
+    gain = sum(derivatives[k] * table.take(index + k) for k in range(4)) / np.float32(count)  # dMI / d(value)
+    by_position = gain * slope.take(seen, 1)  # (3, n)
     by_matrix = np.empty((3, 4))
-    by_matrix[:, :3] = np.einsum("in,jn->ij", by_position, points)
+    by_matrix[:, :3] = by_position @ images.points.take(seen, 1).T
     by_matrix[:, 3] = by_position.sum(1)
     return -information, -images.to_voxel[:3, :3].T @ by_matrix
 
@@ -355,8 +355,9 @@ def _cost(affine: np.ndarray, images: Images, gradient: bool = True) -> tuple[fl
 def _spline(fraction: np.ndarray) -> tuple[list, list]:
     """Return the cubic B-spline's four weights at a fraction of a bin, and their derivatives."""
     f, g = fraction, 1 - fraction
-    weights = [g**3 / 6, (4 - 6 * f**2 + 3 * f**3) / 6, (4 - 6 * g**2 + 3 * g**3) / 6, f**3 / 6]
-    return weights, [-(g**2) / 2, (3 * f**2 - 4 * f) / 2, (4 * g - 3 * g**2) / 2, f**2 / 2]
+    ff, gg = f * f, g * g
+    weights = [gg * g / 6, 2 / 3 - ff + ff * f / 2, 2 / 3 - gg + gg * g / 2, ff * f / 6]
+    return weights, [-gg / 2, 1.5 * ff - 2 * f, 2 * g - 1.5 * gg, ff / 2]
 
 
 def _sample(
@@ -370,16 +371,17 @@ def _sample(
     last = np.array(data.shape, np.float32)[:, None] - 1
     inside = np.asarray(((position >= -0.5) & (position <= last + 0.5)).all(0))
     lower = np.clip(position, 0, last - 1e-3)
-    corner = lower.astype(np.int32)
-    x, y, z = lower - corner
+    corner = lower.astype(np.intp)  # numpy converts any other index at each use
+    fraction = lower - corner.astype(np.float32)
+    x, y, z = fraction
     across, along = data.shape[1] * data.shape[2], data.shape[2]
     first = corner[0] * across + corner[1] * along + corner[2]
     if padding is not None:
-        steps = (lower - corner > 0.5) * np.array([[across], [along], [1]])
+        steps = (fraction > 0.5) * np.array([[across], [along], [1]])
         inside &= ~padding.ravel()[first + steps.sum(0)]
     flat = data.ravel()
-    low = [flat[first + dx * across + dy * along] for dx in (0, 1) for dy in (0, 1)]
-    rise = [flat[first + dx * across + dy * along + 1] - low[2 * dx + dy] for dx in (0, 1) for dy in (0, 1)]
+    low = [flat.take(first + dx * across + dy * along) for dx in (0, 1) for dy in (0, 1)]
+    rise = [flat.take(first + dx * across + dy * along + 1) - low[2 * dx + dy] for dx in (0, 1) for dy in (0, 1)]
     v00, v01, v10, v11 = (a + z * b for a, b in zip(low, rise, strict=True))
     v0, v1 = v00 + y * (v01 - v00), v10 + y * (v11 - v10)
     value = v0 + x * (v1 - v0)

@@ -13,8 +13,8 @@ brain; SD over the brain of log(found field / true field); how much the lesion's
 in percent; CPU seconds. Scores on made-up heads are not clinical results. Exit code 1 where a target is missed.
 
 The contrast is taken where a network sees it: in the voxels of the result's own grid. "grid %" is the part of its
-change that one linear interpolation makes (the paper's 2.1), "bias %" that of the field that was found; the larger of
-DWI's and FLAIR's.
+change that one linear interpolation makes (the paper's 2.1), "bias %" that of what is left of the fields, "alone %"
+before the sides are compared (tss/preprocessing/symmetry.py); the larger of DWI's and FLAIR's.
 """
 
 import argparse
@@ -31,8 +31,8 @@ import numpy as np  # noqa: E402
 from scipy import ndimage  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
-from tss.data.nifti import Volume, apply_affine, load, resample  # noqa: E402
-from tss.preprocessing import intensity, pipeline, quality_control, registration  # noqa: E402
+from tss.data.nifti import Volume, apply_affine, load, resample, voxel_sizes  # noqa: E402
+from tss.preprocessing import intensity, pipeline, quality_control, registration, symmetry  # noqa: E402
 from tss.preprocessing.atlas import lay_out  # noqa: E402
 from tss.preprocessing.scans import Scans  # noqa: E402
 from tss.preprocessing.tools import BUILTIN  # noqa: E402
@@ -229,27 +229,37 @@ def measure(made: dict, atlas, n4: bool) -> dict:
 def contrast_row(prepared: pipeline.Prepared, atlas, scans: dict, truth: dict) -> dict:
     """Return by how many percent the lesion's contrast to its mirror image changed, and what the steps did to it.
 
-    Against the scan without field and noise, at the scan's own lesion voxels.
+    All but what the fields do against the scan without field and noise, at the scan's own lesion voxels.
     """
     lesion, mask = prepared.lesion, prepared.mask
     lesion = lesion & mask & mask[::-1] & ~lesion[::-1]  # on the result's grid
-    changes = {"change %": [0.0], "grid %": [0.0], "bias %": [0.0]}
-    to_atlas = {"dwi": prepared.b0_to_atlas, "flair": prepared.b0_to_atlas @ prepared.flair_to_b0}
+    changes = {"change %": [0.0], "grid %": [0.0], "bias %": [0.0], "alone %": [0.0]}
+    to_atlas = {"dwi": prepared.b0_to_atlas, "t2w": prepared.b0_to_atlas}
+    to_atlas["flair"] = prepared.b0_to_atlas @ prepared.flair_to_b0
     here, mirror, _ = quality_control.mirrored_pairs(scans["lesion"], mask, atlas.affine, to_atlas["dwi"])
     if here.shape[1] < quality_control.FEWEST_PAIRS or not lesion.any():
         return {name: values[0] for name, values in changes.items()}
+
+    corrected, left = {}, {}  # the scans without the field that was found, and what that leaves of it
     for name, world in to_atlas.items():
-        clean, field = truth[f"{name}_clean"], truth[f"{name}_field"]
-        found = intensity.bias_field(scans[name].data, truth["flair_brain" if name == "flair" else "epi_brain"])
-        true = quality_control.contrast(clean, world, here, mirror)
-        without_field = clean._replace(data=clean.data * field / found)
-        contrasts = {
-            "change %": over_mirror(prepared.volumes[name], lesion),
-            "grid %": over_mirror(resample(clean, atlas.shape, atlas.affine, world), lesion),
-            "bias %": quality_control.contrast(without_field, world, here, mirror),
-        }
-        for kind, contrast in contrasts.items():
-            changes[kind].append(100 * abs(contrast / true - 1))
+        scan, key = (scans["b0"], "b0") if name == "t2w" else (scans[name], name)
+        found = intensity.bias_field(scan.data, truth["flair_brain" if name == "flair" else "epi_brain"])
+        for volumes, data in ((corrected, np.clip(scan.data, 0, None)), (left, truth[f"{key}_field"])):
+            volumes[name] = resample(scan._replace(data=data / found), atlas.shape, atlas.affine, world)
+    balanced = symmetry.balance(corrected, mask, voxel_sizes(atlas.affine))
+
+    for name in ("dwi", "flair"):
+        clean = truth[f"{name}_clean"]
+        true = quality_control.contrast(clean, to_atlas[name], here, mirror)
+        on_grid = resample(clean, atlas.shape, atlas.affine, to_atlas[name])
+        gain = np.divide(balanced[name], corrected[name], out=np.ones_like(on_grid), where=corrected[name] > 0)
+        for kind, contrast, to in (
+            ("change %", over_mirror(prepared.volumes[name], lesion), true),
+            ("grid %", over_mirror(on_grid, lesion), true),
+            ("bias %", over_mirror(on_grid * left[name] * gain, lesion), over_mirror(on_grid, lesion)),
+            ("alone %", over_mirror(on_grid * left[name], lesion), over_mirror(on_grid, lesion)),
+        ):
+            changes[kind].append(100 * abs(contrast / to - 1))
     return {kind: float(max(values)) for kind, values in changes.items()}
 
 

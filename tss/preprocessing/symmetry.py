@@ -19,7 +19,8 @@ TRUST = 1e-3  # our choice: weight of the stiffness against a pair of blocks. Th
 ALIKE = (0.08, 0.05, 0.03, 0.03)  # our choice: difference of log intensities within a tissue, in each round
 BLOCK_MM = 3.5  # our choice: blocks are about so wide; blurring further mixes the lesion with its surroundings
 FEWEST = 100  # our choice: pairs of blocks; from fewer nothing is told
-LOPSIDED = 0.1  # our choice: where log DWI differs more between the sides, and next to it, there is a lesion
+LOPSIDED = 0.1  # our choice: where log DWI differs more between the sides, there is a lesion
+AROUND = 3  # our choice: blocks along each axis that this is averaged over, since every cortex is folded in its own way
 
 
 def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,7 +58,8 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
         balanced[name] = volume / np.exp(np.concatenate([field, -field[::-1]]))
         if name == "dwi":
             differences -= 2 * smooth_field.on_lattice(orders, coefficients, blocks)
-            healthy &= ~ndimage.binary_dilation(inside & (np.abs(differences) > LOPSIDED))
+            share, total = (ndimage.uniform_filter(np.where(seen, of, 0.0), AROUND) for of in (1.0, differences))
+            healthy &= np.abs(total) <= LOPSIDED * share
     return balanced
 
 

@@ -63,12 +63,13 @@ def test_a_large_lesion_keeps_its_contrast(flair):
 
 
 def test_a_cortex_folded_in_its_own_way_is_no_lesion():
-    """DWI differs by 30 % from its mirror image everywhere, but up here and down there: b0 is compared all the same."""
+    """In two thirds of 224 blocks DWI differs by 30 % from its mirror image, up here and down there: no lesion."""
+    few = (np.abs(X) < 0.25) & (np.abs(Y) < 0.12) & (np.abs(Z) < 0.2)
     given = volumes(log_field=FIELD)
-    folds = np.where((np.indices(SHAPE).sum(0) % 2 == 0) & (X < 0), 0.3, -0.3) * (X < 0)
+    folds = np.choose(np.indices(SHAPE).sum(0) % 3, (0, 0.3, -0.3)) * (X < 0)
     given["dwi"] = (given["dwi"] * np.exp(folds)).astype("f4")
-    left = np.log(symmetry.balance(given, BRAIN, SIZES)["t2w"] / volumes()["t2w"])[BRAIN]
-    assert left.std() < 0.15 * FIELD[BRAIN].std()
+    field = np.log(given["t2w"] / symmetry.balance(given, few, SIZES)["t2w"])[few]
+    assert np.corrcoef(field, FIELD[few])[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("where", [X < 0, (np.abs(X) < 0.2) & (Y < -0.85) & (Z > 0), X > 2])

@@ -41,7 +41,6 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
     # Odd along X: by how much the field raises the left side's logarithm it lowers the right side's.
     orders = [order for order in smooth_field.orders_up_to(DEGREE) if order[0] % 2]
     stiffness = TRUST * np.take(STIFFNESS, np.sum(orders, axis=1))
-    blocks, voxels = _positions(inside, factor, half, mask.shape) if inside.any() else ([], [])
     healthy, balanced = inside.copy(), dict(volumes)
     for name in CHANNELS:
         volume = volumes[name]
@@ -49,6 +48,7 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
         seen = healthy & (left > 0) & (right > 0)
         if seen.sum() < FEWEST:
             continue
+        blocks, voxels = _positions(inside, factor, half, mask.shape)
         differences = np.log(np.where(seen, left, 1) / np.where(seen, right, 1))
         slopes = 2 * smooth_field.at_blocks(orders, blocks, np.argwhere(seen).T)
         coefficients = np.zeros(len(orders))
@@ -70,12 +70,15 @@ def _block_means(side: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2]).mean((1, 3, 5))
 
 
-def _positions(inside: np.ndarray, factor: np.ndarray, half: int, shape: tuple) -> tuple[list, list]:
+def _positions(
+    inside: np.ndarray, factor: np.ndarray, half: int, shape: tuple
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return positions along X, Y, Z of the blocks, and of the left side's voxels, in the box of what is `inside`:
 
     -1 to 0, the midline, along X, and -1 to 1 along Y and Z; beyond the box as on its face.
     """
-    blocks, voxels = [], []
+    blocks: list[np.ndarray] = []
+    voxels: list[np.ndarray] = []
     for axis, (step, length) in enumerate(zip(factor, (half, *shape[1:]), strict=True)):
         seen = np.flatnonzero(inside.any(tuple({0, 1, 2} - {axis})))
         low, high = seen[0] * step, (seen[-1] + 1) * step

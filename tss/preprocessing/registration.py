@@ -44,7 +44,7 @@ WORTH = 100.0
 FAR_DEG, SHORT = 22.0, 0.9
 WIDER_DEG = (-36.0, -18.0, 0.0, 18.0, 36.0)  # our choice: the second search's turns about each axis
 # Our choice: poses that it refines at each level. Of 72 heads that lacked 30 mm four then land more than 5 mm off with
-# (8, 3, 2), three with (8, 4, 4) and with (12, 5, 3), and those three have less than a third of a brain left.
+# (8, 3, 2), three with (8, 4, 4) and with (12, 5, 3), and those three have less than 500 ml of brain left.
 KEPT_AGAIN = (8, 4, 4)
 ROUNDS, MUCH = 3, 0.01  # our choice: it goes on, at most so often, while it gains so much information
 LEAST_OF_PART = 0.25  # our choice: LEAST_OVERLAP of that search where little of the head is seen

@@ -1,7 +1,7 @@
 """Preprocessing on phantoms with known truth: 12 ordinary, 12 much harder, one with a huge infarct.
 
     python tests/benchmarks/preprocess.py                              both backends, FSL where it is installed
-    python tests/benchmarks/preprocess.py --tools builtin --folder /scratch/phantoms --jobs 2
+    python tests/benchmarks/preprocess.py --tools builtin --folder /scratch/phantoms
     python tests/benchmarks/preprocess.py --tools fsl literal --count 6        FLIRT takes minutes a patient
     python tests/benchmarks/preprocess.py --alone                      each difficulty by itself, beyond HARD's
 
@@ -42,6 +42,7 @@ from tss.preprocessing.pipeline import Prepared
 from tss.preprocessing.scans import load_scans
 from tss.preprocessing.tools import NAMES, find_tools
 
+DWI_BIAS = cohort_phantom.DWI_BIAS  # what the DWI's field has beyond the b0's
 PLAIN = replace(cohort_phantom.ORDINARY, volume_ml=(40.0, 0.5))
 HUGE = replace(cohort_phantom.ORDINARY, volume_ml=(240.0, 0.01), volume_range=(230.0, 250.0), both=0.0)
 SETS = {"ordinary": (cohort_phantom.ORDINARY, 41), "hard": (HARD, 42), "huge": (HUGE, 43)}
@@ -114,7 +115,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", help="some of the sets only")
     parser.add_argument("--alone", action="store_true", help="each difficulty alone, beyond HARD, 2 patients each")
     parser.add_argument("--grid", type=int, nargs=3, default=GRID, metavar=("X", "Y", "Z"))
-    parser.add_argument("--jobs", type=int, default=1, help="to make phantoms; they are measured one by one")
     return parser.parse_args()
 
 
@@ -131,7 +131,8 @@ def make_phantoms(folder: Path, sets: dict, args: argparse.Namespace) -> None:
         for place, made in ((folder / name, difficulty), (folder / name / "flat", flat)):
             if not (place / "cohort.csv").exists():
                 print(f"making {count_of(name, args)} phantoms in {place}", flush=True)
-                cohort_phantom.make_cohort(place, count_of(name, args), seed, made, args.jobs, progress=False)
+                cohort_phantom.DWI_BIAS = 0.0 if place.name == "flat" else DWI_BIAS
+                cohort_phantom.make_cohort(place, count_of(name, args), seed, made, jobs=1, progress=False)
 
 
 def patients_of(folder: Path, args: argparse.Namespace) -> list[Patient]:

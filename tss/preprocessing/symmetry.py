@@ -41,26 +41,34 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
     # Odd along X: by how much the field raises the left side's logarithm it lowers the right side's.
     orders = [order for order in smooth_field.orders_up_to(DEGREE) if order[0] % 2]
     stiffness = TRUST * np.take(STIFFNESS, np.sum(orders, axis=1))
-    healthy, balanced = inside.copy(), dict(volumes)
+    healthy, balanced = inside, dict(volumes)
     for name in CHANNELS:
         volume = volumes[name]
         left, right = (_block_means(np.where(paired, side, 0), factor) for side in (volume[:half], volume[::-1][:half]))
-        seen = healthy & (left > 0) & (right > 0)
-        if seen.sum() < FEWEST:
+        signal = inside & (left > 0) & (right > 0)
+        if (healthy & signal).sum() < FEWEST:
             continue
         blocks, voxels = _positions(inside, factor, half, mask.shape)
-        differences = np.log(np.where(seen, left, 1) / np.where(seen, right, 1))
-        slopes = 2 * smooth_field.at_blocks(orders, blocks, np.argwhere(seen).T)
+        differences = np.log(np.where(signal, left, 1) / np.where(signal, right, 1))
+        slopes = 2 * smooth_field.at_blocks(orders, blocks, np.argwhere(signal).T)
         coefficients = np.zeros(len(orders))
         for alike in ALIKE:
-            coefficients = smooth_field.refit(coefficients, slopes, differences[seen], alike, stiffness * len(slopes))
+            if name == "dwi":
+                left_over = differences - 2 * smooth_field.on_lattice(orders, coefficients, blocks)
+                healthy = ~_lopsided(np.where(signal, left_over, 0), signal)
+            seen = healthy[signal]
+            coefficients = smooth_field.refit(
+                coefficients, slopes[seen], differences[signal][seen], alike, stiffness * seen.sum()
+            )
         field = smooth_field.on_lattice(orders, coefficients, voxels)
         balanced[name] = volume / np.exp(np.concatenate([field, -field[::-1]]))
-        if name == "dwi":
-            differences -= 2 * smooth_field.on_lattice(orders, coefficients, blocks)
-            share, total = (ndimage.uniform_filter(np.where(seen, of, 0.0), AROUND) for of in (1.0, differences))
-            healthy &= np.abs(total) <= LOPSIDED * share
     return balanced
+
+
+def _lopsided(differences: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """Tell where log DWI differs between the sides, (X/2, Y, Z) bool: in the mean of the blocks around, not in one."""
+    share, total = (ndimage.uniform_filter(values, AROUND) for values in (signal.astype(float), differences))
+    return np.abs(total) > LOPSIDED * share
 
 
 def _block_means(side: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -61,9 +61,9 @@ DIFFERENCE_MM = 1e-3  # of the difference quotients of a motion by its parameter
 STEEPNESS = 100.0  # L-BFGS-B's first step is 1 / |slope|; information changes by some 0.01 a mm, so this makes mm
 THICK_MM = 3.0  # our choice: along such an axis points lie in the slices; between them an image is blurred
 # Our choice: registration looks this far beyond the brain, where its outline shows. With more of the dark around it, a
-# head that is cut slides along its outline.
+# head that is cut slides along its outline; with 8 mm FLAIR landed up to 2.1 mm off in 24 phantoms and 0.8 in 48 other
+# heads, with 5 up to 0.7 and 0.5.
 MARGIN_MM = 5.0
-SAME_HEAD_MM = 8.0  # our choice: the same for FLAIR and b0 with their skulls; further out a strong bias misleads
 AIR = 0.1  # our choice: of the mean; darker voxels do not count for the range that the bins span
 
 
@@ -98,8 +98,7 @@ def find_affine(
     if not mask.any() or not moving.data.any():
         raise InputError(f"{moving.path or fixed.path}: there is nothing in it to register. Export the scan again.")
     whole_heads = dof == 6 and not is_stripped(moving.data)
-    margin = SAME_HEAD_MM if whole_heads else MARGIN_MM
-    near = depth(~mask, voxel_sizes(fixed.affine), margin) <= margin
+    near = depth(~mask, voxel_sizes(fixed.affine), MARGIN_MM) <= MARGIN_MM
     if dof == 12:
         centres = [_centre(moving.data > 0, moving.affine)]
         return register(moving, fixed, (near, near, near), dof, centres, moving_padding)

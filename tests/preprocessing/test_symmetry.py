@@ -72,6 +72,13 @@ def test_a_cortex_folded_in_its_own_way_is_no_lesion():
     assert np.corrcoef(field, FIELD[few])[0, 1] > 0.9
 
 
+def test_where_one_side_is_darker_altogether_nothing_is_told():
+    given = volumes(log_field=np.where(X < 0, 0.3, 0))
+    balanced = symmetry.balance(given, BRAIN, SIZES)
+    assert all(np.array_equal(balanced[name], given[name]) for name in ("t2w", "flair"))
+    assert np.log(balanced["dwi"] / given["dwi"]).std() < 0.01
+
+
 @pytest.mark.parametrize("where", [X < 0, (np.abs(X) < 0.2) & (Y < -0.85) & (Z > 0), X > 2])
 def test_what_has_no_mirror_image_is_left_alone(where):
     given = volumes(log_field=FIELD)

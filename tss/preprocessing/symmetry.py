@@ -14,8 +14,8 @@ from tss.preprocessing import smooth_field
 
 DEGREE = 4  # our choice: of the polynomial, as of the bias field's
 STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, as of the bias field's
-# Our choice: weight of the stiffness against a pair of blocks. Three times as much leaves a quarter more of the error in
-# 84 heads of another anatomy; a third of it a sixth less there, but a sixth more on DWI in 12 hard phantoms.
+# Our choice: weight of the stiffness against a pair of blocks. Three times as much leaves a quarter more of the error
+# in 84 heads of another anatomy; a third of it a sixth less there, but a sixth more on DWI in 12 hard phantoms.
 TRUST = 1e-3
 ALIKE = (0.08, 0.05, 0.03, 0.03)  # our choice: difference of log intensities within a tissue, in each round
 BLOCK_MM = 3.5  # our choice: blocks are about so wide; blurring further mixes the lesion with its surroundings
@@ -52,15 +52,13 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
         blocks, voxels = _positions(inside, factor, half, mask.shape)
         differences = np.log(np.where(signal, left, 1) / np.where(signal, right, 1))
         slopes = 2 * smooth_field.at_blocks(orders, blocks, np.argwhere(signal).T)
-        coefficients = np.zeros(len(orders))
+        stiff, coefficients = stiffness * len(slopes), np.zeros(len(orders))
         for alike in ALIKE:
             if name == "dwi":
                 left_over = differences - 2 * smooth_field.on_lattice(orders, coefficients, blocks)
                 healthy = ~_lopsided(np.where(signal, left_over, 0), signal)
             seen = healthy[signal]
-            coefficients = smooth_field.refit(
-                coefficients, slopes[seen], differences[signal][seen], alike, stiffness * seen.sum()
-            )
+            coefficients = smooth_field.refit(coefficients, slopes[seen], differences[signal][seen], alike, stiff)
         field = smooth_field.on_lattice(orders, coefficients, voxels)
         balanced[name] = volume / np.exp(np.concatenate([field, -field[::-1]]))
     return balanced

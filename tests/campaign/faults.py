@@ -601,7 +601,6 @@ FAULTS = [
         ("scaled * (aim[-1] / own[-1])", "aim[-1]"),
         ("scaled * (aim[0] / own[0])", "aim[0]"),
         ("np.where(mask, matched, 0)", "matched"),
-        ("STIFFNESS = (0, 1, 4, 9, 64)", "STIFFNESS = (0, 1, 4, 9e6, 64e6)"),
         ("if inside.sum() < FEWEST:", "if False:"),
     ),
     *of(
@@ -616,7 +615,7 @@ FAULTS = [
         ("inside & (left > 0) & (right > 0)", "inside"),
         ('if name == "dwi":', "if False:"),
         ("seen = healthy[signal]", "seen = signal[signal]"),
-        ("stiffness * len(slopes)", "stiffness * (len(slopes) > 20000)"),
+        ("of(orders) * len(slopes)", "of(orders) * (len(slopes) > 20000)"),
         ("np.abs(total) > LOPSIDED", "np.abs(total) < LOPSIDED"),
         ("AROUND = 3", "AROUND = 1"),
         ("LOPSIDED = 0.1", "LOPSIDED = 10"),
@@ -627,7 +626,8 @@ FAULTS = [
     *of(
         "preprocessing/smooth_field.py",
         "preprocessing/test_smooth_field.py",
-        ("if 0 < i + j + k <= degree", "if i + j + k <= degree"),
+        ("if 0 < i + j + k <= DEGREE", "if i + j + k <= DEGREE"),
+        ("STIFFNESS = (0, 1, 4, 9, 64)", "STIFFNESS = (0, 1, 4, 9e6, 64e6)"),
         ("along[1][:, j] *", "along[1][:, i] *"),
         ("-0.5 * (", "-0.0 * ("),
         ("+ np.diag(stiffness)", ""),

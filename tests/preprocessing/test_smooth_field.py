@@ -9,8 +9,10 @@ LATTICE = [np.linspace(-1, 1, n) for n in (5, 3, 4)]
 
 
 def test_orders():
-    assert smooth_field.orders_up_to(1) == [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
-    assert len(smooth_field.orders_up_to(4)) == 34  # of 35 polynomials; a constant is no field
+    orders = smooth_field.all_orders()
+    assert len(orders) == 34 and (0, 0, 0) not in orders  # of 35 polynomials; a constant is no field
+    assert {(4, 0, 0), (1, 2, 1)} < set(orders) and (3, 1, 1) not in orders
+    assert smooth_field.stiffness_of([(1, 0, 0), (0, 1, 1), (1, 2, 1)]).tolist() == [1, 4, 64]
 
 
 def test_polynomials_by_hand():
@@ -21,7 +23,7 @@ def test_polynomials_by_hand():
 
 
 def test_the_lattice_holds_what_the_blocks_hold():
-    orders = smooth_field.orders_up_to(3)
+    orders = smooth_field.all_orders()
     coefficients = np.random.default_rng(0).normal(size=len(orders))
     field = smooth_field.on_lattice(orders, coefficients, LATTICE)
     blocks = np.argwhere(np.ones(field.shape, bool)).T

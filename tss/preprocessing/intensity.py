@@ -10,8 +10,6 @@ import numpy as np
 
 from tss.preprocessing import smooth_field
 
-DEGREE = 4  # our choice: of the field's polynomial. A coil's field has a few extrema across a head, no more
-STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
 BLOCKS = (50, 60, 26)  # our choice: blocks of the brain's bounding box, about this many, 3 mm wide and 5 to 6 high
 CALM = 0.25  # our choice: share of the blocks that are kept, nearly all of it white matter
 REACH = 1 / 6  # our choice: two blocks are compared if no further apart than this part of the box, some 25 mm
@@ -65,8 +63,7 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     logs, inside, positions = _blocks(volume[box], mask[box])
     if inside.sum() < FEWEST:
         return np.ones(volume.shape, np.float32)
-    orders = smooth_field.orders_up_to(DEGREE)
-    stiffness = np.take(STIFFNESS, np.sum(orders, axis=1))
+    orders = smooth_field.all_orders()
     rng = np.random.default_rng(0)
     coefficients, strength = np.zeros(len(orders)), STRONG
     for alike in ALIKE:
@@ -75,7 +72,7 @@ def bias_field(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
         first, second = _pairs(calm, rng)
         slopes = smooth_field.at_blocks(orders, positions, first) - smooth_field.at_blocks(orders, positions, second)
         steps = (smoothed + field)[tuple(first)] - (smoothed + field)[tuple(second)]
-        stiff = TRUST / strength**2 * stiffness * max(1, len(steps))
+        stiff = TRUST / strength**2 * smooth_field.stiffness_of(orders) * max(1, len(steps))
         coefficients = smooth_field.refit(coefficients, slopes, steps, alike, stiff)
         strength = max(WEAK, smooth_field.on_lattice(orders, coefficients, positions)[inside].std())
 

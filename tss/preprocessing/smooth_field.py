@@ -9,13 +9,20 @@ See: tests/preprocessing/test_smooth_field.py
 import numpy as np
 from numpy.polynomial import legendre
 
+DEGREE = 4  # our choice: of the polynomial. A coil's field has a few extrema across a head, no more
+STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, one over the variance expected of the field's coefficients
 ITERATIONS = 3  # our choice: of each fit's weighted least squares
 
 
-def orders_up_to(degree: int) -> list[tuple[int, int, int]]:
-    """Return the K orders along X, Y and Z of the polynomials up to a degree, without the constant."""
-    orders = range(degree + 1)
-    return [(i, j, k) for i in orders for j in orders for k in orders if 0 < i + j + k <= degree]
+def all_orders() -> list[tuple[int, int, int]]:
+    """Return the K orders along X, Y and Z of the polynomials up to DEGREE, without the constant."""
+    orders = range(DEGREE + 1)
+    return [(i, j, k) for i in orders for j in orders for k in orders if 0 < i + j + k <= DEGREE]
+
+
+def stiffness_of(orders: list[tuple[int, int, int]]) -> np.ndarray:
+    """Return the STIFFNESS (K,) of each polynomial."""
+    return np.take(STIFFNESS, np.sum(orders, axis=1))
 
 
 def at_blocks(orders: list[tuple[int, int, int]], positions: list[np.ndarray], blocks: np.ndarray) -> np.ndarray:

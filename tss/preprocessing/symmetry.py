@@ -12,8 +12,6 @@ from scipy import ndimage
 from tss.data.hemispheres import CHANNELS
 from tss.preprocessing import smooth_field
 
-DEGREE = 4  # our choice: of the polynomial, as of the bias field's
-STIFFNESS = (0, 1, 4, 9, 64)  # our choice: by order, as of the bias field's
 # Our choice: weight of the stiffness against a pair of blocks. Three times as much leaves a quarter more of the error
 # in 84 heads of another anatomy; a third of it a sixth less there, but a sixth more on DWI in 12 hard phantoms.
 TRUST = 1e-3
@@ -40,8 +38,7 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
     paired = mask[:half] & mask[::-1][:half]
     inside = _block_means(paired, factor) > 0.5
     # Odd along X: by how much the field raises the left side's logarithm it lowers the right side's.
-    orders = [order for order in smooth_field.orders_up_to(DEGREE) if order[0] % 2]
-    stiffness = TRUST * np.take(STIFFNESS, np.sum(orders, axis=1))
+    orders = [order for order in smooth_field.all_orders() if order[0] % 2]
     healthy, balanced = inside, dict(volumes)
     for name in CHANNELS:
         volume = volumes[name]
@@ -52,7 +49,7 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
         blocks, voxels = _positions(inside, factor, half, mask.shape)
         differences = np.log(np.where(signal, left, 1) / np.where(signal, right, 1))
         slopes = 2 * smooth_field.at_blocks(orders, blocks, np.argwhere(signal).T)
-        stiff, coefficients = stiffness * len(slopes), np.zeros(len(orders))
+        stiff, coefficients = TRUST * smooth_field.stiffness_of(orders) * len(slopes), np.zeros(len(orders))
         for alike in ALIKE:
             if name == "dwi":
                 left_over = differences - 2 * smooth_field.on_lattice(orders, coefficients, blocks)

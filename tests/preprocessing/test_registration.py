@@ -67,6 +67,31 @@ def test_a_head_of_which_the_upper_third_is_seen_lands_in_its_place(patient, mon
     assert np.median(error) < 2 and error.max() < 5
 
 
+@pytest.mark.parametrize(
+    ("degrees", "lacks_mm", "least", "worth"), [((0, 0, 30), 0, 0.4, 100), ((0, 0, 0), 60, 0.25, 300)]
+)
+def test_the_second_search_asks_for_less_where_less_is_seen(patient, monkeypatch, degrees, lacks_mm, least, worth):
+    """Of a head that is only turned as much overlap and prior as in the first search; of a part of one less."""
+    monkeypatch.setattr(registration, "POINTS_ON_ATLAS", 2000)
+    search, descend = registration._search, registration._descend
+    leasts, worths = [], []
+
+    def searched(starts, plain, levels, *more):
+        leasts.append({images.least for images in levels})
+        return search(starts, plain, levels, *more)
+
+    def descended(start, images, centre, dof, steps, worth=registration.WORTH):
+        worths.append(worth)
+        return descend(start, images, centre, dof, steps, worth)
+
+    monkeypatch.setattr(registration, "_search", searched)
+    monkeypatch.setattr(registration, "_descend", descended)
+    head, _ = posed(patient, degrees, lacks_mm=lacks_mm)
+    registration.find_affine(head, patient["atlas"], 12)
+    assert leasts[0] == {0.4} and leasts[-1] == {least} and len(leasts) > 1
+    assert worths[0] == 100 and worths[-1 - registration.NUDGES :] == [worth] * (1 + registration.NUDGES)
+
+
 def test_a_head_with_odd_proportions_keeps_them_without_its_crown(patient, monkeypatch):
     """Echo-planar images stretch heads. Where the crown is cut, the prior pulled this one 3.5 mm away."""
     monkeypatch.setattr(registration, "POINTS_ON_ATLAS", 12000)

@@ -314,9 +314,13 @@ def atlas_grid(atlas: Volume, shape: tuple[int, int, int]) -> np.ndarray:
 def shrink(volume: Volume) -> Volume:
     """Average blocks of voxels until none is much finer than WORKING_MM."""
     factor = np.maximum(1, np.round(WORKING_MM / voxel_sizes(volume.affine))).astype(int)
-    shape = np.array(volume.data.shape) // factor
-    cut = volume.data[tuple(slice(0, n) for n in shape * factor)]
-    blocks = cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2])
     affine = volume.affine @ np.diag([*factor, 1.0])
     affine[:3, 3] = apply_affine(volume.affine, (factor - 1) / 2)
-    return Volume(np.ascontiguousarray(blocks.mean((1, 3, 5)), np.float32), affine)
+    return Volume(np.ascontiguousarray(block_means(volume.data, factor), np.float32), affine)
+
+
+def block_means(data: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Return the means of blocks of (3,) voxels; what is left over at the ends of the axes belongs to none."""
+    shape = np.array(data.shape) // factor
+    cut = data[tuple(slice(0, n) for n in shape * factor)]
+    return cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2]).mean((1, 3, 5))

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from tss.data.hemispheres import CHANNELS
+from tss.data.nifti import block_means
 from tss.preprocessing import smooth_field
 
 # Our choice: weight of the stiffness against a pair of blocks. Three times as much leaves a quarter more of the error
@@ -36,13 +37,13 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
     half = mask.shape[0] // 2
     factor = np.maximum(1, np.round(BLOCK_MM / voxel_mm)).astype(int)
     paired = mask[:half] & mask[::-1][:half]
-    inside = _block_means(paired, factor) > 0.5
+    inside = block_means(paired, factor) > 0.5
     # Odd along X: by how much the field raises the left side's logarithm it lowers the right side's.
     orders = [order for order in smooth_field.all_orders() if order[0] % 2]
     healthy, balanced = inside, dict(volumes)
     for name in CHANNELS:
         volume = volumes[name]
-        left, right = (_block_means(np.where(paired, side, 0), factor) for side in (volume[:half], volume[::-1][:half]))
+        left, right = (block_means(np.where(paired, side, 0), factor) for side in (volume[:half], volume[::-1][:half]))
         signal = inside & (left > 0) & (right > 0)
         if (healthy & signal).sum() < FEWEST:
             continue
@@ -53,7 +54,7 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
         for alike in ALIKE:
             if name == "dwi":
                 left_over = differences - 2 * smooth_field.on_lattice(orders, coefficients, blocks)
-                healthy = ~_lopsided(np.where(signal, left_over, 0), signal)
+                healthy = ~_lopsided(left_over, signal)
             seen = healthy[signal]
             coefficients = smooth_field.refit(coefficients, slopes[seen], differences[signal][seen], alike, stiff)
         field = smooth_field.on_lattice(orders, coefficients, voxels)
@@ -63,15 +64,8 @@ def balance(volumes: dict[str, np.ndarray], mask: np.ndarray, voxel_mm: np.ndarr
 
 def _lopsided(differences: np.ndarray, signal: np.ndarray) -> np.ndarray:
     """Tell where log DWI differs between the sides, (X/2, Y, Z) bool: in the mean of the blocks around, not in one."""
-    share, total = (ndimage.uniform_filter(values, AROUND) for values in (signal.astype(float), differences))
+    share, total = (ndimage.uniform_filter(np.where(signal, values, 0.0), AROUND) for values in (1.0, differences))
     return np.abs(total) > LOPSIDED * share
-
-
-def _block_means(side: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Return the means of blocks of voxels; what is left over at the ends of the axes belongs to none."""
-    shape = np.array(side.shape) // factor
-    cut = side[tuple(slice(0, n) for n in shape * factor)]
-    return cut.reshape(shape[0], factor[0], shape[1], factor[1], shape[2], factor[2]).mean((1, 3, 5))
 
 
 def _positions(
